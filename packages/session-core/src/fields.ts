@@ -1,0 +1,51 @@
+/**
+ * An encoded field is `<expires>:<body>`: the expiry in whole epoch milliseconds or nothing, a colon, and the value's canonical
+ * encoding (`flat.ts`).
+ */
+export function encodeField(expires: number | undefined, body: string): string {
+  return `${expires ?? ''}:${body}`;
+}
+
+/** When an encoded field expires, in epoch milliseconds; undefined when it has no expiry of its own, or none that can be read. */
+export function expiryOf(field: string): number | undefined {
+  const colon = field.indexOf(':');
+  const expires = colon > 0 ? Number(field.slice(0, colon)) : NaN;
+  return Number.isFinite(expires) ? expires : undefined;
+}
+
+/** The canonical encoding in an encoded field; '' when the field is damaged. */
+export function bodyOf(field: string): string {
+  const colon = field.indexOf(':');
+  return colon < 0 || !/^-?\d*$/.test(field.slice(0, colon)) ? '' : field.slice(colon + 1);
+}
+
+/** Astro's rule: an entry lives through the millisecond that it names. */
+export function isExpired(expires: number | undefined, now: number): boolean {
+  return expires !== undefined && expires < now;
+}
+
+/** The latest moment that a Date can hold: what an absurdly long lifetime is clamped to. */
+const LATEST = 8.64e15;
+
+/** Anything that a writer may have stored as an expiry: not a finite number means never, except -Infinity, which is past. */
+export function normalizeExpiry(expires: unknown): number | undefined {
+  if (expires === -Infinity) return 0;
+  if (typeof expires !== 'number' || !Number.isFinite(expires)) return undefined;
+  return Math.min(Math.max(Math.floor(expires), 0), LATEST);
+}
+
+// Backends take well-formed text only, while a session key may hold lone surrogates: such a key is stored as its JSON text, and so is
+// one that begins like JSON text.
+export function fieldName(key: string): string {
+  return key.isWellFormed() && !key.startsWith('"') ? key : JSON.stringify(key);
+}
+
+/** The session key that a field stands for, or undefined when the name is damaged. */
+export function keyOfField(name: string): string | undefined {
+  if (!name.startsWith('"')) return name;
+  try {
+    return JSON.parse(name);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,152 @@
+import { stringify, unflatten } from 'devalue';
+
+/**
+ * The flat form of devalue: an array in which every value is a node and nodes refer to each other by position. Negative positions are
+ * constants (undefined, NaN, ...). https://github.com/sveltejs/devalue
+ *
+ * The canonical encoding of a value is the JSON text of its own flat array in the order in which devalue walks it, or a bare negative
+ * number. Every writer uses this one spelling, so that equal values are equal text.
+ */
+export type Flat = unknown[];
+
+// What Astro adds to devalue: URLs refer to their text by position.
+const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
+const revivers = { URL: (href: string) => new URL(href) };
+
+/** The canonical encoding of a value. Throws devalue's error for what cannot be stored. */
+export function encodeValue(value: unknown): string {
+  const text = stringify(value, reducers);
+  // devalue escapes for HTML and leaves lone surrogates bare; JSON does neither.
+  return text.includes('\\u') || !text.isWellFormed() ? JSON.stringify(JSON.parse(text)) : text;
+}
+
+/** A fresh value from its canonical encoding. Throws when the text is damaged. */
+export function decodeValue(body: string): unknown {
+  return unflatten(JSON.parse(body), revivers);
+}
+
+/** The canonical encoding of the value at `root`, read from a larger flat array without making the value. */
+export function extract(flat: Flat, root: number): string {
+  if (root < 0) return String(root);
+  const own: Flat = [];
+  const positions = new Map<number, number>();
+  const visit = (position: number): number => {
+    if (position < 0) return position;
+    const known = positions.get(position);
+    if (known !== undefined) return known;
+    if (position >= flat.length) throw UNKNOWN_FORM;
+    const place = own.push(null) - 1;
+    positions.set(position, place);
+    own[place] = mapPositions(flat[position], visit);
+    return place;
+  };
+  try {
+    visit(root);
+  } catch (error) {
+    if (error !== UNKNOWN_FORM) throw error;
+    // A form that a newer devalue in Astro writes: as far as ours knows it, going through the value gives the same encoding.
+    return encodeValue((unflatten([[root], ...flat.slice(1)], revivers) as [unknown])[0]);
+  }
+  return JSON.stringify(own);
+}
+
+/**
+ * Appends the value in a canonical encoding to a larger flat array; returns its position there, or undefined when the text is damaged
+ * in any way that would make Astro throw, and with it drop the whole session. `flat` is unchanged then.
+ */
+export function append(flat: Flat, body: string): number | undefined {
+  const base = flat.length;
+  try {
+    const own: unknown = JSON.parse(body);
+    if (typeof own === 'number') return isConstant(own) ? own : undefined;
+    if (!Array.isArray(own) || own.length === 0) return undefined;
+    let delicate = false;
+    const shift = (position: number): number => {
+      if (position < 0 ? !isConstant(position) : position >= own.length) throw UNKNOWN_FORM;
+      return position < 0 ? position : position + base;
+    };
+    for (const node of own) {
+      delicate ||= isDelicate(node);
+      flat.push(mapPositions(node, shift));
+    }
+    // devalue's revivers may append to the array that they are given.
+    if (delicate) unflatten([...own], revivers);
+    return base;
+  } catch {
+    flat.length = base;
+    return undefined;
+  }
+}
+
+/** Whether the value at a position can be changed in place by whoever holds it. */
+export function isObject(flat: Flat, position: number): boolean {
+  return position >= 0 && typeof flat[position] === 'object' && flat[position] !== null;
+}
+
+/** 53 bits of a text: enough to see that a value was changed in place (cyrb53, public domain). */
+export function digest(text: string): number {
+  let high = 0xdeadbeef;
+  let low = 0x41c6ce57;
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    high = Math.imul(high ^ unit, 2654435761);
+    low = Math.imul(low ^ unit, 1597334677);
+  }
+  high = Math.imul(high ^ (high >>> 16), 2246822507) ^ Math.imul(low ^ (low >>> 13), 3266489909);
+  low = Math.imul(low ^ (low >>> 16), 2246822507) ^ Math.imul(high ^ (high >>> 13), 3266489909);
+  return 4294967296 * (2097151 & low) + (high >>> 0);
+}
+
+const UNKNOWN_FORM = new Error('A form of value that this version does not know.');
+const HOLE = -2;
+const SPARSE = -7;
+
+const withoutPositions = new Set(['Date', 'BigInt', 'RegExp', 'ArrayBuffer', 'URLSearchParams']);
+const withPositions = new Set(['Set', 'Map', 'Object', 'URL']);
+const views = /^(?:DataView|(?:Big)?(?:Uint|Int|Float)\d+(?:Clamped)?Array)$/;
+const sturdy = new Set(['Date', 'Set', 'Map', 'null']);
+
+function isConstant(position: number): boolean {
+  return position === -1 || (position <= -3 && position >= -6 && Number.isInteger(position));
+}
+
+/** Nodes that only devalue itself can check: `new URL('%')` throws, and so does `new RegExp('(')`. */
+function isDelicate(node: unknown): boolean {
+  if (!Array.isArray(node)) return false;
+  return node[0] === SPARSE || (typeof node[0] === 'string' && !sturdy.has(node[0]));
+}
+
+/** The node with every position in it replaced by what `visit` makes of it. */
+function mapPositions(node: unknown, visit: (position: number) => number): unknown {
+  if (typeof node !== 'object' || node === null) return node;
+  const go = (position: unknown): number => {
+    if (typeof position !== 'number' || !Number.isInteger(position)) throw UNKNOWN_FORM;
+    return visit(position);
+  };
+  if (!Array.isArray(node)) {
+    const mapped: Record<string, number> = {};
+    for (const [key, position] of Object.entries(node)) {
+      if (key === '__proto__') throw UNKNOWN_FORM;
+      mapped[key] = go(position);
+    }
+    return mapped;
+  }
+  const [type, ...rest] = node;
+  // [SPARSE, length, index, position, index, position, ...]
+  if (type === SPARSE) return [SPARSE, ...rest.map((item, place) => (place > 0 && place % 2 === 0 ? go(item) : item))];
+  if (typeof type !== 'string') return node.map((item) => (item === HOLE ? HOLE : go(item)));
+  if ((type === 'Map' || type === 'null') && rest.length % 2 !== 0) throw UNKNOWN_FORM;
+  if (type === 'null') {
+    if (rest.some((item, place) => place % 2 === 0 && !isPlainKey(item))) throw UNKNOWN_FORM;
+    return ['null', ...rest.map((item, place) => (place % 2 === 0 ? item : go(item)))];
+  }
+  if (type === 'URL' && typeof rest[0] === 'string') return node;
+  if (withPositions.has(type)) return [type, ...rest.map(go)];
+  if (withoutPositions.has(type) || type.startsWith('Temporal.')) return node;
+  if (views.test(type)) return [type, go(rest[0]), ...rest.slice(1)];
+  throw UNKNOWN_FORM;
+}
+
+function isPlainKey(key: unknown): boolean {
+  return typeof key === 'string' && key !== '__proto__';
+}

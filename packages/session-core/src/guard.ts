@@ -1,0 +1,149 @@
+import { createError, isSessionDriverError } from './errors.ts';
+import { report } from './report.ts';
+import type { StoreCall } from './store.ts';
+
+export interface GuardOptions {
+  driver: string;
+  timeoutMs: number;
+  /** Asks the backend anything at all; resolves when it answers. */
+  probe(call: StoreCall): Promise<unknown>;
+}
+
+/** Runs one operation on a backend: within the deadline, and not at all while the backend is known to be down. */
+export type Guard = <Result>(operation: string, work: (call: StoreCall) => Promise<Result>) => Promise<Result>;
+
+/** How long the knowledge that a backend is down is good for. Older, the next operation tries for itself. */
+const KNOWN_FOR_MS = 1500;
+const PROBE_EVERY_MS = 100;
+const PROBE_TIMEOUT_MS = 1000;
+/** Nobody asks any more: the probing stops, so that an idle process is quiet. */
+const PROBE_WHILE_ASKED_MS = 30_000;
+
+/**
+ * A backend that is down fails fast: after one operation has waited out its deadline, the others are refused at once while one probe
+ * at a time looks whether the backend is back. Any answer, even a late one, ends that.
+ */
+export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
+  let down = false;
+  let downKnownAt = 0;
+  let lastAnswerAt = 0;
+  let lastAskedAt = 0;
+  let probing = false;
+
+  const answered = (): void => {
+    lastAnswerAt = Date.now();
+    if (!down) return;
+    down = false;
+    report('recovery', driver);
+  };
+
+  const failed = (): void => {
+    downKnownAt = Date.now();
+    if (!down) report('outage', driver);
+    down = true;
+    if (!probing) void probeUntilBack();
+  };
+
+  const attempt = <Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> =>
+    withDeadline(ms, (call) => {
+      const answer = work(call);
+      answer.then(answered, (error: unknown) => isAnswer(error) && answered());
+      return answer;
+    });
+
+  const probeUntilBack = async (): Promise<void> => {
+    probing = true;
+    while (down && Date.now() - lastAskedAt < PROBE_WHILE_ASKED_MS) {
+      await pause(PROBE_EVERY_MS);
+      if (!down) break;
+      await attempt(PROBE_TIMEOUT_MS, probe).catch(() => undefined);
+      downKnownAt = Date.now();
+    }
+    probing = false;
+  };
+
+  return async (operation, work) => {
+    const startedAt = (lastAskedAt = Date.now());
+    if (down && startedAt - downKnownAt < KNOWN_FOR_MS) {
+      throw createError(
+        driver,
+        'unavailable',
+        'The backend does not answer; nothing was sent. It is tried again all the time, and sessions work as soon as it is back.',
+        { operation },
+      );
+    }
+    if (down) {
+      // Whoever comes next does not wait as well.
+      downKnownAt = startedAt;
+      if (!probing) void probeUntilBack();
+    }
+    try {
+      return await attempt(timeoutMs, work);
+    } catch (error) {
+      if (error === DEADLINE) {
+        if (lastAnswerAt < startedAt) failed();
+        throw createError(
+          driver,
+          'timeout',
+          `The backend did not answer within ${timeoutMs} ms. A write that was under way may have been stored; it is not sent again. ` +
+            `Is the backend running and reachable? The option \`timeout\` sets the deadline.`,
+          { operation },
+        );
+      }
+      if (isSessionDriverError(error)) {
+        if (error.code === 'unavailable' || error.code === 'timeout') failed();
+        error.operation ??= operation;
+        throw error;
+      }
+      throw createError(driver, 'refused', 'The backend refused; the cause says why.', { operation, cause: error });
+    }
+  };
+}
+
+const DEADLINE = new Error('deadline');
+
+/** What a timer may be late by on a machine that is merely busy. */
+const LATE_MS = 50;
+
+/** Rejects with DEADLINE when `work` has not settled in time; its signal aborts then. */
+export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    let controller: AbortController | undefined;
+    let expired = false;
+    const expire = (): void => {
+      expired = true;
+      controller?.abort();
+      reject(DEADLINE);
+    };
+    const dueAt = Date.now() + ms;
+    // After a blocked loop or a frozen process the answer may lie unread in the socket: it is read before the deadline counts.
+    const onTime = (): void => {
+      timer = Date.now() - dueAt > LATE_MS ? setTimeout(expire, LATE_MS) : setTimeout(expire, 0);
+    };
+    let timer = setTimeout(onTime, ms);
+    // Most answers come in time, and many stores never look: the controller is made when somebody asks for its signal.
+    const call: StoreCall = {
+      get signal() {
+        controller ??= new AbortController();
+        if (expired) controller.abort();
+        return controller.signal;
+      },
+    };
+    work(call)
+      .then(resolve, reject)
+      .finally(() => clearTimeout(timer));
+  });
+}
+
+/** Whether an error shows that the backend is there. One that a store passes on as it got it may be anything. */
+function isAnswer(error: unknown): boolean {
+  return isSessionDriverError(error) && error.code === 'refused';
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer: unknown = setTimeout(resolve, ms);
+    // Looking for a backend keeps no process alive.
+    (timer as { unref?(): void }).unref?.();
+  });
+}

@@ -1,0 +1,27 @@
+export { defineDriver } from './define-driver.ts';
+export type { DriverDefinition, Host, OpenContext } from './engine.ts';
+export { fromEnv, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
+export { createError, isSessionDriverError, type SessionDriverError, type SessionErrorCode } from './errors.ts';
+export { expiryOf } from './fields.ts';
+export { recordKey } from './ids.ts';
+export {
+  driverConfig,
+  flag,
+  group,
+  list,
+  missingVariable,
+  oneOf,
+  orFalse,
+  seconds,
+  secretText,
+  text,
+  whole,
+  type OptionKind,
+  type OptionKinds,
+  type Resolved,
+  type SharedOptions,
+} from './options.ts';
+export { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
+export { report, type ReportedEvent } from './report.ts';
+export type { Change, Fields, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
+export type { SessionDriver, SessionDriverConfig } from './types.ts';

@@ -1,0 +1,246 @@
+import { isEnvRef, type EnvRef, type ReadEnv } from './env.ts';
+import { createError } from './errors.ts';
+import type { SessionDriverConfig } from './types.ts';
+
+/** What one option takes. */
+export interface OptionKind<Value> {
+  /** The value, from what a user wrote or a variable holds. Throws a plain Error that says what is expected. */
+  read(raw: unknown): Value;
+  /** Whether this value, written literally into a config, puts a secret into the build. */
+  holdsSecret?(value: Value): boolean;
+}
+
+/** The kind of every option of a config, so that none is forgotten and no unknown one is accepted. */
+export type OptionKinds<Config> = {
+  readonly [Name in keyof Required<Config>]: OptionKind<ResolvedOption<Config[Name]>>;
+};
+
+type ResolvedOption<Value> = Exclude<Value, EnvRef | undefined>;
+
+/** A config as a store receives it: variables read, every value of its kind. */
+export type Resolved<Config> = { readonly [Name in keyof Config]: ResolvedOption<Config[Name]> | undefined };
+
+export const text: OptionKind<string> = {
+  read: (raw) => (typeof raw === 'string' && raw !== '' ? raw : expected('text that is not empty')),
+};
+
+export const secretText: OptionKind<string> = { ...text, holdsSecret: () => true };
+
+export const flag: OptionKind<boolean> = {
+  read(raw) {
+    if (raw === true || raw === 'true' || raw === '1') return true;
+    if (raw === false || raw === 'false' || raw === '0') return false;
+    return expected('true or false');
+  },
+};
+
+export function whole({
+  from = 0,
+  to = Number.MAX_SAFE_INTEGER,
+}: { from?: number; to?: number } = {}): OptionKind<number> {
+  return {
+    read(raw) {
+      const value = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
+      const fits = Number.isInteger(value) && (value as number) >= from && (value as number) <= to;
+      const range = to === Number.MAX_SAFE_INTEGER ? `${from} or more` : `from ${from} to ${to}`;
+      return fits ? (value as number) : expected(`a whole number, ${range}`);
+    },
+  };
+}
+
+/** A positive number of seconds, fractions allowed. */
+export const seconds: OptionKind<number> = {
+  read(raw) {
+    const value = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
+    return typeof value === 'number' && value > 0 && Number.isFinite(value)
+      ? value
+      : expected('a positive number of seconds');
+  },
+};
+
+export function orFalse<Value>(kind: OptionKind<Value>): OptionKind<Value | false> {
+  return {
+    ...kind,
+    read(raw) {
+      if (raw === false || raw === 'false') return false;
+      try {
+        return kind.read(raw);
+      } catch (error) {
+        return expected(`${(error as Error).message.replace('expected ', '')}, or false`);
+      }
+    },
+    holdsSecret: (value) => value !== false && (kind.holdsSecret?.(value) ?? false),
+  };
+}
+
+export function oneOf<const Value extends string>(...values: Value[]): OptionKind<Value> {
+  return {
+    read: (raw) => values.find((value) => value === raw) ?? expected(values.map((value) => `'${value}'`).join(' or ')),
+  };
+}
+
+/** A list, or in a variable: items with commas between them. */
+export function list<Value>(item: OptionKind<Value>): OptionKind<Value[]> {
+  return {
+    read(raw) {
+      const items = typeof raw === 'string' ? raw.split(',').map((part) => part.trim()) : raw;
+      return Array.isArray(items) && items.length > 0 ? items.map((part) => item.read(part)) : expected('a list');
+    },
+    holdsSecret: (values) => values.some((value) => item.holdsSecret?.(value)),
+  };
+}
+
+/** An object with options of its own. */
+export function group<Config extends object>(kinds: OptionKinds<Config>): OptionKind<Resolved<Config>> {
+  const known = Object.entries(kinds) as [keyof Config & string, OptionKind<unknown>][];
+  return {
+    read(raw) {
+      if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return expected('an object');
+      const stranger = Object.keys(raw).find((name) => !Object.hasOwn(kinds, name));
+      if (stranger !== undefined) {
+        throw new Error(`\`${stranger}\` is not an option. Options: ${known.map(([name]) => name).join(', ')}`);
+      }
+      const resolved: Record<string, unknown> = {};
+      for (const [name, kind] of known) {
+        const value = (raw as Record<string, unknown>)[name];
+        if (value === undefined) continue;
+        try {
+          resolved[name] = kind.read(value);
+        } catch (error) {
+          throw new Error(`\`${name}\`: ${(error as Error).message}`);
+        }
+      }
+      return resolved as Resolved<Config>;
+    },
+    holdsSecret: (value) =>
+      known.some(([name, kind]) => value[name] !== undefined && (kind.holdsSecret?.(value[name]) ?? false)),
+  };
+}
+
+/** The options that every driver has. */
+export interface SharedOptions {
+  /** What every key in the backend begins with; two sites that share a backend need different ones. Default: `session:`. */
+  prefix?: string | EnvRef | undefined;
+  /**
+   * How long a session without `session.ttl` or per-key ttl lives after its last write, in seconds. Default: 30 days.
+   * `false`: for ever.
+   */
+  ttl?: number | false | EnvRef | undefined;
+  /** The session goes after this many seconds without a read or a write, whatever its ttl. Default: it does not. */
+  idleTtl?: number | EnvRef | undefined;
+  /** How long one operation may take before it fails, in milliseconds, connecting and retrying included. Default: 5000. */
+  timeout?: number | EnvRef | undefined;
+}
+
+export const sharedKinds: OptionKinds<SharedOptions> = {
+  prefix: text,
+  ttl: orFalse(seconds),
+  idleTtl: seconds,
+  timeout: whole({ from: 1, to: 600_000 }),
+};
+
+/**
+ * What a driver's config function returns. Everything that can be known at the call is checked there: unknown options, values of the
+ * wrong kind, and values that would not survive the JSON that a config goes through. Warns once when a secret is written into the
+ * config.
+ */
+export function driverConfig<Config extends object>(
+  driver: string,
+  ownKinds: OptionKinds<Omit<Config, keyof SharedOptions>>,
+  config: Config | undefined,
+  entrypoint: URL,
+): SessionDriverConfig {
+  const kinds = allKinds<Config>(ownKinds);
+  const literal = readWith(driver, kinds, checkJson(driver, config ?? {}, []));
+  if (group(kinds).holdsSecret?.(literal)) warnOfSecret(driver);
+  return { entrypoint, config: { ...config } };
+}
+
+/** A config with every variable read, and every value of its kind. */
+export function resolveOptions<Config extends object>(
+  driver: string,
+  ownKinds: OptionKinds<Omit<Config, keyof SharedOptions>>,
+  config: Config,
+  readEnv: ReadEnv,
+): Resolved<Config> {
+  const withoutRefs = replaceRefs(config, (name) => {
+    const value = readEnv(name);
+    if (value === undefined || value === '') throw missingVariable(driver, name);
+    return value;
+  });
+  return readWith(driver, allKinds<Config>(ownKinds), withoutRefs);
+}
+
+function allKinds<Config extends object>(own: OptionKinds<Omit<Config, keyof SharedOptions>>): OptionKinds<Config> {
+  return { ...sharedKinds, ...own } as unknown as OptionKinds<Config>;
+}
+
+/** The error for a variable that a driver needs. Built servers do not read `.env` by themselves, which is what most people meet. */
+export function missingVariable(driver: string, name: string, instead = ''): Error {
+  return createError(
+    driver,
+    'configuration',
+    `${name} is not set. ${instead}Set it in the environment of the server; \`astro dev\` reads it from .env by itself, a built server ` +
+      `does with \`node --env-file=.env dist/server/entry.mjs\`.`,
+  );
+}
+
+function readWith<Config extends object>(
+  driver: string,
+  kinds: OptionKinds<Config>,
+  config: unknown,
+): Resolved<Config> {
+  try {
+    return group(kinds).read(config);
+  } catch (error) {
+    throw createError(driver, 'configuration', `Wrong options: ${(error as Error).message}.`);
+  }
+}
+
+function replaceRefs(value: unknown, replace: (name: string) => unknown): unknown {
+  if (isEnvRef(value)) return replace(value.fromEnv);
+  if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, replaceRefs(item, replace)]));
+}
+
+// References are left out: what they stand for is not known before the server runs.
+function checkJson(driver: string, value: unknown, path: string[]): unknown {
+  if (value === undefined || isEnvRef(value)) return undefined;
+  if (Array.isArray(value)) {
+    const items = value.map((item, index) => checkJson(driver, item, [...path, String(index)]));
+    return items.includes(undefined) ? undefined : items;
+  }
+  if (typeof value === 'object' && value !== null && [Object.prototype, null].includes(Object.getPrototypeOf(value))) {
+    const items = Object.entries(value).map(([name, item]) => [name, checkJson(driver, item, [...path, name])]);
+    return Object.fromEntries(items);
+  }
+  const survives =
+    value === null ||
+    typeof value === 'string' ||
+    typeof value === 'boolean' ||
+    (typeof value === 'number' && Number.isFinite(value));
+  if (survives) return value;
+  throw createError(
+    driver,
+    'configuration',
+    `The option \`${path.join('.')}\` does not survive the build: a config goes through JSON, which keeps text, finite numbers, ` +
+      `booleans, lists and plain objects. To pass anything else, write an entrypoint of your own around ` +
+      `"@coatcheck/${driver}/runtime".`,
+  );
+}
+
+const warned = new Set<string>();
+
+function warnOfSecret(driver: string): void {
+  if (warned.has(driver)) return;
+  warned.add(driver);
+  console.warn(
+    `[${driver}] A secret is written into the options, or came there by way of process.env: it will be readable in the build ` +
+      `output. Leave the option out to have its conventional variable read when the server runs, or use fromEnv('NAME').`,
+  );
+}
+
+function expected(what: string): never {
+  throw new Error(`expected ${what}`);
+}

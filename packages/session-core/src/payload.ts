@@ -1,0 +1,142 @@
+import { createError } from './errors.ts';
+import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
+import { append, digest, extract, isObject, type Flat } from './flat.ts';
+import type { Fields } from './store.ts';
+
+/** What one read handed to a request. */
+export interface Handed {
+  id: string;
+  /** When it was read, by this process's clock. */
+  at: number;
+  /** Every key of the record, expired ones included, with its expiry. */
+  keys: Map<string, number | undefined>;
+}
+
+/** An entry of a session as Astro hands it back. */
+export interface Entry {
+  expires: number | undefined;
+  /** Whether the request set this entry, or changed its value in place. */
+  touched: boolean;
+  /** The field as a store holds it. */
+  encoded(): string;
+}
+
+/**
+ * The record as Astro's payload: a flat Map of session key to entry. Astro keeps every property of an entry that it loads, while
+ * `session.set()` makes a new one, so a mark on each entry tells later what the request changed:
+ *
+ * - `~`: one array for the whole read: the driver's nonce, the id, the time, and every key that was handed out with its expiry.
+ * - `#`: a digest of the value, for values that can be changed in place.
+ *
+ * A damaged field is left out, told to `onDamaged`, and not among the keys handed out, so that it is never unset either.
+ */
+export function join(
+  fields: ReadonlyMap<string, string>,
+  now: number,
+  onDamaged: () => void,
+  mark?: { nonce: string; handed: Handed },
+): Flat {
+  const root: unknown[] = ['Map'];
+  const flat: Flat = [root];
+  const push = (node: unknown): number => flat.push(node) - 1;
+  const markNode: number[] = [];
+  const marked = mark && { '~': push(markNode) };
+  if (mark) markNode.push(push(mark.nonce), push(mark.handed.id), push(mark.handed.at));
+
+  for (const [key, field] of fields) {
+    const expires = expiryOf(field);
+    const expired = isExpired(expires, now);
+    const body = expired ? '' : bodyOf(field);
+    const data = expired ? undefined : append(flat, body);
+    if (!expired && data === undefined) {
+      onDamaged();
+      continue;
+    }
+    const keyAt = push(key);
+    const expiresAt = expires === undefined ? -1 : push(expires);
+    mark?.handed.keys.set(key, expires);
+    markNode.push(keyAt, expiresAt);
+    if (data === undefined) continue;
+    const digestMark = marked && isObject(flat, data) && { '#': push(digest(body)) };
+    root.push(keyAt, push({ data, expires: expiresAt, ...marked, ...digestMark }));
+  }
+  return flat;
+}
+
+/**
+ * Reads what Astro hands back, without making the values. `handed` is what this request was given, as far as a mark says so; a mark
+ * counts only if this driver made it.
+ */
+export function split(
+  driver: string,
+  payload: unknown,
+  nonce: string,
+): { entries: Map<string, Entry>; handed?: Handed } {
+  const flat = parse(driver, payload);
+  const [, ...pairs] = flat[0] as unknown[] as [string, ...number[]];
+  const entries = new Map<string, Entry>();
+  const at = (position: unknown): unknown => flat[position as number];
+  let markAt: number | undefined;
+
+  for (let index = 0; index < pairs.length; index += 2) {
+    const key = at(pairs[index]);
+    const entry = at(pairs[index + 1]) as Record<string, number> | undefined;
+    if (typeof key !== 'string' || key === '') {
+      const kind = key === '' ? 'an empty string' : typeof key;
+      throw createError(
+        driver,
+        'invalid-data',
+        `Session keys must be strings that are not empty; got ${kind}. Nothing was stored.`,
+      );
+    }
+    if (typeof entry?.['data'] !== 'number') throw notAPayload(driver);
+    const data = entry['data'];
+    const mark = at(entry['~']);
+    const isMarked = Array.isArray(mark) && at(mark[0]) === nonce;
+    if (isMarked) markAt = entry['~'];
+    let body: string | undefined;
+    const encodeBody = (): string => (body ??= extract(flat, data));
+    const expires = normalizeExpiry((entry['expires'] ?? -1) === -5 ? -Infinity : at(entry['expires']));
+    entries.set(key, {
+      expires,
+      touched: !isMarked || (isObject(flat, data) && digest(encodeBody()) !== at(entry['#'])),
+      encoded: () => encodeField(expires, encodeBody()),
+    });
+  }
+  return markAt === undefined ? { entries } : { entries, handed: handedOf(flat, flat[markAt] as number[]) };
+}
+
+/** The fields in a payload that some other driver holds. */
+export function fieldsOfPayload(driver: string, payload: unknown): Fields {
+  const fields: Fields = new Map();
+  for (const [key, entry] of split(driver, payload, '').entries) fields.set(key, entry.encoded());
+  return fields;
+}
+
+function handedOf(flat: Flat, [, id, at, ...pairs]: number[]): Handed {
+  const keys = new Map<string, number | undefined>();
+  for (let index = 0; index < pairs.length; index += 2) {
+    keys.set(flat[pairs[index]!] as string, flat[pairs[index + 1]!] as number | undefined);
+  }
+  return { id: flat[id!] as string, at: flat[at!] as number, keys };
+}
+
+function parse(driver: string, payload: unknown): Flat {
+  let flat = payload;
+  try {
+    if (typeof payload === 'string') flat = JSON.parse(payload);
+  } catch {
+    // The parser's own words quote the payload.
+  }
+  const root = Array.isArray(flat) ? flat[0] : undefined;
+  if (!Array.isArray(root) || root[0] !== 'Map' || root.length % 2 !== 1) throw notAPayload(driver);
+  return flat as Flat;
+}
+
+function notAPayload(driver: string): Error {
+  return createError(
+    driver,
+    'invalid-data',
+    'This is not a session as Astro writes it: expected a devalue string of a Map of entries. Nothing was stored.',
+  );
+}

@@ -1,0 +1,82 @@
+/**
+ * The fields of one record at rest: session key to encoded value (`fields.ts` says how). Always a Map, because `__proto__` is a
+ * legal session key. A store treats names and values as opaque text, except for the expiry in front of a value (`expiryOf`).
+ */
+export type Fields = Map<string, string>;
+
+/**
+ * - `applied`: the whole change is stored.
+ * - `retired`: the key was retired and refuses changes; nothing is stored.
+ * - `missing`: `mustExist` was asked and there is no live record; nothing is stored.
+ * - `conflict`: a field in `expect` did not hold the expected value; nothing is stored.
+ */
+export type PatchResult = 'applied' | 'retired' | 'missing' | 'conflict';
+
+/** How long something lives, in whole milliseconds from now by the backend's own clock, or for ever. */
+export type Lifetime = number | 'never';
+
+/** One change of one record. Lifetimes are relative, because an app's clock and a backend's clock may be hours apart. */
+export interface Change {
+  /** Written, whatever the record holds. */
+  set: Fields;
+  /** Written where the record has no such field: how a record that was evicted is restored. */
+  ifAbsent?: Fields;
+  /** Removed. A name that is not there is no error. */
+  unset: readonly string[];
+  /** Removed if the expiry stored with the field lies before `now`; another request may have renewed it. */
+  purge?: readonly string[];
+  /** Applied only if each of these fields holds exactly this encoded value; null stands for no such field. */
+  expect?: ReadonlyMap<string, string | null>;
+  /** Applied only if there is a live record. */
+  mustExist?: boolean;
+  /** How long the longest-lived field that the writer knows of has left: the fields set, and those that it read. */
+  lifetimeMs: Lifetime;
+  /** How long a field without an expiry of its own keeps the record alive after a write. Absent: for ever. */
+  capMs?: number;
+  /** The record goes after this long without a read or a write, even before its hard deadline. Absent: it does not. */
+  idleMs?: number;
+  /** The writer's clock, in epoch milliseconds: what the expiries stored with fields are compared with. */
+  now: number;
+}
+
+export interface StoreCall {
+  /** Aborts when the caller has been told that the operation failed: nothing may be sent to the backend after that. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * One backend. A store knows fields and expiry; it knows nothing of Astro, cookies, ids or secrets: keys reach it named and hashed.
+ *
+ * Every method may be called at any time, concurrently, for the same key. A method rejects only when the backend failed: a missing,
+ * expired or retired record is an answer, never an error, and a failure is never an answer.
+ *
+ * The hard deadline of a record is the latest expiry among its fields, where a field without one counts as `capMs` after the last
+ * write. The backend removes the record by itself at the hard deadline or after `idleMs`, whichever comes first. A record without
+ * fields is a record: it lives for `lifetimeMs`.
+ */
+export interface SessionStore {
+  /** Whether changes of one key are atomic with respect to each other, across processes. */
+  readonly atomic: boolean;
+
+  /**
+   * The live record, or null when it is missing, expired or retired. Fields whose own expiry has passed may be among those
+   * returned. With `touchMs` the record also lives that much longer, never past its hard deadline, in the same round trip; a store
+   * that is not atomic rejects that.
+   */
+  read(key: string, call: StoreCall & { touchMs?: number | undefined }): Promise<Fields | null>;
+
+  /** Applies one change: all of it or nothing. An expired record counts as missing, and is replaced. */
+  patch(key: string, change: Change, call: StoreCall): Promise<PatchResult>;
+
+  /**
+   * Removes the record and returns what it last held, or null when there was no live record. For `retireForMs` from now the key
+   * refuses every patch and reads as null. Retiring a missing or a retired key is no error.
+   */
+  retire(key: string, retireForMs: number, call: StoreCall): Promise<Fields | null>;
+
+  /** Only for backends that do not expire records themselves: removes up to `limit` expired records, returns how many. */
+  sweep?(limit: number, call: StoreCall): Promise<number>;
+
+  /** Releases connections. The store is not used afterwards. */
+  close?(): Promise<void>;
+}
