@@ -1,4 +1,4 @@
-import { RETIRE_MS, type Engine, type SessionFields } from './engine.ts';
+import { RETIRE_MS, type Engine, type Held } from './engine.ts';
 import { expiryOf, isExpired } from './fields.ts';
 import { join, split, type Entry, type Handed } from './payload.ts';
 import { report } from './report.ts';
@@ -53,6 +53,7 @@ export function astroFace(engine: Engine): SessionDriver {
 
       if (marked && marked.id !== id) {
         const held = await removals.get(marked.id)?.done.catch(() => null);
+        if (held === 'retired') report('retired-write', driver);
         await engine.patch(id, { set: afterRegenerate(entries, marked, held ?? null) });
         return;
       }
@@ -65,7 +66,7 @@ export function astroFace(engine: Engine): SessionDriver {
       if (result !== 'missing' || !handed) return;
 
       // The backend lost the record, or the session expired or was removed long ago. Only a young read proves that it was the former.
-      if (Math.abs(Date.now() - handed.at) >= RETIRE_MS) {
+      if (!isYoung(handed)) {
         report('stale-write', driver);
         return;
       }
@@ -90,7 +91,7 @@ export function astroFace(engine: Engine): SessionDriver {
 
 interface Removal {
   /** What the session held when it was removed. */
-  done: Promise<SessionFields | null>;
+  done: Promise<Held>;
   at: number;
 }
 
@@ -110,17 +111,24 @@ function diff(entries: Map<string, Entry>, handed: Handed | undefined) {
 }
 
 /**
- * The session under its new id. Everything is new there; what the request did not touch is taken from what the old record held when it
- * was removed, so that a change which landed in between is not lost.
+ * The session under its new id. What the request did not touch is taken from what the old record held when it was removed, so that a
+ * change which landed in between is not lost. Where another request had removed the old one, only what this request set itself is
+ * kept: everything else is gone because someone wanted it gone.
  */
-function afterRegenerate(entries: Map<string, Entry>, handed: Handed, held: SessionFields | null): Fields {
+function afterRegenerate(entries: Map<string, Entry>, handed: Handed, held: Held): Fields {
   const now = Date.now();
-  const set = encodeAll(entries, (entry) => entry.touched || !held);
+  const set = encodeAll(entries, (entry) => entry.touched || (held === null && isYoung(handed)));
+  if (held === 'retired') return set;
   for (const [key, field] of held ?? []) {
     const deleted = handed.keys.has(key) && !entries.has(key) && !isExpired(handed.keys.get(key), now);
     if (!set.has(key) && !deleted && !isExpired(expiryOf(field), now)) set.set(key, field);
   }
   return set;
+}
+
+/** Whether a read is so recent that the session cannot have been removed and the removal be forgotten since. */
+function isYoung(handed: Handed): boolean {
+  return Math.abs(Date.now() - handed.at) < RETIRE_MS;
 }
 
 function encodeAll(entries: Map<string, Entry>, which: (entry: Entry) => boolean): Fields {

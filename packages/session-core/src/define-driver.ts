@@ -1,5 +1,5 @@
 import { astroFace } from './astro-face.ts';
-import { createEngine, type DriverDefinition, type Engine, type Host } from './engine.ts';
+import { engineFor, type DriverDefinition, type Engine, type Host } from './engine.ts';
 import type { SharedOptions } from './options.ts';
 import type { SessionDriver } from './types.ts';
 
@@ -14,7 +14,7 @@ export function defineDriver<Config extends SharedOptions>(
   definition: DriverDefinition<Config>,
 ): (config?: Config, host?: Host) => SessionDriver {
   return (config, host) => {
-    const engine = createEngine(definition, config ?? ({} as Config), host);
+    const engine = engineFor(definition, config ?? ({} as Config), host);
     return { ...astroFace(engine), [ENGINE]: engine } as SessionDriver;
   };
 }

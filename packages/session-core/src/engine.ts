@@ -16,6 +16,9 @@ const DEFAULT_TIMEOUT_MS = 5000;
 /** The fields of a session by session key. Shared between readers: not to be changed. */
 export type SessionFields = ReadonlyMap<string, string>;
 
+/** What a session held when it was removed: null when there was none, 'retired' when it had been removed already. */
+export type Held = SessionFields | 'retired' | null;
+
 /** A change in terms of a session; the engine turns it into a `Change` of a record. Names are session keys. */
 export interface SessionChange {
   set: Fields;
@@ -31,12 +34,17 @@ export interface SessionChange {
 /** What the faces (`astro-face.ts`, `session.ts`) stand on: one backend by session id, with every guarantee that backends share. */
 export interface Engine {
   readonly driver: string;
+  /** How long one operation may take. */
+  readonly timeoutMs: number;
   /** The live session, or null. Reads of one id issued in the same tick share one call. An id that cannot be ours reads as null. */
   read(id: string): Promise<SessionFields | null>;
   /** Rejects for an id that cannot be ours. */
   patch(id: string, change: SessionChange): Promise<PatchResult>;
-  /** Removes a session for good and returns what it last held; an id that cannot be ours has nothing to remove. */
-  retire(id: string): Promise<SessionFields | null>;
+  /**
+   * Removes a session for good and returns what it last held: null when there was none, 'retired' when it had been removed already. An
+   * id that cannot be ours has nothing to remove.
+   */
+  retire(id: string): Promise<Held>;
   /** Removes expired records from backends that do not do so themselves; returns how many. */
   sweep(limit: number): Promise<number>;
   /** Releases the backend; the next operation opens it again. */
@@ -70,35 +78,47 @@ export interface Host {
   replaces?: boolean;
 }
 
-export function createEngine<Config extends SharedOptions>(
+/** The engine of a driver that a package defines. */
+export function engineFor<Config extends SharedOptions>(
   definition: DriverDefinition<Config>,
   config: Config,
   host: Host = {},
 ): Engine {
   const env = host.env ?? readProcessEnv;
-  const driver = definition.name;
+  return createEngine(definition.name, () => {
+    const options = resolveOptions(definition.name, definition.options, config, env);
+    return withTimes(shareBackend(definition, options, env, host.replaces ?? false), options);
+  });
+}
+
+/** The engine of a store that is nobody else's, under keys that are the ids themselves: how foreign drivers are used. */
+export function engineOver(driver: string, store: SessionStore): Engine {
+  const backend = openBackend({ name: driver, options: {}, open: () => store }, {}, readProcessEnv);
+  return createEngine(
+    driver,
+    () => withTimes(backend, {}),
+    (id) => id,
+  );
+}
+
+function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof recordKey = recordKey): Engine {
   let opened: Opened | undefined;
-
   // Variables are read here and not when the driver is made: an app that is only built has none.
-  const open = (): Opened => {
-    if (opened) return opened;
-    const options = resolveOptions(driver, definition.options, config, env);
-    opened = shareBackend(definition, options, env, host.replaces ?? false);
-    return opened;
-  };
-
+  const open = (): Opened => (opened ??= openOnce());
   const nextReads = new Map<string, Promise<SessionFields | null>>();
 
   const readNow = async (id: string): Promise<SessionFields | null> => {
     const { backend, prefix, idleMs } = open();
-    const fields = await backend.run('read', (store, call) =>
-      store.read(recordKey(id, prefix), withTouch(call, idleMs)),
-    );
+    const fields = await backend.run('read', (store, call) => store.read(keyOf(id, prefix), withTouch(call, idleMs)));
     return fields && toSession(fields, driver);
   };
 
   return {
     driver,
+
+    get timeoutMs() {
+      return open().timeoutMs;
+    },
 
     read(id) {
       if (!isSessionId(id)) return Promise.resolve(null);
@@ -124,14 +144,14 @@ export function createEngine<Config extends SharedOptions>(
       }
       const { backend, prefix, ttlMs, idleMs } = open();
       const recordChange = toRecord(change, ttlMs, idleMs);
-      return backend.run('patch', (store, call) => store.patch(recordKey(id, prefix), recordChange, call));
+      return backend.run('patch', (store, call) => store.patch(keyOf(id, prefix), recordChange, call));
     },
 
     async retire(id) {
       if (!isSessionId(id)) return null;
       const { backend, prefix } = open();
-      const fields = await backend.run('retire', (store, call) => store.retire(recordKey(id, prefix), RETIRE_MS, call));
-      return fields && toSession(fields, driver);
+      const held = await backend.run('retire', (store, call) => store.retire(keyOf(id, prefix), RETIRE_MS, call));
+      return held instanceof Map ? toSession(held, driver) : held;
     },
 
     async sweep(limit) {
@@ -149,6 +169,17 @@ interface Opened {
   prefix: string | undefined;
   ttlMs: number | undefined;
   idleMs: number | undefined;
+  timeoutMs: number;
+}
+
+function withTimes(backend: Backend, { prefix, ttl, idleTtl, timeout }: Resolved<SharedOptions>): Opened {
+  return {
+    backend,
+    prefix,
+    ttlMs: ttl === false ? undefined : (ttl ?? DEFAULT_TTL_SECONDS) * 1000,
+    idleMs: idleTtl === undefined ? undefined : idleTtl * 1000,
+    timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
+  };
 }
 
 /** One store and what is known of its health, shared by all drivers of one configuration in this process. */
@@ -211,10 +242,11 @@ function shareBackend<Config extends SharedOptions>(
   options: Resolved<Config>,
   env: ReadEnv,
   replaces: boolean,
-): Opened {
+): Backend {
   const holder = globalThis as { [REGISTRY]?: Registry };
   const registry = (holder[REGISTRY] ??= { backends: new Map(), configured: new Map() });
-  const { ttl, idleTtl, prefix, ...identity }: Resolved<SharedOptions> = options;
+  // Keys and lifetimes are the driver's own; everything else makes another connection.
+  const { ttl: _ttl, prefix: _prefix, idleTtl, ...identity }: Resolved<SharedOptions> = options;
   const key = JSON.stringify([definition.name, identity, idleTtl !== undefined]);
 
   let backend = registry.backends.get(key);
@@ -227,12 +259,7 @@ function shareBackend<Config extends SharedOptions>(
       registry.backends.delete(before);
     }
   }
-  return {
-    backend,
-    prefix,
-    ttlMs: ttl === false ? undefined : (ttl ?? DEFAULT_TTL_SECONDS) * 1000,
-    idleMs: idleTtl === undefined ? undefined : idleTtl * 1000,
-  };
+  return backend;
 }
 
 function withTouch(call: StoreCall, touchMs: number | undefined): StoreCall & { touchMs?: number } {

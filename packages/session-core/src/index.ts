@@ -25,3 +25,6 @@ export { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from 
 export { report, type ReportedEvent } from './report.ts';
 export type { Change, Fields, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
 export type { SessionDriver, SessionDriverConfig } from './types.ts';
+export { createSessions, type Session, type Sessions, type SessionsOptions, type SetOptions } from './session.ts';
+export type { SessionCookie } from './cookie.ts';
+export { valueStore, type RecordCodec, type ValueBackend } from './values.ts';

@@ -107,7 +107,7 @@ export function group<Config extends object>(kinds: OptionKinds<Config>): Option
         try {
           resolved[name] = kind.read(value);
         } catch (error) {
-          throw new Error(`\`${name}\`: ${(error as Error).message}`);
+          throw new Error(`\`${name}\`: ${(error as Error).message}`, { cause: error });
         }
       }
       return resolved as Resolved<Config>;

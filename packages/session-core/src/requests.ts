@@ -1,4 +1,4 @@
-import type { SessionFields } from './engine.ts';
+import type { Held } from './engine.ts';
 import type { Handed } from './payload.ts';
 
 /** What drivers remember of one HTTP request while it is under way. */
@@ -6,7 +6,7 @@ export interface RequestMemory {
   /** The last read of each session, by driver and id. */
   reads: Map<string, Handed>;
   /** Removals that this request started. */
-  removals: Promise<SessionFields | null>[];
+  removals: Promise<Held>[];
 }
 
 interface RequestStorage {

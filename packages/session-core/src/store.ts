@@ -69,10 +69,10 @@ export interface SessionStore {
   patch(key: string, change: Change, call: StoreCall): Promise<PatchResult>;
 
   /**
-   * Removes the record and returns what it last held, or null when there was no live record. For `retireForMs` from now the key
-   * refuses every patch and reads as null. Retiring a missing or a retired key is no error.
+   * Removes the record and returns what it last held: null when there was no live record, 'retired' when the key was retired already.
+   * For `retireForMs` from now the key refuses every patch and reads as null. Retiring a missing or a retired key is no error.
    */
-  retire(key: string, retireForMs: number, call: StoreCall): Promise<Fields | null>;
+  retire(key: string, retireForMs: number, call: StoreCall): Promise<Fields | 'retired' | null>;
 
   /** Only for backends that do not expire records themselves: removes up to `limit` expired records, returns how many. */
   sweep?(limit: number, call: StoreCall): Promise<number>;

@@ -1,9 +1,9 @@
 /** Structurally the same as Astro's type of this name: what a driver's runtime returns. */
 export interface SessionDriver {
   /** What is stored under an id: a devalue string, the parsed array, or null. Rejects when the backend failed. */
-  getItem(key: string): Promise<any>;
+  getItem(key: string): Promise<unknown>;
   /** Stores Astro's whole session. Resolves as well when the session was removed in the meantime: it stays removed. */
-  setItem(key: string, value: any): Promise<void>;
+  setItem(key: string, value: unknown): Promise<void>;
   /** Removes a session and keeps it removed. A missing one is no error. */
   removeItem(key: string): Promise<void>;
 }
@@ -13,5 +13,5 @@ export interface SessionDriverConfig {
   /** The module that runs with the server. */
   entrypoint: string | URL;
   /** Its options; they pass through JSON when the site is built. */
-  config?: Record<string, any>;
+  config?: Record<string, unknown> | undefined;
 }

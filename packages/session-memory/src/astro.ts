@@ -4,4 +4,5 @@ import type { MemoryDriverConfig } from './options.ts';
 import memory from './runtime.ts';
 
 // The only way to variables that also sees `.env` in `astro dev`.
-export default (config?: MemoryDriverConfig): SessionDriver => memory(config, { env: getSecret, replaces: import.meta.env.DEV });
+export default (config?: MemoryDriverConfig): SessionDriver =>
+  memory(config, { env: getSecret, replaces: import.meta.env.DEV });

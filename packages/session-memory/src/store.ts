@@ -19,7 +19,10 @@ const PURGE_EVERY_MS = 60_000;
 /**
  * Sessions as packed strings: a third of the memory that live objects take, and nothing that a reader could change for another.
  */
-export function openMemoryStore({ maxSessions = 100_000, maxBytes = 2 ** 28 }: Resolved<MemoryDriverConfig>): SessionStore {
+export function openMemoryStore({
+  maxSessions = 100_000,
+  maxBytes = 2 ** 28,
+}: Resolved<MemoryDriverConfig>): SessionStore {
   const cache = new LRUCache<string, string>({
     max: maxSessions,
     maxSize: maxBytes,
@@ -50,7 +53,11 @@ export function openMemoryStore({ maxSessions = 100_000, maxBytes = 2 ** 28 }: R
 
   const save = (key: string, packed: string, endsAt: number): void => {
     if (packed.length + key.length > maxBytes) {
-      throw createError('session-memory', 'invalid-data', `The session is larger than \`maxBytes\` (${maxBytes}); it was not stored.`);
+      throw createError(
+        'session-memory',
+        'invalid-data',
+        `The session is larger than \`maxBytes\` (${maxBytes}); it was not stored.`,
+      );
     }
     const now = Date.now();
     // The cache itself removes what has expired only when somebody asks for it.
@@ -83,9 +90,9 @@ export function openMemoryStore({ maxSessions = 100_000, maxBytes = 2 ** 28 }: R
     },
 
     async retire(key, retireForMs) {
-      const record = load(key);
+      const held = cache.get(key) === TOMBSTONE ? 'retired' : (load(key)?.fields ?? null);
       save(key, TOMBSTONE, Date.now() + retireForMs);
-      return record && record.fields;
+      return held;
     },
 
     async close() {

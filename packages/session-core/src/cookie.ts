@@ -1,0 +1,53 @@
+/** The attributes of the session cookie; the same shape as in Astro's `session.cookie`. `HttpOnly` is always set. */
+export interface SessionCookie {
+  /** Letters, digits, `_` and `-`. Default: `astro-session`, as in Astro. */
+  name?: string;
+  domain?: string;
+  /** Default: `/`. */
+  path?: string;
+  /** Seconds. Default: the cookie lasts as long as the browser runs. When it is set, every write renews the cookie. */
+  maxAge?: number;
+  /** Default: `lax`. `true` stands for `strict`, `false` for no attribute. */
+  sameSite?: 'strict' | 'lax' | 'none' | boolean;
+  /** Default: true, except where the request came to localhost. */
+  secure?: boolean;
+}
+
+/** The value of the first cookie of that name in a `Cookie` header. */
+export function readCookie(header: string, name: string): string | undefined {
+  let start = 0;
+  while (start < header.length) {
+    let end = header.indexOf(';', start);
+    if (end < 0) end = header.length;
+    const equals = header.indexOf('=', start);
+    if (equals >= 0 && equals < end && header.slice(start, equals).trim() === name)
+      return header.slice(equals + 1, end).trim();
+    start = end + 1;
+  }
+  return undefined;
+}
+
+/** A `Set-Cookie` value; with the empty text as the value, one that removes the cookie. */
+export function writeCookie(cookie: SessionCookie & { name: string }, value: string, isLocal: boolean): string {
+  const { name, domain, path = '/', maxAge, sameSite = 'lax', secure = !isLocal } = cookie;
+  const age = value === '' ? 0 : maxAge;
+  return [
+    `${name}=${value}`,
+    age !== undefined && `Max-Age=${Math.floor(age)}`,
+    domain && `Domain=${domain}`,
+    `Path=${path}`,
+    'HttpOnly',
+    secure && 'Secure',
+    sameSite !== false && `SameSite=${sameSiteNames[sameSite === true ? 'strict' : sameSite]}`,
+  ]
+    .filter(Boolean)
+    .join('; ');
+}
+
+const sameSiteNames = { strict: 'Strict', lax: 'Lax', none: 'None' };
+
+/** Whether a URL points to this machine, where browsers have no certificate to ask for. */
+export function isLocalUrl(url: string): boolean {
+  const host = /^https?:\/\/(?:[^/?#]*@)?(\[[^\]]*\]|[^:/?#]*)/i.exec(url)?.[1]?.toLowerCase() ?? '';
+  return host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127(?:\.\d+){3}$/.test(host);
+}

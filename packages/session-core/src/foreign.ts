@@ -1,0 +1,65 @@
+import { engineOf } from './define-driver.ts';
+import { engineOver, RETIRE_MS, type Engine } from './engine.ts';
+import { fieldName, keyOfField } from './fields.ts';
+import { fieldsOfPayload, join } from './payload.ts';
+import type { Fields } from './store.ts';
+import type { SessionDriver } from './types.ts';
+import { tombstoneKey, valueStore, type ValueBackend } from './values.ts';
+
+const NAME = 'session-core';
+
+/** The engine of any driver: its own, or for three plain methods, one over whole values in the form in which Astro writes them. */
+export function engineOfAny(driver: SessionDriver): Engine {
+  const own = engineOf(driver);
+  if (own) return own;
+  const foreign = driver as ForeignDriver;
+  return (foreign[ADAPTED] ??= engineOver(NAME, valueStore(payloads(driver), { pack, unpack })));
+}
+
+// On the driver itself, so that two `createSessions` over one driver share the queue of its writes.
+const ADAPTED = Symbol.for('@coatcheck/session-core/adapted@1');
+
+type ForeignDriver = SessionDriver & { [ADAPTED]?: Engine };
+
+function payloads(driver: SessionDriver): ValueBackend {
+  // Such a driver expires nothing, so it is not given tombstones to keep: those of this process do.
+  const tombstones = new Map<string, { value: string; until: number }>();
+  const isTombstone = (key: string): boolean => key.endsWith(tombstoneKey(''));
+  const forgetOld = (): void => {
+    for (const [key, { until }] of tombstones) if (until <= Date.now()) tombstones.delete(key);
+  };
+  return {
+    compareAndSet: false,
+    async get(key) {
+      if (isTombstone(key)) {
+        const tombstone = tombstones.get(key);
+        return tombstone && tombstone.until > Date.now() ? tombstone : null;
+      }
+      const payload: unknown = await driver.getItem(key);
+      if (payload === null || payload === undefined) return null;
+      return { value: typeof payload === 'string' ? payload : JSON.stringify(payload) };
+    },
+    async set(key, value) {
+      if (isTombstone(key)) {
+        forgetOld();
+        tombstones.set(key, { value, until: Date.now() + RETIRE_MS });
+      } else await driver.setItem(key, value);
+      return true;
+    },
+    async remove(key) {
+      await driver.removeItem(key);
+    },
+  };
+}
+
+function pack({ fields }: { fields: Fields }): string {
+  const session: Fields = new Map();
+  for (const [name, value] of fields) session.set(keyOfField(name) ?? name, value);
+  return JSON.stringify(join(session, Date.now(), () => undefined));
+}
+
+function unpack(payload: string) {
+  const fields: Fields = new Map();
+  for (const [key, value] of fieldsOfPayload(NAME, payload)) fields.set(fieldName(key), value);
+  return { fields, deadline: Infinity, idleUntil: Infinity };
+}

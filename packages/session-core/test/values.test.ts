@@ -1,0 +1,176 @@
+import { describe, expect, it } from 'vitest';
+import type { Change } from '../src/store.ts';
+import { testStore } from '../src/testing.ts';
+import { tombstoneKey, valueStore, type ValueBackend } from '../src/values.ts';
+
+interface Shelf {
+  backend: ValueBackend;
+  /** How often the backend was asked. */
+  operations: { get: number; set: number; remove: number };
+  /** Whether the next `set` finds that somebody was faster. */
+  conflicts: number;
+  /** What the next operations fail with. */
+  failure: Error | undefined;
+  values: Map<string, { value: string; version: number; until: number }>;
+}
+
+/** A backend of whole values in memory, which answers late, in any order, and with the conflicts that a test asks for. */
+function createShelf(compareAndSet: boolean): Shelf {
+  const values: Shelf['values'] = new Map();
+  let versions = 0;
+  const shelf: Shelf = {
+    operations: { get: 0, set: 0, remove: 0 },
+    conflicts: 0,
+    failure: undefined,
+    values,
+    backend: {
+      compareAndSet,
+      async get(key) {
+        await answer('get');
+        const stored = values.get(key);
+        return stored && stored.until > Date.now() ? { value: stored.value, version: stored.version } : null;
+      },
+      async set(key, value, { lifetimeMs, version }) {
+        await answer('set');
+        const stored = values.get(key);
+        const current = stored && stored.until > Date.now() ? stored.version : null;
+        if (compareAndSet && (shelf.conflicts-- > 0 || current !== version)) return false;
+        const until = lifetimeMs === 'never' ? Infinity : Date.now() + lifetimeMs;
+        values.set(key, { value, version: ++versions, until });
+        return true;
+      },
+      async remove(key) {
+        await answer('remove');
+        values.delete(key);
+      },
+    },
+  };
+  const answer = async (operation: keyof Shelf['operations']): Promise<void> => {
+    shelf.operations[operation]++;
+    for (let turns = Math.floor(Math.random() * 4); turns > 0; turns--) await new Promise(setImmediate);
+    if (shelf.failure) throw shelf.failure;
+  };
+  return shelf;
+}
+
+const call = (signal = new AbortController().signal) => ({ signal });
+
+const setting = (name: string, value = ':1'): Change => ({
+  set: new Map([[name, value]]),
+  unset: [],
+  lifetimeMs: 60_000,
+  capMs: 60_000,
+  now: Date.now(),
+});
+
+describe('with compare-and-set', () => {
+  const { backend } = createShelf(true);
+  testStore({ it, createStore: () => valueStore(backend), slackMs: 20 });
+
+  it('writes of one key made at once cost one read and a few writes, not one each', async () => {
+    const shelf = createShelf(true);
+    const store = valueStore(shelf.backend);
+    await Promise.all(Array.from({ length: 64 }, (_, index) => store.patch('key', setting(`field${index}`), call())));
+    expect((await store.read('key', call()))?.size).toBe(64);
+    expect(shelf.operations.set).toBe(2);
+  });
+
+  it('starts over on what is there now when another process was faster', async () => {
+    const shelf = createShelf(true);
+    const [one, other] = [valueStore(shelf.backend), valueStore(shelf.backend)];
+    await one.patch('key', setting('theirs'), call());
+    shelf.conflicts = 3;
+    await Promise.all([one.patch('key', setting('ours'), call()), other.patch('key', setting('theirs', ':2'), call())]);
+    expect(await one.read('key', call())).toEqual(
+      new Map([
+        ['theirs', ':2'],
+        ['ours', ':1'],
+      ]),
+    );
+  });
+
+  it('a change whose caller gave up is not stored later, and does not hold up the others', async () => {
+    const shelf = createShelf(true);
+    const store = valueStore(shelf.backend);
+    const given = new AbortController();
+    const first = store.patch('key', setting('first'), call());
+    void store.patch('key', setting('given-up'), call(given.signal));
+    const last = store.patch('key', setting('last'), call());
+    given.abort();
+    await Promise.all([first, last]);
+    expect([...(await store.read('key', call()))!.keys()]).toEqual(['first', 'last']);
+  });
+
+  it('a change that meets conflict after conflict stops when its caller gives up', async () => {
+    const shelf = createShelf(true);
+    const store = valueStore(shelf.backend);
+    shelf.conflicts = Infinity;
+    const given = new AbortController();
+    void store.patch('key', setting('never'), call(given.signal));
+    await expect.poll(() => shelf.operations.set).toBeGreaterThan(2);
+    given.abort();
+    shelf.conflicts = 0;
+    expect(await store.patch('key', setting('after'), call())).toBe('applied');
+    expect([...(await store.read('key', call()))!.keys()]).toEqual(['after']);
+  });
+
+  it('a refused change writes nothing', async () => {
+    const shelf = createShelf(true);
+    const store = valueStore(shelf.backend);
+    expect(await store.patch('key', { ...setting('a'), mustExist: true }, call())).toBe('missing');
+    expect(shelf.operations).toEqual({ get: 1, set: 0, remove: 0 });
+  });
+});
+
+describe('without compare-and-set', () => {
+  const { backend } = createShelf(false);
+  testStore({ it, createStore: () => valueStore(backend), slackMs: 20 });
+
+  it('says that it is not atomic', () => {
+    expect(valueStore(createShelf(false).backend).atomic).toBe(false);
+  });
+
+  it('a write of another process that comes after the removal is taken back', async () => {
+    const shelf = createShelf(false);
+    const [one, other] = [valueStore(shelf.backend), valueStore(shelf.backend)];
+    await one.patch('key', setting('user'), call());
+    const late = other.patch('key', setting('late'), call());
+    await one.retire('key', 60_000, call());
+    await late;
+    expect(await other.patch('key', setting('later'), call())).toBe('retired');
+    expect(await one.read('key', call())).toBeNull();
+  });
+
+  it('the tombstone lives as long as the record could have come back', async () => {
+    const shelf = createShelf(false);
+    const store = valueStore(shelf.backend);
+    await store.patch('key', { ...setting('user'), lifetimeMs: 86_400_000, capMs: 86_400_000 }, call());
+    await store.retire('key', 60_000, call());
+    const tombstone = shelf.values.get(tombstoneKey('key'));
+    expect(tombstone!.until - Date.now()).toBeGreaterThan(86_000_000);
+  });
+});
+
+it.each([true, false])(
+  'a backend that fails is an error for everyone who waited, and works again afterwards (compare-and-set: %s)',
+  async (compareAndSet) => {
+    const shelf = createShelf(compareAndSet);
+    const store = valueStore(shelf.backend);
+    await store.patch('key', setting('a'), call());
+    shelf.failure = new Error('the disk is full');
+    const results = await Promise.allSettled([
+      store.patch('key', setting('b'), call()),
+      store.retire('key', 1, call()),
+      store.read('key', call()),
+    ]);
+    expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    shelf.failure = undefined;
+    expect(await store.read('key', call())).toEqual(new Map([['a', ':1']]));
+  },
+);
+
+it('a value that is no record is an error, never a miss', async () => {
+  const shelf = createShelf(true);
+  shelf.values.set('key', { value: '{"user":"ada"}', version: 1, until: Infinity });
+  await expect(valueStore(shelf.backend).read('key', call())).rejects.toThrow('not in a form');
+});

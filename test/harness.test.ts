@@ -1,0 +1,167 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { startProxy } from './support/fault-proxy.ts';
+import { createVisitor, surfaces } from './support/http.ts';
+import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { buildSite, devSite, startSite, type Built } from './support/site.ts';
+
+// The instruments by themselves, before anything of ours is measured with them: sites on Astro's own drivers.
+
+const buildTimeoutMs = 200_000;
+
+describe.each([7, 6] as const)('a built site on Astro %i with its own Redis driver', { timeout: 30_000 }, (astro) => {
+  let built: Built;
+  let redis: RedisServer;
+
+  beforeAll(async () => {
+    built = await buildSite({ astro, driver: 'wrappedUnstorageDriver()' });
+    redis = await startRedis();
+    return () => redis[Symbol.asyncDispose]();
+  }, buildTimeoutMs);
+
+  const start = (options: Parameters<typeof startSite>[1] = {}) =>
+    startSite(built, { ...options, env: { REDIS_URL: redis.url, ...options.env } });
+
+  test.each(surfaces)('keeps a session between the requests of one visitor, run by: %s', async (surface) => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    expect(visitor.sessionId()).toBeUndefined();
+
+    const cart = new Map([['<tea> & "cake"', { qty: 2n, added: new Date(0), from: new URL('https://shop.test/?a&b') }]]);
+    const [, id] = await visitor.run([['set', 'cart', cart], ['id']], { surface });
+    expect(visitor.sessionId()).toBe(id);
+    expect(await visitor.run([['get', 'cart'], ['has', 'cart'], ['keys']], { surface })).toEqual([cart, true, ['cart']]);
+
+    const other = createVisitor(site.url);
+    expect(await other.run([['get', 'cart'], ['entries']], { surface })).toEqual([undefined, []]);
+    const sameAgain = visitor.fork();
+    expect(await sameAgain.run([['values']], { surface })).toEqual([[cart]]);
+  });
+
+  test('reports a step that fails and goes on with those after it', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    const steps = [['set', 'bad', () => {}], ['set', 'good', 1]] as const;
+    const { status, outcomes } = await visitor.attempt([...steps]);
+    expect(status).toBe(200);
+    expect(outcomes).toMatchObject([{ error: { name: 'SessionStorageSaveError' } }, { value: undefined }]);
+    expect(await visitor.run([['keys']])).toEqual([['good']]);
+    await expect(visitor.run([...steps])).rejects.toThrow(/step 0, set: .*could not be serialized/);
+  });
+
+  test('follows the cookie through regenerate and destroy', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'user', 'ada']]);
+    const before = visitor.sessionId();
+    await visitor.run([['regenerate']]);
+    expect(visitor.sessionId()).not.toBe(before);
+    expect(await visitor.run([['get', 'user']])).toEqual(['ada']);
+    await visitor.run([['destroy']]);
+    expect(visitor.sessionId()).toBeUndefined();
+  });
+
+  test('shows a flash message once', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'flash', 'Saved.']]);
+    expect((await visitor.fetch('/flash')).body).toContain('Saved.');
+    expect((await visitor.fetch('/flash')).body).toContain('Nothing new.');
+  });
+
+  test('a gate holds one request between its read and its write while another runs', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'count', 1]]);
+    const gate = site.gate('between');
+
+    const slow = visitor.fork().run([['get', 'count'], ['wait', 'between'], ['set', 'slow', true]]);
+    await gate.arrived();
+    await visitor.run([['set', 'fast', true]]);
+    expect(new Set((await visitor.run([['keys']]))[0])).toEqual(new Set(['count', 'fast']));
+    await gate.open();
+    await slow;
+    // What a test of ours must not see: the request that was held has put back what it had read.
+    expect(new Set((await visitor.run([['keys']]))[0])).toEqual(new Set(['count', 'slow']));
+  });
+
+  test('64 writers of 64 keys in one session lose most of their updates', async () => {
+    await using proxy = await startProxy({ target: redis.port });
+    await using site = await start({ env: { REDIS_URL: `redis://127.0.0.1:${proxy.port}` } });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'seed', true]]);
+    await proxy.delay(() => Math.random() * 20);
+
+    const writers = Array.from({ length: 64 }, (_, index) => visitor.fork().run([['set', `key${index}`, index]]));
+    await Promise.all(writers);
+
+    await proxy.pass();
+    const [keys] = await visitor.run([['keys']]);
+    const kept = keys.filter((key: string) => key.startsWith('key')).length;
+    console.info(`Astro ${astro}, its own Redis driver: ${64 - kept} of 64 updates lost`);
+    expect(kept).toBeLessThanOrEqual(32);
+  });
+
+  test('outlives a restart of the site, which a frozen one does not notice', async () => {
+    const site = await start();
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'cart', 'tea']]);
+
+    site.freeze();
+    const waiting = visitor.fork().attempt([['get', 'cart']]);
+    await expect(visitor.fetch('/flash', { signal: AbortSignal.timeout(300) })).rejects.toThrow('timeout');
+    site.thaw();
+    expect(await waiting).toMatchObject({ outcomes: [{ value: 'tea' }] });
+    await site.stop();
+    await expect(visitor.fetch('/flash')).rejects.toThrow();
+
+    await using next = await start();
+    expect(await visitor.fork(next.url).run([['get', 'cart']])).toEqual(['tea']);
+    next.freeze();
+  });
+
+  test('can run with a wrong clock', async () => {
+    await using behind = await start({ clockOffsetMs: -7_200_000 });
+    await using right = await start();
+    const visitor = createVisitor(behind.url);
+    await visitor.run([['set', 'token', 'x', { ttl: 3600 }]]);
+    expect(await visitor.run([['get', 'token']])).toEqual(['x']);
+    expect(await visitor.fork(right.url).run([['get', 'token']])).toEqual([undefined]);
+  });
+
+  test('is built once for everybody who asks for the same', async () => {
+    const again = await buildSite({ driver: 'wrappedUnstorageDriver()', astro });
+    expect(again.dir).toBe(built.dir);
+    expect(built.log).toContain('Complete!');
+  });
+
+  test(
+    'runs in development, with files of its own',
+    async () => {
+      const files = { 'src/pages/hello.ts': `export const GET = () => new Response('hello');` };
+      await using site = await devSite({ astro, driver: 'sessionDrivers.lruCache({ max: 500 })', files });
+      const visitor = createVisitor(site.url);
+      expect((await visitor.fetch('/hello')).body).toBe('hello');
+      await visitor.run([['set', 'cart', 'tea']]);
+      for (const surface of surfaces) expect(await visitor.run([['get', 'cart']], { surface })).toEqual(['tea']);
+    },
+    buildTimeoutMs,
+  );
+});
+
+test(
+  'a build that fails says what was built and what Astro said',
+  async () => {
+    const failed = buildSite({ astro: 7, driver: `sessionDrivers.nonesuch({ max: 1 })` });
+    await expect(failed).rejects.toThrow(/astro build failed[^]*nonesuch\(\{ max: 1 \}\)[^]*not a function/);
+  },
+  buildTimeoutMs,
+);
+
+test(
+  'a site that does not start says what it printed',
+  async () => {
+    const built = await buildSite({ astro: 7, driver: 'wrappedUnstorageDriver()' });
+    await expect(startSite(built, { nodeArgs: ['--no-such-option'] })).rejects.toThrow(/ended \(9\)[^]*no-such-option/);
+  },
+  buildTimeoutMs,
+);

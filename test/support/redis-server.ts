@@ -1,0 +1,259 @@
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, closeSync, constants, openSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer, type AddressInfo } from 'node:net';
+import { homedir, tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+/** A redis-server on 127.0.0.1. It goes, with its data, when the process that started it ends, however that ends. */
+export interface RedisServer extends AsyncDisposable {
+  readonly port: number;
+  readonly url: string;
+  /** Of the process that runs now; undefined while none does. */
+  readonly pid: number | undefined;
+  /** Shuts it down cleanly. It keeps its data for `restart()`. */
+  stop(): Promise<void>;
+  /** SIGKILL: connections are reset, nothing is said. It keeps what it had acknowledged for `restart()`. */
+  kill(): Promise<void>;
+  /** SIGSTOP: connections stay open, and new ones are accepted, but nothing is answered. */
+  freeze(): void;
+  /** Ends a `freeze()`; what was sent in the meantime is carried out. */
+  thaw(): void;
+  /** Stops it if it runs, and starts it on the same port with the same data. */
+  restart(): Promise<void>;
+}
+
+export interface RedisOptions {
+  /** Default: a free one, chosen by the system. */
+  port?: number;
+  /** Further arguments of redis-server; they win over ours (`--appendonly yes`, `--save ''`). */
+  args?: string[];
+}
+
+const run = promisify(execFile);
+
+let ownServer: Promise<RedisServer> | undefined;
+
+/** For tests that need just any Redis: `REDIS_URL` when it is set, else a server that this process starts once. */
+export async function redisUrl(): Promise<string> {
+  if (process.env.REDIS_URL) return process.env.REDIS_URL;
+  ownServer ??= startRedis();
+  return (await ownServer).url;
+}
+
+/** Resolves when the server answers. */
+export async function startRedis(options: RedisOptions = {}): Promise<RedisServer> {
+  const { bin, env } = await redisServerBin();
+  const port = await freePort(options.port);
+  const dir = await mkdtemp(join(tmpdir(), 'coatcheck-redis-'));
+  const janitor = startJanitor(dir);
+  // Empty, and there because a Sentinel (`args: ['--sentinel']`) keeps its state in it.
+  const configFile = join(dir, 'redis.conf');
+  await writeFile(configFile, '');
+  let child: ChildProcess | undefined;
+
+  async function start(): Promise<void> {
+    // A file and no pipe: a pipe would keep this process alive.
+    const log = openSync(join(dir, 'redis.log'), 'w');
+    const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'yes'];
+    const started = spawn(bin, [configFile, ...args, ...(options.args ?? [])], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', log, log],
+    });
+    closeSync(log);
+    child = started;
+    started.once('error', () => {});
+    started.once('exit', () => {
+      if (child === started) child = undefined;
+      janitor.watch(child?.pid);
+    });
+    started.unref();
+    janitor.watch(started.pid);
+
+    const deadline = Date.now() + 10_000;
+    while (!(await answers(port))) {
+      if (child === started && started.pid !== undefined && Date.now() < deadline) {
+        await sleep(5);
+        continue;
+      }
+      started.kill('SIGKILL');
+      throw new Error(`${bin} did not start on port ${port}:\n${await readFile(join(dir, 'redis.log'), 'utf8')}`);
+    }
+  }
+
+  async function end(signal: NodeJS.Signals): Promise<void> {
+    if (!child) return;
+    const exit = once(child, 'exit');
+    child.kill(signal);
+    child.kill('SIGCONT');
+    child.ref();
+    await exit;
+  }
+
+  const server: RedisServer = {
+    port,
+    url: `redis://127.0.0.1:${port}`,
+    get pid() {
+      return child?.pid;
+    },
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+    freeze: () => void child?.kill('SIGSTOP'),
+    thaw: () => void child?.kill('SIGCONT'),
+    async restart() {
+      await end('SIGTERM');
+      await start();
+    },
+    async [Symbol.asyncDispose]() {
+      await end('SIGKILL');
+      await janitor.finish();
+    },
+  };
+
+  try {
+    await start();
+  } catch (error) {
+    await janitor.finish();
+    throw error;
+  }
+  return server;
+}
+
+/**
+ * The redis-server to run, and what its environment must add: `REDIS_SERVER_BIN`, else the one on `PATH`, else, on Debian
+ * and Ubuntu, the distribution's packages unpacked into the user's cache folder, which needs no root and starts no service.
+ */
+export async function redisServerBin(): Promise<{ bin: string; env: Record<string, string> }> {
+  const named = process.env.REDIS_SERVER_BIN;
+  if (named) {
+    if (!isExecutable(named)) throw new Error(`REDIS_SERVER_BIN is ${named}, which is no file that can be executed.`);
+    return { bin: named, env: {} };
+  }
+  const onPath = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'redis-server'));
+  const found = onPath.find(isExecutable);
+  if (found) return { bin: found, env: {} };
+
+  const root = await unpackedRedis();
+  const libraries = (await readdir(join(root, 'usr/lib'))).filter((name) => name.includes('-linux-'));
+  return {
+    bin: join(root, 'usr/bin/redis-server'),
+    env: { LD_LIBRARY_PATH: libraries.map((name) => join(root, 'usr/lib', name)).join(delimiter) },
+  };
+}
+
+/** Vitest's global set-up: fetches the server once, before test files that run side by side would each do so. */
+export async function setup(): Promise<void> {
+  if (process.env.REDIS_URL) return;
+  // Without a server the tests that need one fail, and say why.
+  await redisServerBin().catch(() => {});
+}
+
+async function unpackedRedis(): Promise<string> {
+  const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
+  const codename = /^VERSION_CODENAME=(\w+)$/m.exec(release)?.[1];
+  if (!codename || !onDebian()) throw missingRedis();
+
+  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'coatcheck');
+  const root = join(cache, `redis-server-${codename}-${process.arch}`);
+  if (isExecutable(join(root, 'usr/bin/redis-server'))) return root;
+
+  console.error(`No redis-server on PATH: unpacking ${codename}'s into ${root}`);
+  await mkdir(cache, { recursive: true });
+  const work = await mkdtemp(`${root}-`);
+  try {
+    await downloadPackages(work).catch(async () => {
+      // The package lists are missing or out of date.
+      await run('apt-get', ['update']);
+      await downloadPackages(work);
+    });
+    const unpacked = join(work, 'root');
+    for (const file of await readdir(work)) {
+      if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', file, unpacked], { cwd: work });
+    }
+    await rename(unpacked, root).catch((error: unknown) => {
+      // Another process may have been faster.
+      if (!isExecutable(join(root, 'usr/bin/redis-server'))) throw error;
+    });
+  } catch (error) {
+    throw missingRedis(error);
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+  return root;
+}
+
+async function downloadPackages(folder: string): Promise<void> {
+  // What apt would install, libraries included, is what this machine lacks.
+  const plan = await run('apt-get', ['--simulate', '--no-install-recommends', 'install', 'redis-server'], {
+    env: { ...process.env, LC_ALL: 'C' },
+  });
+  const lacking = Array.from(plan.stdout.matchAll(/^Inst (\S+)/gm), (match) => match[1]!);
+  await run('apt-get', ['download', ...new Set(['redis-server', 'redis-tools', ...lacking])], { cwd: folder });
+}
+
+/**
+ * A shell that waits for this process to end, kills the server and removes its folder: no exit handler runs when a test
+ * runner kills its workers.
+ */
+function startJanitor(dir: string) {
+  const script = 'while read -r next; do pid=$next; done; test -z "$pid" || kill -9 "$pid"; rm -rf "$1"';
+  const shell = spawn('sh', ['-c', script, 'sh', dir], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+  const exit = once(shell, 'exit');
+  shell.unref();
+  return {
+    watch: (pid: number | undefined) => void shell.stdin.write(`${pid ?? ''}\n`),
+    async finish() {
+      shell.ref();
+      shell.stdin.end();
+      await exit;
+    },
+  };
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'));
+    socket.setTimeout(1000, () => socket.destroy());
+    socket.once('data', (reply) => {
+      // Any other error is an answer too: a server with a password is ready.
+      resolve(!reply.toString().startsWith('-LOADING'));
+      socket.destroy();
+    });
+    socket.once('error', () => {});
+    socket.once('close', () => resolve(false));
+  });
+}
+
+/** Rejects when the wanted port is taken: whoever has it would answer in the new server's place. */
+async function freePort(wanted = 0): Promise<number> {
+  const probe = createServer().listen(wanted, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function onDebian(): boolean {
+  return isExecutable('/usr/bin/apt-get') && isExecutable('/usr/bin/dpkg-deb');
+}
+
+function missingRedis(cause?: unknown): Error {
+  return new Error(
+    'There is no redis-server. Install one (apt-get install redis-server, brew install redis, ...), or name one with ' +
+      'REDIS_SERVER_BIN, or a running one with REDIS_URL.',
+    { cause },
+  );
+}
