@@ -73,7 +73,7 @@ export async function startProxy({ target }: { target: number }): Promise<FaultP
   };
   const become = async (next: Mode) => {
     mode = next;
-    for (const link of [...links]) link.follow(next);
+    for (const link of links) link.follow(next);
     if (next.name === 'refuse') await close();
     else if (!server.listening) await listen(port);
   };
@@ -181,6 +181,10 @@ function createLink(client: Socket, targetPort: number, watch: Watch): Link {
       if (mustEnd) {
         end('resetAndDestroy');
         return;
+      }
+      if (next.name === 'silence' && answers.length > 0) {
+        answers.length = 0;
+        lostBytes = true;
       }
       for (const socket of [client, target]) {
         if (next.name === 'hold') socket.pause();

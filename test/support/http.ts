@@ -37,7 +37,7 @@ export interface Visitor {
   /** Has the site run a program on the session. Rejects only when no answer came. */
   attempt(steps: Step[], options?: RunOptions): Promise<Attempt>;
   /** Like `attempt`, for programs that must succeed: the value of every step. Rejects when the request or a step failed. */
-  run(steps: Step[], options?: RunOptions): Promise<any[]>;
+  run(steps: Step[], options?: RunOptions): Promise<unknown[]>;
   /** Another browser with a copy of the cookies: at the same site, or at another, say after a restart. */
   fork(url?: string): Visitor;
 }

@@ -1,7 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { cp, mkdir, open, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -64,6 +65,11 @@ export interface Site extends AsyncDisposable {
   kill(): Promise<void>;
 }
 
+export interface DevSite extends Site {
+  /** Puts the new text in the place of the old in one step: a dev server that sees half a file keeps its old configuration. */
+  edit(path: string, change: (text: string) => string): Promise<void>;
+}
+
 export interface Gate {
   /** Resolves once so many requests have come to the gate, counted from the start of the site. */
   arrived(count?: number): Promise<void>;
@@ -99,15 +105,32 @@ export async function startSite(built: Built, options: StartOptions = {}): Promi
 }
 
 /** `astro dev`, in a folder of its own that goes when the site is disposed of. */
-export async function devSite(spec: SiteSpec, options: StartOptions = {}): Promise<Site> {
+export async function devSite(spec: SiteSpec, options: StartOptions = {}): Promise<DevSite> {
   const dir = join(appFolder(spec), '.sites', `dev-${randomUUID()}`);
   await writeSite(spec, dir);
-  const args = [...(options.nodeArgs ?? []), astroCli(spec), 'dev', '--root', dir, '--host', '127.0.0.1', '--port', '0'];
+  const port = String(await freePort());
+  const args = [
+    ...(options.nodeArgs ?? []),
+    astroCli(spec),
+    'dev',
+    '--root',
+    dir,
+    '--host',
+    '127.0.0.1',
+    '--port',
+    port,
+  ];
   const removed = () => rm(dir, { recursive: true, force: true });
   try {
     const site = await run(dir, args, { ...options, env: { ...spec.env, ...options.env } });
     return {
       ...site,
+      async edit(path, change) {
+        const file = join(dir, path);
+        const draft = join(dir, 'draft');
+        await writeFile(draft, change(await readFile(file, 'utf8')));
+        await rename(draft, file);
+      },
       async [Symbol.asyncDispose]() {
         await site.kill();
         await removed();
@@ -269,7 +292,7 @@ function spawnNode(cwd: string, args: string[], env: Record<string, string> = {}
   let text = '';
   const listeners = new Set<() => void>();
   const changed = () => {
-    for (const listener of [...listeners]) listener();
+    for (const listener of listeners) listener();
   };
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (chunk: string) => {
@@ -321,7 +344,7 @@ async function run(dir: string, args: string[], { env, clockOffsetMs = 0 }: Star
   };
 
   try {
-    const [, url] = await child.logged(/(http:\/\/127\.0\.0\.1:[1-9]\d*)/, startDeadlineMs);
+    const [, url] = await child.logged(/(?:listening on|Local) +(http:\/\/127\.0\.0\.1:\d+)/, startDeadlineMs);
     return {
       url: url!,
       pid: child.process.pid!,
@@ -339,6 +362,16 @@ async function run(dir: string, args: string[], { env, clockOffsetMs = 0 }: Star
     await end('SIGKILL');
     throw error;
   }
+}
+
+/** Vite 7 takes the port 0 for its own 5173. */
+async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as AddressInfo;
+  probe.close();
+  await once(probe, 'close');
+  return port;
 }
 
 function gateOf(url: string, name: string): Gate {

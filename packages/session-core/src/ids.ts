@@ -21,6 +21,16 @@ export function createSessionId(): string {
  * @param prefix the driver's `prefix` option. Default: `session:`.
  */
 export function recordKey(id: string, prefix = 'session:'): string {
+  return prefix + hashId(id);
+}
+
+// Node's own is seven times as fast; the Web's is asynchronous.
+const nodeHash = globalThis.process?.getBuiltinModule?.('node:crypto')?.hash;
+
+const hashId: (id: string) => string = nodeHash ? (id) => nodeHash('sha256', id, 'base64url') : portableHash;
+
+/** Exported to be compared with Node's. */
+export function portableHash(id: string): string {
   const bytes = String.fromCharCode(...sha256(utf8ToBytes(id)));
-  return prefix + btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+  return btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
 }

@@ -26,6 +26,9 @@ export function openMemoryStore({
   const cache = new LRUCache<string, string>({
     max: maxSessions,
     maxSize: maxBytes,
+    // The records say when they end by this clock, which also runs on while the machine is suspended.
+    perf: Date,
+    ttlResolution: 0,
     sizeCalculation: (packed, key) => packed.length + key.length,
     dispose: (packed, _key, reason) => {
       if (reason === 'evict' && packed !== TOMBSTONE) onEviction();

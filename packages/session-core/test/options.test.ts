@@ -1,0 +1,170 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { fromEnv, type EnvRef, type FromEnv } from '../src/env.ts';
+import {
+  driverConfig,
+  flag,
+  group,
+  list,
+  oneOf,
+  resolveOptions,
+  secretText,
+  text,
+  whole,
+  type OptionKinds,
+  type SharedOptions,
+} from '../src/options.ts';
+
+interface ExampleConfig extends SharedOptions {
+  url?: string | EnvRef | undefined;
+  password?: string | EnvRef | undefined;
+  db?: FromEnv<number>;
+  fast?: FromEnv<boolean>;
+  mode?: FromEnv<'strong' | 'weak'>;
+  names?: string[] | EnvRef | undefined;
+  nodes?: { host: string | EnvRef; port?: FromEnv<number> }[] | undefined;
+}
+
+const kinds: OptionKinds<Omit<ExampleConfig, keyof SharedOptions>> = {
+  url: text,
+  password: secretText,
+  db: whole({ to: 15 }),
+  fast: flag,
+  mode: oneOf('strong', 'weak'),
+  names: list(text),
+  nodes: list(group<{ host: string; port?: number | undefined }>({ host: text, port: whole({ from: 1, to: 65_535 }) })),
+};
+
+const entrypoint = new URL('file:///somewhere/astro.js');
+const configure = (config: unknown) => driverConfig('session-example', kinds, config as ExampleConfig, entrypoint);
+const resolve = (config: unknown, variables: Record<string, string> = {}) =>
+  resolveOptions('session-example', kinds, config as ExampleConfig, (name) => variables[name]);
+
+afterEach(() => void vi.restoreAllMocks());
+
+describe('a config function', () => {
+  it('returns what Astro takes, and nothing that JSON would lose', () => {
+    const config = {
+      url: 'there',
+      ttl: false as const,
+      db: 3,
+      names: ['a'],
+      nodes: [{ host: fromEnv('HOST'), port: 1 }],
+    };
+    const result = configure(config);
+    expect(result.entrypoint).toBe(entrypoint);
+    expect(JSON.parse(JSON.stringify(result.config))).toEqual({
+      ...config,
+      nodes: [{ host: { fromEnv: 'HOST' }, port: 1 }],
+    });
+    expect(configure(undefined)).toEqual({ entrypoint, config: {} });
+    expect(configure({ url: process.env['NOT_SET_ANYWHERE'] })).toEqual({ entrypoint, config: { url: undefined } });
+  });
+
+  it.each([
+    [{ urll: 'x' }, '`urll` is not an option. Options: prefix, ttl, idleTtl, timeout, url,'],
+    [{ db: 16 }, '`db`: expected a whole number, from 0 to 15'],
+    [{ db: 1.5 }, '`db`: expected a whole number'],
+    [{ ttl: 0 }, '`ttl`: expected a positive number of seconds, or false'],
+    [{ ttl: '1h' }, '`ttl`: expected a positive number of seconds, or false'],
+    [{ timeout: -1 }, '`timeout`: expected a whole number, from 1 to 600000'],
+    [{ prefix: '' }, '`prefix`: expected text that is not empty'],
+    [{ fast: 'maybe' }, '`fast`: expected true or false'],
+    [{ mode: 'eventual' }, "`mode`: expected 'strong' or 'weak'"],
+    [{ names: [] }, '`names`: expected a list'],
+    [{ nodes: [{ hots: 'x' }] }, '`nodes`: `hots` is not an option'],
+    [{ nodes: [{ host: 'x', port: 'y' }] }, '`nodes`: `port`: expected a whole number'],
+    [{ idleTtl: null }, '`idleTtl`: expected a positive number of seconds'],
+  ])('refuses %j', (config, message) => {
+    expect(() => configure(config)).toThrow(`[session-example] Wrong options: ${message}`);
+  });
+
+  it.each([
+    ['a function', () => 'x'],
+    ['a Date', new Date()],
+    ['a Map', new Map()],
+    ['a RegExp', /x/],
+    ['Infinity', Infinity],
+    ['NaN', NaN],
+    ['a bigint', 1n],
+    ['an instance', new URL('http://localhost')],
+  ])('refuses %s, which would not survive the build', (_name, url) => {
+    expect(() => configure({ url })).toThrow('The option `url` does not survive the build');
+    expect(() => configure({ nodes: [{ host: url }] })).toThrow('The option `nodes.0.host` does not survive the build');
+  });
+
+  it('warns once when a secret is written into the config, and says what to do instead', () => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    configure({ password: fromEnv('PASSWORD') });
+    expect(warn).not.toHaveBeenCalled();
+    configure({ password: 'hunter2' });
+    configure({ password: 'hunter2' });
+    expect(warn).toHaveBeenCalledTimes(1);
+    expect(warn.mock.calls[0]![0]).toContain("fromEnv('NAME')");
+    expect(warn.mock.calls[0]![0]).not.toContain('hunter2');
+  });
+});
+
+describe('options when the server runs', () => {
+  it('take variables in place of values, each converted to its kind', () => {
+    const config = {
+      url: fromEnv('URL'),
+      db: fromEnv('DB'),
+      fast: fromEnv('FAST'),
+      ttl: fromEnv('TTL'),
+      mode: fromEnv('MODE'),
+      names: fromEnv('NAMES'),
+      nodes: [{ host: fromEnv('HOST'), port: fromEnv('PORT') }],
+    };
+    const variables = {
+      URL: 'there',
+      DB: '3',
+      FAST: 'true',
+      TTL: 'false',
+      MODE: 'weak',
+      NAMES: 'a, b,c',
+      HOST: 'h',
+      PORT: '1',
+    };
+    // As it arrives after the build.
+    expect(resolve(JSON.parse(JSON.stringify(config)), variables)).toEqual({
+      url: 'there',
+      db: 3,
+      fast: true,
+      ttl: false,
+      mode: 'weak',
+      names: ['a', 'b', 'c'],
+      nodes: [{ host: 'h', port: 1 }],
+    });
+  });
+
+  it.each([[{}], [{ URL: '' }]])(
+    'say which variable is missing and where built servers get it from (%j)',
+    (variables) => {
+      expect(() => resolve({ url: fromEnv('URL') }, variables)).toThrow(
+        /\[session-example\] URL is not set.*node --env-file=\.env dist\/server\/entry\.mjs/,
+      );
+    },
+  );
+
+  it('never show what a variable held', () => {
+    let message = '';
+    try {
+      resolve({ db: fromEnv('DB') }, { DB: 'hunter2' });
+    } catch (error) {
+      message = String(error);
+    }
+    expect(message).toContain('`db`: expected a whole number');
+    expect(message).not.toContain('hunter2');
+  });
+});
+
+describe('fromEnv', () => {
+  it.each(['', '1NAME', 'WITH SPACE', 'A-B', undefined])('refuses %j as a name', (name) => {
+    expect(() => fromEnv(name as string)).toThrow('takes the name of an environment variable');
+  });
+
+  it('must be the whole option', () => {
+    const url = fromEnv('HOST');
+    expect(() => `redis://${url as unknown as string}`).toThrow('must be the whole option');
+  });
+});

@@ -1,0 +1,85 @@
+import { subscribe } from 'node:diagnostics_channel';
+import { createSessions } from '@coatcheck/session-core';
+import { memoryDriver } from '@coatcheck/session-memory';
+import memory from '@coatcheck/session-memory/runtime';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { openMemoryStore } from '../src/store.ts';
+
+const call = { signal: new AbortController().signal };
+const storing = (value: string, lifetimeMs = 3_600_000) => ({
+  set: new Map([['value', `:${value}`]]),
+  unset: [],
+  lifetimeMs,
+  capMs: lifetimeMs,
+  now: Date.now(),
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+it('keeps a session from request to request, in whatever instance of the driver', async () => {
+  const visit = createSessions({ driver: memory() }).open('');
+  visit.set('cart', ['hat']);
+  const cookie = (await visit.commit())!.split(';')[0]!;
+  expect(await createSessions({ driver: memory() }).open(cookie).get('cart')).toEqual(['hat']);
+});
+
+describe('when there is no room', () => {
+  it('the session not used for the longest time goes, is reported every time, and a warning tells once how to make room', async () => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    const events: unknown[] = [];
+    subscribe('coatcheck:eviction', (event) => events.push(event));
+    const store = openMemoryStore({ maxSessions: 2 });
+    await store.patch('a', storing('1'), call);
+    await store.patch('b', storing('2'), call);
+    await store.read('a', call);
+    await store.patch('c', storing('3'), call);
+    await store.patch('d', storing('4'), call);
+    expect(await store.read('b', call)).toBeNull();
+    expect(await store.read('a', call)).toBeNull();
+    expect(await store.read('d', call)).not.toBeNull();
+    expect(events).toEqual([{ driver: 'session-memory' }, { driver: 'session-memory' }]);
+    expect(warn).toHaveBeenCalledTimes(1);
+    expect(warn.mock.calls[0]![0]).toMatch(/Raise `maxSessions` \(2\) or `maxBytes`/);
+  });
+
+  it('bytes count as well', async () => {
+    vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    const store = openMemoryStore({ maxBytes: 10_000 });
+    for (const key of ['a', 'b', 'c']) await store.patch(key, storing('x'.repeat(4000)), call);
+    expect(await store.read('a', call)).toBeNull();
+    expect(await store.read('c', call)).not.toBeNull();
+  });
+
+  it('a session that can never fit is refused, and the old one is intact', async () => {
+    const store = openMemoryStore({ maxBytes: 10_000 });
+    await store.patch('a', storing('1'), call);
+    await expect(store.patch('a', storing('x'.repeat(10_000)), call)).rejects.toThrow(
+      'The session is larger than `maxBytes` (10000); it was not stored.',
+    );
+    expect(await store.read('a', call)).toEqual(new Map([['value', ':1']]));
+  });
+});
+
+it('what has expired gives its room back without being asked for', async () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+  vi.useFakeTimers();
+  const store = openMemoryStore({ maxSessions: 3 });
+  await store.patch('kept', storing('1'), call);
+  await store.patch('short', storing('2', 1000), call);
+  await store.patch('shorter', storing('3', 10), call);
+  vi.advanceTimersByTime(120_000);
+  await store.patch('new', storing('4'), call);
+  await store.patch('newer', storing('5'), call);
+  expect(await store.read('kept', call)).not.toBeNull();
+  expect(warn).not.toHaveBeenCalled();
+});
+
+it('the config function checks its options at once', () => {
+  expect(memoryDriver({ maxSessions: 10 })).toMatchObject({ config: { maxSessions: 10 } });
+  // @ts-expect-error a wrong option is a compile error, too
+  expect(() => memoryDriver({ max: 10 })).toThrow('`max` is not an option');
+  expect(() => memoryDriver({ maxBytes: 0 })).toThrow('`maxBytes`: expected a whole number, 1 or more');
+});

@@ -1,0 +1,7 @@
+import type { SessionDriver } from '@coatcheck/session-core';
+import { getSecret } from 'astro:env/server';
+import type { RedisDriverConfig } from './options.ts';
+import redis from './runtime.ts';
+
+// The only way to variables that also sees `.env` in `astro dev`.
+export default (config?: RedisDriverConfig): SessionDriver => redis(config, { env: getSecret, replaces: import.meta.env.DEV });

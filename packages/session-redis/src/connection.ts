@@ -1,0 +1,190 @@
+import { isSessionDriverError, type StoreCall } from '@coatcheck/session-core';
+import type { Cluster, Redis } from 'ioredis';
+import { explain, interrupted, notSent } from './errors.ts';
+import { connectCluster, connectRedis, watch, type IoRedis } from './client.ts';
+import type { Target } from './target.ts';
+
+export interface Request {
+  name: string;
+  args: string[];
+  /** The source of the script whose SHA-1 is the first argument, for a Redis that does not have it. */
+  script?: string;
+  /** Whether it may be sent again when the connection broke before the answer came. */
+  repeatable: boolean;
+}
+
+/** A way to one Redis that mends itself. */
+export interface Connection {
+  /**
+   * Sends one command and resolves to the reply. Waits for Redis until the call's signal aborts, and sends nothing after that. Rejects
+   * at once with what Redis has to say where waiting is no use, such as after a wrong password.
+   */
+  send(request: Request, call: StoreCall): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+type Client = Redis | Cluster;
+
+/** How soon what failed is tried again. */
+const RETRY_MS = 100;
+/** A server that has not answered a handshake for so long may be gone: the next one is begun beside it. */
+const NEXT_HANDSHAKE_MS = 500;
+/** How long one handshake may take at all. */
+const HANDSHAKE_MS = 5000;
+/** How long a state that passes, such as loading, is waited for before it is an error. */
+const PATIENCE_MS = 1000;
+
+/**
+ * ioredis makes the connections and nothing else is left to it: its queues send commands whose callers were told that they had
+ * failed, and its reconnecting knows no deadline. A client lives for one connection, and is made when somebody waits for it.
+ */
+export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: number): Connection {
+  let current: Client | undefined;
+  let closed = false;
+  let dialing = false;
+  const candidates = new Set<Client>();
+  const waiting = new Set<{ resolve(client: Client): void; reject(error: unknown): void }>();
+  /** What to call when a command goes out on a socket. */
+  const watches = new WeakMap<object, () => void>();
+
+  const dial = async (): Promise<void> => {
+    dialing = true;
+    while (waiting.size > 0 && !current && !closed) {
+      await Promise.race([attempt(), pause(NEXT_HANDSHAKE_MS)]);
+      if (!current) await pause(RETRY_MS);
+    }
+    dialing = false;
+  };
+
+  const attempt = async (): Promise<void> => {
+    const onConnection = (redis: Redis): void => {
+      // Whoever waits for an answer has a deadline, and its timer keeps the process alive; an idle connection does not.
+      redis.stream.unref();
+      watches.set(redis.stream, watch(redis, timeoutMs));
+    };
+    const { client, connected } = target.cluster
+      ? connectCluster(ioredis, target, HANDSHAKE_MS, onConnection)
+      : connectRedis(ioredis, target, HANDSHAKE_MS, onConnection);
+    candidates.add(client);
+    try {
+      await within(HANDSHAKE_MS, connected);
+      adopt(client);
+    } catch (error) {
+      discard(client);
+      if (explain(error)) for (const waiter of waiting) waiter.reject(error);
+    }
+    candidates.delete(client);
+  };
+
+  const adopt = (client: Client): void => {
+    if (current || closed) return discard(client);
+    current = client;
+    client.once('end', () => forget(client));
+    for (const waiter of waiting) waiter.resolve(client);
+    for (const other of candidates) if (other !== client) discard(other);
+  };
+
+  const forget = (client: Client): void => {
+    if (current === client) current = undefined;
+  };
+
+  const connected = ({ signal }: StoreCall): Client | Promise<Client> => {
+    if (signal.aborted || closed) throw notSent();
+    if (current) return current;
+    return new Promise((resolve, reject) => {
+      const settled = (): void => {
+        waiting.delete(waiter);
+        signal.removeEventListener('abort', giveUp);
+      };
+      const waiter = {
+        resolve(client: Client) {
+          settled();
+          resolve(client);
+        },
+        reject(error: unknown) {
+          settled();
+          reject(error as Error);
+        },
+      };
+      const giveUp = (): void => waiter.reject(notSent());
+      signal.addEventListener('abort', giveUp);
+      waiting.add(waiter);
+      if (!dialing) void dial();
+    });
+  };
+
+  return {
+    async send({ name, args, script, repeatable }, call) {
+      let patienceEndsAt: number | undefined;
+      for (;;) {
+        let client: Client | undefined;
+        let sent = false;
+        try {
+          client = await connected(call);
+          const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
+          // ioredis hands commands, with all that is in them, to whoever traces it.
+          command.isTraced = true;
+          command.toWritable = (socket) => {
+            // A cluster's client may have kept the command until a node was there. Something has to go out in its place.
+            if (call.signal.aborted) return '*1\r\n$4\r\nPING\r\n';
+            sent = true;
+            watches.get(socket)?.();
+            return ioredis.Command.prototype.toWritable.call(command, socket);
+          };
+          client.sendCommand(command);
+          return await command.promise;
+        } catch (error) {
+          if (isSessionDriverError(error)) throw error;
+          if (script !== undefined && name === 'evalsha' && isUnknownScript(error)) {
+            name = 'eval';
+            args = [script, ...args.slice(1)];
+            continue;
+          }
+          const meaning = explain(error);
+          if (!meaning && sent && !repeatable) throw interrupted();
+          if (meaning?.elsewhere && client) void part(client);
+          if (meaning) patienceEndsAt ??= Date.now() + PATIENCE_MS;
+          if (meaning && !(meaning.passing && Date.now() < patienceEndsAt!)) throw meaning.error;
+        }
+        await pause(RETRY_MS);
+      }
+    },
+
+    async close() {
+      closed = true;
+      for (const waiter of waiting) waiter.reject(notSent());
+      for (const candidate of candidates) discard(candidate);
+      if (current) await part(current);
+    },
+  };
+
+  /** Lets what is under way be answered first. */
+  async function part(client: Client): Promise<void> {
+    forget(client);
+    await Promise.race([client.quit().catch(() => undefined), pause(PATIENCE_MS)]);
+    discard(client);
+  }
+}
+
+function discard(client: Client): void {
+  const connections = 'nodes' in client ? client.nodes() : [client];
+  client.disconnect();
+  for (const { stream } of connections) stream?.destroy();
+}
+
+function isUnknownScript(error: unknown): boolean {
+  return (error as Error).message.startsWith('NOSCRIPT');
+}
+
+function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms).unref();
+    work.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref();
+  });
+}

@@ -1,0 +1,115 @@
+import { createError, type SessionErrorCode } from '@coatcheck/session-core';
+
+export const DRIVER = 'session-redis';
+
+/** What an error of the client means to whoever waits for an answer. */
+export interface Meaning {
+  error: Error;
+  /** A state that goes by, such as loading after a restart; the command was not carried out and may be sent again. */
+  passing?: boolean;
+  /** Another server has to be asked: this connection leads to the wrong one. */
+  elsewhere?: boolean;
+}
+
+type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Omit<Meaning, 'error'>];
+
+// Redis 6 puts the error of a command inside a script behind words of its own, so the codes are looked for anywhere.
+const KNOWN: Known[] = [
+  [/\bLOADING\b/, 'unavailable', 'Redis is still loading its data.', { passing: true }],
+  [
+    /\bREADONLY\b|\bNOTMASTER\b/,
+    'unavailable',
+    'This Redis is a replica and takes no writes. After a failover that passes; else name the master.',
+    { passing: true, elsewhere: true },
+  ],
+  [/\bMASTERDOWN\b/, 'unavailable', 'This Redis has lost its master.', { passing: true, elsewhere: true }],
+  [/\b(CLUSTERDOWN|TRYAGAIN)\b/, 'unavailable', 'The cluster does not serve all of its keys now.', { passing: true }],
+  [/max number of clients/, 'unavailable', 'Redis has no connection left (maxclients).', { passing: true }],
+  [
+    /\bWRONGPASS\b|invalid password/i,
+    'configuration',
+    'Redis refuses the password, or the user. Correct it in `url` or REDIS_URL, or in `username` and `password`.',
+  ],
+  [
+    /\bNOAUTH\b/,
+    'configuration',
+    'Redis wants a password. Put it into `url` or REDIS_URL (redis://:password@host), or pass `password`.',
+  ],
+  [
+    /arguments for 'auth'/,
+    'configuration',
+    'This Redis knows no users. Leave out the user: redis://:password@host, or only `password`.',
+  ],
+  [
+    /DB index|SELECT is not allowed/,
+    'configuration',
+    'Redis has no database of that number. Correct the number at the end of the URL, or `db`; a cluster has only 0.',
+  ],
+  [
+    /\bNOPERM\b/,
+    'configuration',
+    'The Redis user may not do what sessions need; the README of session-redis has the line that allows it.',
+  ],
+  [/\bMOVED\b/, 'configuration', 'This Redis is part of a cluster. Name its nodes with `cluster`, not with `url` or `host`.'],
+  [/cluster support disabled/, 'configuration', 'This Redis is no cluster. Name it with `url` or `host`, not with `cluster`.'],
+  [
+    /\bOOM\b/,
+    'refused',
+    'Redis has no memory left (maxmemory), and the session was not stored. Give it more, or look for keys without an expiry.',
+  ],
+];
+
+const WRONG_TYPE = /\bWRONGTYPE\b/;
+const UNREADABLE = /\bUNREADABLE\b/;
+const TLS = /CERT|_TLS_|_SSL_|^UNABLE_TO_|^EPROTO$/;
+
+/** Undefined: there was no answer. The connection could not be made, or broke. */
+export function explain(error: unknown): Meaning | undefined {
+  const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
+  if (lastNodeError) return explain(lastNodeError);
+  if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };
+  if (name !== 'ReplyError') return undefined;
+  if (WRONG_TYPE.test(message)) return { error: foreignKey() };
+  if (UNREADABLE.test(message)) return { error: unreadableRecord() };
+  const known = KNOWN.find(([pattern]) => pattern.test(message));
+  if (!known) return { error: createError(DRIVER, 'refused', 'Redis refused; the cause says why.', { cause: error }) };
+  const [, kind, text, how] = known;
+  return { error: createError(DRIVER, kind, text), ...how };
+}
+
+export function foreignKey(): Error {
+  return createError(
+    DRIVER,
+    'refused',
+    'The key of a session holds something else (WRONGTYPE), and was left alone. Remove it, or give this site a `prefix` of its own.',
+  );
+}
+
+export function unreadableRecord(): Error {
+  return createError(
+    DRIVER,
+    'refused',
+    'A stored session is in a form that this version does not know: its header is damaged, or a newer version wrote it.',
+  );
+}
+
+/** A write whose connection broke before the answer came. */
+export function interrupted(): Error {
+  return createError(
+    DRIVER,
+    'timeout',
+    'The connection to Redis broke while a write was under way. It may have been stored; it is not sent again.',
+  );
+}
+
+export function notSent(): Error {
+  return createError(DRIVER, 'unavailable', 'Redis could not be reached; nothing was sent.');
+}
+
+function tlsError(code: string): Error {
+  return createError(
+    DRIVER,
+    'configuration',
+    `There is no TLS connection to Redis (${code}). Is TLS spoken on that port? A certificate that Node does not know needs \`tls.ca\`.`,
+  );
+}

@@ -1,0 +1,40 @@
+import type { Change, SessionStore, StoreCall } from '@coatcheck/session-core';
+import * as ioredis from 'ioredis';
+import { openConnection } from '../../src/connection.ts';
+import type { RedisDriverConfig } from '../../src/options.ts';
+import { redisStore } from '../../src/store.ts';
+import { targetOf } from '../../src/target.ts';
+
+/** A store as the driver opens it, for tests that need no engine around it. */
+export function openStore(config: RedisDriverConfig, timeoutMs = 5000): SessionStore {
+  return redisStore(openConnection(ioredis, targetOf(config as never, () => undefined), timeoutMs));
+}
+
+/** A client that looks at what the store did. */
+export function openInspector(url: string): ioredis.Redis {
+  return new ioredis.Redis(url);
+}
+
+/** A call that is given up after `ms`. */
+export function call(ms = 5000): StoreCall {
+  return { signal: AbortSignal.timeout(ms) };
+}
+
+export function change(parts: Partial<Change>): Change {
+  return { set: new Map(), unset: [], lifetimeMs: 3_600_000, capMs: 3_600_000, now: Date.now(), ...parts };
+}
+
+let keys = 0;
+
+export function newKey(): string {
+  return `test:${process.pid}:${Date.now()}:${(keys += 1)}`;
+}
+
+/** Resolves when `condition` holds; fails after `ms`. */
+export async function eventually(condition: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
+  const deadline = Date.now() + ms;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}

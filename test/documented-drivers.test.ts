@@ -1,0 +1,33 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { createVisitor } from './support/http.ts';
+import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { buildSite, startSite } from './support/site.ts';
+
+// What Astro's documentation of session drivers shows, in built sites that have our packages beside it.
+
+let redis: RedisServer;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  return () => redis[Symbol.asyncDispose]();
+});
+
+describe.each([7, 6] as const)('on Astro %i', { timeout: 200_000 }, (astro) => {
+  test.each([
+    ['a driver written by hand', 'documentedDriver({ max: 500 })'],
+    ['a driver of unstorage as the entrypoint', 'unstorageDriver({ max: 500 })'],
+    ["a driver of unstorage in the site's own runtime", 'wrappedUnstorageDriver()'],
+    ["our Redis runtime in the site's own entrypoint, which reads `astro:env`", 'ownDriver()'],
+  ])('works: %s', async (_name, driver) => {
+    const built = await buildSite({ astro, driver });
+    await using site = await startSite(built, { env: { REDIS_URL: redis.url } });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'cart', new Map([['hat', 2]])]]);
+    expect(await visitor.run([['get', 'cart']])).toEqual([new Map([['hat', 2]])]);
+    const before = visitor.fork();
+    await visitor.run([['regenerate']]);
+    expect(await visitor.run([['get', 'cart']])).toEqual([new Map([['hat', 2]])]);
+    await visitor.run([['destroy']]);
+    expect(await before.run([['get', 'cart']])).toEqual([undefined]);
+  });
+});

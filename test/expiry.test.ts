@@ -1,0 +1,122 @@
+import { recordKey } from '@coatcheck/session-core';
+import { Redis } from 'ioredis';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { createVisitor, type Visitor } from './support/http.ts';
+import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { buildSite, startSite, type SiteSpec, type StartOptions } from './support/site.ts';
+
+// How long a session lives is asked of Redis itself.
+
+const DAY = 86_400;
+const buildTimeoutMs = 200_000;
+
+let redis: RedisServer;
+let client: Redis;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  client = new Redis(redis.url);
+  return async () => {
+    client.disconnect();
+    await redis[Symbol.asyncDispose]();
+  };
+});
+
+const start = async (spec: SiteSpec, options: StartOptions = {}) =>
+  startSite(await buildSite(spec), { ...options, env: { REDIS_URL: redis.url, ...options.env } });
+
+const secondsLeft = async (visitor: Visitor): Promise<number> =>
+  (await client.pttl(recordKey(visitor.sessionId()!))) / 1000;
+
+const about = (seconds: number) => ({
+  asymmetricMatch: (actual: unknown) => typeof actual === 'number' && actual <= seconds && actual > seconds - 10,
+  toString: () => 'about',
+});
+
+describe.each([7, 6] as const)('`session.ttl` in a built site on Astro %i', { timeout: buildTimeoutMs }, (astro) => {
+  const spec: SiteSpec = { astro, driver: 'redisDriver()', session: { ttl: 100 } };
+
+  test.each([
+    ['a right clock', 0],
+    ['a clock two hours behind', -7_200_000],
+    ['a clock two hours ahead', 7_200_000],
+  ])('alone gives the Redis key its lifetime, on an app with %s', async (_name, clockOffsetMs) => {
+    await using site = await start(spec, { clockOffsetMs });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'a', 1]]);
+    expect(await secondsLeft(visitor)).toEqual(about(100));
+    await visitor.run([['set', 'b', 1, { ttl: 50 }]]);
+    expect(await secondsLeft(visitor)).toEqual(about(100));
+    await visitor.run([['set', 'c', 1, { ttl: 500 }]]);
+    expect(await secondsLeft(visitor)).toEqual(about(500));
+    expect(await visitor.run([['keys']])).toEqual([['a', 'b', 'c']]);
+    await visitor.run([['delete', 'c']]);
+    expect(await secondsLeft(visitor)).toEqual(about(100));
+  });
+});
+
+describe('the driver on Astro 7', { timeout: buildTimeoutMs }, () => {
+  const fromVariables: SiteSpec = {
+    astro: 7,
+    driver: `redisDriver({ ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`,
+  };
+  const withTtl = (ttl: string) => start(fromVariables, { env: { SESSION_TTL: ttl, SESSION_TIMEOUT: '5000' } });
+
+  test('gives a session without any ttl 30 days after its last write', async () => {
+    await using site = await start({ astro: 7, driver: 'redisDriver()' });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'a', 1]]);
+    expect(await secondsLeft(visitor)).toEqual(about(30 * DAY));
+    await client.pexpire(recordKey(visitor.sessionId()!), 1_000_000);
+    await visitor.run([
+      ['get', 'a'],
+      ['set', 'b', 1, { ttl: 10 }],
+    ]);
+    expect(await secondsLeft(visitor)).toEqual(about(30 * DAY));
+  });
+
+  test('`ttl` says otherwise', async () => {
+    await using site = await withTtl('3600');
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'a', 1]]);
+    expect(await secondsLeft(visitor)).toEqual(about(3600));
+  });
+
+  test('`ttl: false` keeps such a session for ever, and a later `ttl` ends that', async () => {
+    await using forEver = await withTtl('false');
+    const visitor = createVisitor(forEver.url);
+    await visitor.run([['set', 'a', 1]]);
+    expect(await client.pttl(recordKey(visitor.sessionId()!))).toBe(-1);
+    await using ending = await withTtl('3600');
+    await visitor.fork(ending.url).run([['set', 'b', 1]]);
+    expect(await secondsLeft(visitor)).toEqual(about(3600));
+  });
+
+  test('after its ttl the session is gone from Redis', async () => {
+    await using site = await withTtl('1');
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'a', 1]]);
+    expect(await client.exists(recordKey(visitor.sessionId()!))).toBe(1);
+    await expect.poll(() => client.dbsize(), { timeout: 5000 }).toBe(await others(visitor));
+    expect(await visitor.run([['get', 'a']])).toEqual([undefined]);
+  });
+
+  test('`idleTtl`: reading keeps it, leaving it alone ends it', async () => {
+    await using site = await start({ astro: 7, driver: 'redisDriver({ idleTtl: 2 })' });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'a', 1]]);
+    expect(await secondsLeft(visitor)).toBeLessThanOrEqual(2);
+    for (let round = 0; round < 3; round++) {
+      await expect.poll(() => secondsLeft(visitor), { timeout: 5000 }).toBeLessThan(1);
+      expect(await visitor.run([['get', 'a']])).toEqual([1]);
+      expect(await secondsLeft(visitor)).toBeGreaterThan(1);
+    }
+    await expect.poll(() => client.exists(recordKey(visitor.sessionId()!)), { timeout: 5000 }).toBe(0);
+    expect(await visitor.run([['get', 'a']])).toEqual([undefined]);
+  });
+
+  /** How many keys there are that are not this visitor's. */
+  async function others(visitor: Visitor): Promise<number> {
+    return (await client.keys('*')).filter((key) => key !== recordKey(visitor.sessionId()!)).length;
+  }
+});

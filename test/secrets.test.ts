@@ -1,0 +1,93 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { createVisitor } from './support/http.ts';
+import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { buildSite, devSite, startSite, type SiteSpec } from './support/site.ts';
+
+// What must not be found: ids in Redis, credentials in a build.
+
+const PASSWORD = 'c0rrect-h0rse-battery';
+const buildTimeoutMs = 200_000;
+
+let redis: RedisServer;
+let url: string;
+
+beforeAll(async () => {
+  redis = await startRedis({ args: ['--requirepass', PASSWORD] });
+  url = `redis://:${PASSWORD}@127.0.0.1:${redis.port}`;
+  return () => redis[Symbol.asyncDispose]();
+});
+
+/** Files below a folder that hold a text. */
+async function filesWith(folder: string, text: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isFile() && (await readFile(path)).includes(text)) found.push(path);
+  }
+  return found;
+}
+
+test('neither the id nor any part of it is in Redis', { timeout: buildTimeoutMs }, async () => {
+  const built = await buildSite({ astro: 7, driver: 'redisDriver()' });
+  await using site = await startSite(built, { env: { REDIS_URL: url } });
+  const visitor = createVisitor(site.url);
+  await visitor.run([['set', 'user', 'ada']]);
+  const removed = visitor.fork();
+  await visitor.run([['regenerate'], ['set', 'more', 1]]);
+
+  const client = new Redis(url);
+  const everything: string[] = [];
+  for (const key of await client.keys('*'))
+    everything.push(key, ...((await client.callBuffer('HGETALL', key)) as Buffer[]).map(String));
+  client.disconnect();
+  const text = everything.join('\n').toLowerCase();
+  expect(text).toContain('ada');
+  for (const id of [visitor.sessionId()!, removed.sessionId()!]) {
+    for (let index = 0; index + 6 <= id.length; index++) expect(text).not.toContain(id.slice(index, index + 6));
+  }
+});
+
+describe.each([7, 6] as const)('a site on Astro %i', { timeout: buildTimeoutMs }, (astro) => {
+  test.each<[string, SiteSpec]>([
+    ['REDIS_URL in the environment of the build', { astro, driver: 'redisDriver()', env: { REDIS_URL: 'set below' } }],
+    ['fromEnv', { astro, driver: `redisDriver({ url: fromEnv('REDIS_URL') })`, env: { REDIS_URL: 'set below' } }],
+    ['a .env file', { astro, driver: 'redisDriver()', files: { '.env': 'set below' } }],
+  ])('has no credential in its build, and works with real variables: %s', async (_name, spec) => {
+    // The port is another one every time; the password is what is looked for.
+    const secret = `redis://:${PASSWORD}@127.0.0.1:1`;
+    const built = await buildSite({
+      ...spec,
+      ...(spec.env && { env: { REDIS_URL: secret } }),
+      ...(spec.files && { files: { '.env': `REDIS_URL=${secret}\n` } }),
+    });
+    expect(await filesWith(built.dist, PASSWORD)).toEqual([]);
+    expect(await filesWith(built.dist, 'REDIS_URL')).not.toEqual([]);
+    await using site = await startSite(built, { env: { REDIS_URL: url } });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'user', 'ada']]);
+    expect(await visitor.run([['get', 'user']])).toEqual(['ada']);
+    expect(site.logs()).not.toContain(PASSWORD);
+  });
+
+  test('reads `.env` in development by itself', async () => {
+    await using site = await devSite({ astro, driver: 'redisDriver()', files: { '.env': `REDIS_URL=${url}\n` } });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'user', 'ada']]);
+    expect(await visitor.run([['get', 'user']])).toEqual(['ada']);
+    expect(site.logs()).not.toContain(PASSWORD);
+    const cached = (await filesWith(site.dir, PASSWORD)).filter((path) => !path.endsWith('/.env'));
+    expect(cached).toEqual([]);
+  });
+
+  test('is warned when a password is written into the config, by whatever way', async () => {
+    const driver = `redisDriver({ url: process.env.REDIS_URL })`;
+    const built = await buildSite({ astro, driver, env: { REDIS_URL: `redis://:${PASSWORD}@127.0.0.1:1` } });
+    expect(built.log).toContain('[session-redis] A secret is written into the options');
+    expect(built.log).not.toContain(PASSWORD);
+    // Proof that the search above finds what is there.
+    expect(await filesWith(built.dist, PASSWORD)).not.toEqual([]);
+  });
+});
