@@ -107,7 +107,7 @@ describe.each([7, 6] as const)('a built site on Astro %i with its own Redis driv
     await using site = await start({ env: { REDIS_URL: `redis://127.0.0.1:${proxy.port}` } });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'seed', true]]);
-    await proxy.delay(() => Math.random() * 20);
+    await proxy.delay(() => Math.random() * 100);
 
     const keys = Array.from({ length: 64 }, (_, index) => `key${index}`);
     await Promise.all(keys.map((key) => visitor.fork().run([['set', key, true]])));

@@ -2,7 +2,7 @@ import { RETIRE_MS, type Engine, type Held } from './engine.ts';
 import { expiryOf, isExpired } from './fields.ts';
 import { join, split, type Entry, type Handed } from './payload.ts';
 import { report } from './report.ts';
-import { currentRequest, trackRequests } from './requests.ts';
+import { currentRequest, orAnswer, trackRequests } from './requests.ts';
 import type { Fields } from './store.ts';
 import type { SessionDriver } from './types.ts';
 
@@ -35,9 +35,39 @@ export function astroFace(engine: Engine): SessionDriver {
     return request ? request.reads.get(`${nonce}:${id}`) : lastReads.get(id);
   };
 
+  const save = async (id: string, payload: unknown): Promise<void> => {
+    const { entries, handed: marked } = split(driver, payload, nonce);
+    const underway = currentRequest()?.removals ?? [...removals.values()].map((removal) => removal.done);
+    await Promise.allSettled([...underway, removals.get(id)?.done]);
+
+    if (marked && marked.id !== id) {
+      const held = await removals.get(marked.id)?.done.catch(() => null);
+      if (held === 'retired') report('retired-write', driver);
+      await engine.patch(id, { set: afterRegenerate(entries, marked, held ?? null) });
+      return;
+    }
+
+    const handed = marked ?? lastHanded(id);
+    const changed = diff(entries, handed);
+    if (handed && changed.set.size + changed.unset.length + changed.purge.length === 0) return;
+    const result = await engine.patch(id, { ...changed, mustExist: handed !== undefined });
+    if (result === 'retired') report('retired-write', driver);
+    if (result !== 'missing' || !handed) return;
+
+    // The backend lost the record, or the session expired or was removed long ago. Only a young read proves that it was the former.
+    if (!isYoung(handed)) {
+      report('stale-write', driver);
+      return;
+    }
+    const ifAbsent = encodeAll(entries, (entry) => !entry.touched);
+    if (changed.set.size + ifAbsent.size === 0) return;
+    const restored = await engine.patch(id, { set: changed.set, ifAbsent });
+    if (restored === 'retired') report('retired-write', driver);
+  };
+
   return {
     async getItem(id) {
-      const fields = await engine.read(id);
+      const fields = await orAnswer(engine.read(id));
       if (!fields) return null;
       const now = Date.now();
       const handed: Handed = { id, at: now, keys: new Map() };
@@ -46,35 +76,7 @@ export function astroFace(engine: Engine): SessionDriver {
       return flat;
     },
 
-    async setItem(id, payload) {
-      const { entries, handed: marked } = split(driver, payload, nonce);
-      const underway = currentRequest()?.removals ?? [...removals.values()].map((removal) => removal.done);
-      await Promise.allSettled([...underway, removals.get(id)?.done]);
-
-      if (marked && marked.id !== id) {
-        const held = await removals.get(marked.id)?.done.catch(() => null);
-        if (held === 'retired') report('retired-write', driver);
-        await engine.patch(id, { set: afterRegenerate(entries, marked, held ?? null) });
-        return;
-      }
-
-      const handed = marked ?? lastHanded(id);
-      const changed = diff(entries, handed);
-      if (handed && changed.set.size + changed.unset.length + changed.purge.length === 0) return;
-      const result = await engine.patch(id, { ...changed, mustExist: handed !== undefined });
-      if (result === 'retired') report('retired-write', driver);
-      if (result !== 'missing' || !handed) return;
-
-      // The backend lost the record, or the session expired or was removed long ago. Only a young read proves that it was the former.
-      if (!isYoung(handed)) {
-        report('stale-write', driver);
-        return;
-      }
-      const ifAbsent = encodeAll(entries, (entry) => !entry.touched);
-      if (changed.set.size + ifAbsent.size === 0) return;
-      const restored = await engine.patch(id, { set: changed.set, ifAbsent });
-      if (restored === 'retired') report('retired-write', driver);
-    },
+    setItem: (id, payload) => orAnswer(save(id, payload)),
 
     removeItem(id) {
       const done = engine.retire(id);

@@ -5,12 +5,28 @@ export interface SessionCookie {
   domain?: string;
   /** Default: `/`. */
   path?: string;
-  /** Seconds. Default: the cookie lasts as long as the browser runs. When it is set, every write renews the cookie. */
+  /** Seconds, at least 1. Default: the cookie lasts as long as the browser runs. When it is set, every write renews the cookie. */
   maxAge?: number;
   /** Default: `lax`. `true` stands for `strict`, `false` for no attribute. */
   sameSite?: 'strict' | 'lax' | 'none' | boolean;
-  /** Default: true, except where the request came to localhost. */
+  /** Default: true, except where the request came to localhost and browsers take the cookie without it. */
   secure?: boolean;
+}
+
+/** Throws a TypeError for what would make no cookie, or one with other attributes than were meant. */
+export function checkCookie({ name, domain, path, maxAge, sameSite }: SessionCookie & { name: string }): void {
+  if (!/^[\w-]+$/.test(name)) throw new TypeError('`cookie.name` may hold letters, digits, _ and - only.');
+  for (const [attribute, value] of Object.entries({ domain, path })) {
+    if (value !== undefined && !/^[\x21-\x3a\x3c-\x7e]+$/.test(value)) {
+      throw new TypeError(`\`cookie.${attribute}\` must be text without spaces and semicolons.`);
+    }
+  }
+  if (maxAge !== undefined && !(Number.isFinite(maxAge) && maxAge >= 1)) {
+    throw new TypeError('`cookie.maxAge` must be a number of seconds, at least 1.');
+  }
+  if (sameSite !== undefined && typeof sameSite !== 'boolean' && !Object.hasOwn(sameSiteNames, sameSite)) {
+    throw new TypeError("`cookie.sameSite` must be 'strict', 'lax', 'none', true or false.");
+  }
 }
 
 /** The value of the first cookie of that name in a `Cookie` header. */
@@ -29,7 +45,7 @@ export function readCookie(header: string, name: string): string | undefined {
 
 /** A `Set-Cookie` value; with the empty text as the value, one that removes the cookie. */
 export function writeCookie(cookie: SessionCookie & { name: string }, value: string, isLocal: boolean): string {
-  const { name, domain, path = '/', maxAge, sameSite = 'lax', secure = !isLocal } = cookie;
+  const { name, domain, path = '/', maxAge, sameSite = 'lax', secure = !isLocal || needsSecure(cookie) } = cookie;
   const age = value === '' ? 0 : maxAge;
   return [
     `${name}=${value}`,
@@ -42,6 +58,11 @@ export function writeCookie(cookie: SessionCookie & { name: string }, value: str
   ]
     .filter(Boolean)
     .join('; ');
+}
+
+/** Whether browsers refuse the cookie without `Secure`, on localhost too. */
+function needsSecure({ name, sameSite }: SessionCookie & { name: string }): boolean {
+  return sameSite === 'none' || /^__(?:Secure|Host)-/i.test(name);
 }
 
 const sameSiteNames = { strict: 'Strict', lax: 'Lax', none: 'None' };

@@ -42,6 +42,13 @@ export function createError(
   return Object.assign(error, { name: 'SessionDriverError' as const, driver, operation, code });
 }
 
+/** The same error once more. Anything that is no error becomes one. */
+export function copyError(error: unknown): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  const copy = new Error(error.message, { cause: error.cause });
+  return Object.assign(copy, error, { name: error.name, stack: error.stack });
+}
+
 /** By shape, not by `instanceof`: several copies of this package in one process are normal. */
 export function isSessionDriverError(error: unknown): error is SessionDriverError {
   return error instanceof Error && error.name === 'SessionDriverError';

@@ -8,16 +8,17 @@ export function encodeField(expires: number | undefined, body: string): string {
 
 /** When an encoded field expires, in epoch milliseconds; undefined when it has no expiry of its own, or none that can be read. */
 export function expiryOf(field: string): number | undefined {
-  const colon = field.indexOf(':');
-  const expires = colon > 0 ? Number(field.slice(0, colon)) : NaN;
+  const expires = field.startsWith(':') ? NaN : Number(HEAD.exec(field)?.[1]);
   return Number.isFinite(expires) ? expires : undefined;
 }
 
 /** The canonical encoding in an encoded field; '' when the field is damaged. */
 export function bodyOf(field: string): string {
-  const colon = field.indexOf(':');
-  return colon < 0 || !/^-?\d*$/.test(field.slice(0, colon)) ? '' : field.slice(colon + 1);
+  if (field.startsWith(':')) return field.slice(1);
+  return HEAD.test(field) ? field.slice(field.indexOf(':') + 1) : '';
 }
+
+const HEAD = /^(-?\d+):/;
 
 /** Astro's rule: an entry lives through the millisecond that it names. */
 export function isExpired(expires: number | undefined, now: number): boolean {

@@ -43,8 +43,9 @@ export function extract(flat: Flat, root: number): string {
   try {
     visit(root);
   } catch (error) {
-    if (error !== UNKNOWN_FORM) throw error;
-    // A form that a newer devalue in Astro writes: as far as ours knows it, going through the value gives the same encoding.
+    if (error !== UNKNOWN_FORM && !(error instanceof RangeError)) throw error;
+    // A form that a newer devalue in Astro writes, or nested deeper than the stack reaches here: going through the value gives the same
+    // encoding, as far as our devalue knows it.
     return encodeValue((unflatten([[root], ...flat.slice(1)], revivers) as [unknown])[0]);
   }
   return JSON.stringify(own);
@@ -61,16 +62,18 @@ export function append(flat: Flat, body: string): number | undefined {
     if (typeof own === 'number') return isConstant(own) ? own : undefined;
     if (!Array.isArray(own) || own.length === 0) return undefined;
     let delicate = false;
+    let objects = 0;
     const shift = (position: number): number => {
       if (position < 0 ? !isConstant(position) : position >= own.length) throw UNKNOWN_FORM;
       return position < 0 ? position : position + base;
     };
     for (const node of own) {
       delicate ||= isDelicate(node);
+      if (typeof node === 'object') objects++;
       flat.push(mapPositions(node, shift));
     }
     // devalue's revivers may append to the array that they are given.
-    if (delicate) unflatten([...own], revivers);
+    if (delicate || objects > SHALLOW) unflatten([...own], revivers);
     return base;
   } catch {
     flat.length = base;
@@ -98,6 +101,8 @@ export function digest(text: string): number {
 }
 
 const UNKNOWN_FORM = new Error('A form of value that this version does not know.');
+/** So few objects cannot be nested deeper than the stack reaches. */
+const SHALLOW = 1000;
 const HOLE = -2;
 const SPARSE = -7;
 
@@ -140,6 +145,7 @@ function mapPositions(node: unknown, visit: (position: number) => number): unkno
     if (rest.some((item, place) => place % 2 === 0 && !isPlainKey(item))) throw UNKNOWN_FORM;
     return ['null', ...rest.map((item, place) => (place % 2 === 0 ? item : go(item)))];
   }
+  if (type === 'Date' && typeof rest[0] !== 'string') throw UNKNOWN_FORM;
   if (type === 'URL' && typeof rest[0] === 'string') return node;
   if (withPositions.has(type)) return [type, ...rest.map(go)];
   if (withoutPositions.has(type) || type.startsWith('Temporal.')) return node;

@@ -12,14 +12,16 @@ const NAME = 'session-core';
 export function engineOfAny(driver: SessionDriver): Engine {
   const own = engineOf(driver);
   if (own) return own;
-  const foreign = driver as ForeignDriver;
-  return (foreign[ADAPTED] ??= engineOver(NAME, valueStore(payloads(driver), { pack, unpack })));
+  const holder = globalThis as { [ADAPTED]?: WeakMap<SessionDriver, Engine> };
+  const adapted = (holder[ADAPTED] ??= new WeakMap());
+  let engine = adapted.get(driver);
+  if (!engine) adapted.set(driver, (engine = engineOver(NAME, valueStore(payloads(driver), { pack, unpack }))));
+  return engine;
 }
 
-// On the driver itself, so that two `createSessions` over one driver share the queue of its writes.
+// Two `createSessions` over one driver share the queue of its writes, whichever copy of this package they come from. Not kept on the
+// driver, which may be frozen, a module, or spread into another one with methods of its own.
 const ADAPTED = Symbol.for('@coatcheck/session-core/adapted@1');
-
-type ForeignDriver = SessionDriver & { [ADAPTED]?: Engine };
 
 function payloads(driver: SessionDriver): ValueBackend {
   // Such a driver expires nothing, so it is not given tombstones to keep: those of this process do.

@@ -1,4 +1,4 @@
-import { isLocalUrl, readCookie, writeCookie, type SessionCookie } from './cookie.ts';
+import { checkCookie, isLocalUrl, readCookie, writeCookie, type SessionCookie } from './cookie.ts';
 import { RETIRE_MS, type Engine, type SessionFields } from './engine.ts';
 import { createError } from './errors.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
@@ -46,8 +46,9 @@ export interface Session<Data extends object = Record<string, unknown>> {
   delete(key: Key<Data>): void;
   /**
    * Changes one value by what it is now, and loses no change that others make at the same time: `change` may run several times. Stored
-   * when the promise resolves, before `commit`; resolves to the new value. What `change` answers with undefined is deleted. Rejects when
-   * others were faster until the driver's deadline, and when `change` throws.
+   * when the promise resolves, before `commit`, unless this request has set or deleted the key itself; resolves to the new value. What
+   * `change` answers with undefined is deleted. Rejects when others were faster until the driver's deadline, and when `change` throws.
+   * In a session that is removed meanwhile the change is dropped, as in `commit`.
    */
   update<Name extends Key<Data>>(
     key: Name,
@@ -83,8 +84,10 @@ export function createSessions<Data extends object = Record<string, unknown>>(
   const { driver, ttl } = options;
   const given = typeof options.cookie === 'string' ? { name: options.cookie } : options.cookie;
   const cookie = { ...given, name: given?.name ?? 'astro-session' };
-  if (!/^[\w-]+$/.test(cookie.name)) throw new TypeError('`cookie.name` may hold letters, digits, _ and - only.');
-  if (ttl !== undefined && !(ttl > 0)) throw new TypeError('`ttl` must be a positive number of seconds.');
+  checkCookie(cookie);
+  if (ttl !== undefined && !(Number.isFinite(ttl) && ttl > 0)) {
+    throw new TypeError('`ttl` must be a positive number of seconds.');
+  }
   if (typeof driver?.getItem !== 'function') {
     throw new TypeError(
       '`driver` must be a session driver: call the default export of a runtime, as in `driver: redis()`.',
@@ -119,8 +122,8 @@ class OpenSession {
   #id: string | undefined;
   /** What the backend holds: undefined while nobody asked, null when there is no session. */
   #stored: SessionFields | null | undefined;
-  #readAt = 0;
-  #reading: Promise<void> | undefined;
+  #knownAt = 0;
+  #reading: Promise<boolean> | undefined;
   /** What this request did to each key: an encoded field, or null for a deletion. */
   #changes: Map<string, string | null> = new Map();
   #decoded: Map<string, { field: string; value: unknown }> = new Map();
@@ -129,6 +132,8 @@ class OpenSession {
   #destroyed: string[] = [];
   /** Whether the session that the browser knows is gone because someone wanted it gone. */
   #isGone = false;
+  /** Whether this request stored anything. */
+  #wrote = false;
   #committing: Promise<string | undefined> | undefined;
 
   constructor(context: Context, cookieId: string | undefined) {
@@ -167,62 +172,74 @@ class OpenSession {
 
   set(key: string, value: unknown, options?: SetOptions): void {
     this.#assertOpen();
+    this.#assertKey(key);
     this.#changes.set(key, this.#encode(key, value, options));
     this.#id ??= createSessionId();
   }
 
   delete(key: string): void {
     this.#assertOpen();
+    this.#assertKey(key);
     this.#changes.set(key, null);
   }
 
   async update(key: string, change: (value: unknown) => unknown, options?: SetOptions): Promise<unknown> {
     this.#assertOpen();
-    const own = this.#changes.get(key);
-    if (own !== undefined) {
+    this.#assertKey(key);
+    const changed = async (before: string | null): Promise<{ value: unknown; after: string | null }> => {
+      const value = await change(this.#decodeFresh(key, before));
+      this.#assertOpen();
+      return { value, after: value === undefined ? null : this.#encode(key, value, options) };
+    };
+
+    for (let own = this.#changes.get(key); own !== undefined; own = this.#changes.get(key)) {
       // The request has overwritten this key already; that is what others will see, whatever they do to it meanwhile.
-      const value = await change(this.#decode(key, own));
-      this.#changes.set(key, value === undefined ? null : this.#encode(key, value, options));
+      const { value, after } = await changed(own);
+      if (this.#changes.get(key) !== own) continue;
+      this.#changes.set(key, after);
       return value;
     }
+
     const { engine } = this.#context;
     const deadline = Date.now() + engine.timeoutMs;
     for (let round = 0; ; round++) {
       const before = (await this.#load())?.get(key) ?? null;
-      this.#decoded.delete(key);
-      const value = await change(this.#decode(key, before));
-      const set: Fields = new Map(value === undefined ? [] : [[key, this.#encode(key, value, options)]]);
-      if (await this.#storeUpdate(key, before, set)) return value;
+      const { value, after } = await changed(before);
+      if (await this.#storeUpdate(key, before, after)) return value;
       if (Date.now() > deadline) {
         const message =
           'Others changed this value again and again until the deadline; the change was not stored. Try again.';
         throw createError(engine.driver, 'timeout', message, { operation: 'update' });
       }
       await pause(round);
-      await this.#read();
+      if (!(await this.#read())) return value;
     }
   }
 
   async regenerate(): Promise<void> {
     this.#assertOpen();
-    if (await this.#load()) this.#movesFrom ??= this.#id;
+    const stored = await this.#load();
+    this.#assertOpen();
+    if (stored) this.#movesFrom ??= this.#id;
     this.#id = createSessionId();
   }
 
   destroy(): void {
     this.#assertOpen();
-    const lies = this.#movesFrom ?? this.#id;
+    const lies = this.#lies();
     if (lies !== undefined && this.#stored !== null) this.#destroyed.push(lies);
     this.#forget();
+    this.#isGone = true;
   }
 
   async load(sessionID: string): Promise<void> {
     this.#assertOpen();
     this.#forget();
-    this.#isGone = false;
-    if (!isSessionId(sessionID)) return;
+    const stored = await this.#context.engine.read(sessionID);
+    this.#assertOpen();
+    if (!stored) return;
     this.#id = sessionID;
-    await this.#read();
+    this.#know(stored);
   }
 
   commit(): Promise<string | undefined> {
@@ -234,41 +251,47 @@ class OpenSession {
   }
 
   async #commit(): Promise<string | undefined> {
-    const wrote = this.#movesFrom === undefined ? await this.#storeChanges() : await this.#move(this.#movesFrom);
+    if (this.#movesFrom === undefined) await this.#storeChanges();
+    else await this.#move(this.#movesFrom);
     for (const id of this.#destroyed) await this.#context.engine.retire(id);
     const { cookie, isLocal } = this.#context;
     if (this.#id !== undefined && this.#stored !== null) {
-      const renews = wrote && cookie.maxAge !== undefined;
+      const renews = this.#wrote && cookie.maxAge !== undefined;
       return this.#id !== this.#cookieId || renews ? writeCookie(cookie, this.#id, isLocal) : undefined;
     }
     // A session that was merely not found may be found again: not every backend shows at once what was written elsewhere.
     return this.#isGone && this.#cookieId !== undefined ? writeCookie(cookie, '', isLocal) : undefined;
   }
 
-  /** Stores what the request changed, and nothing else; resolves to whether there was anything to store. */
-  async #storeChanges(): Promise<boolean> {
+  /** Stores what the request changed, and nothing else. */
+  async #storeChanges(): Promise<void> {
     const set: Fields = new Map();
     const unset: string[] = [];
     for (const [key, field] of this.#changes) {
       if (field !== null && this.#stored?.get(key) !== field) set.set(key, field);
       if (field === null && (this.#stored === undefined || this.#stored?.has(key))) unset.push(key);
     }
-    if (set.size + unset.length === 0) return false;
+    if (set.size + unset.length === 0) return;
     if (this.#stored !== null) {
       const result = await this.#patch(this.#id!, set, unset);
-      if (result === 'applied') return true;
-      if (result === 'retired') return this.#dropRetired();
+      if (result === 'retired') return this.#drop('retired-write');
+      if (result === 'applied') {
+        this.#wrote = true;
+        return;
+      }
       // What was read long ago and is gone may have been removed; what was never read is an id that nobody knows.
-      if (this.#stored) return this.#dropStale();
-      if (set.size === 0) return false;
-      this.#id = createSessionId();
+      if (this.#stored) return this.#drop('stale-write');
+      if (set.size === 0) return;
+      this.#id = undefined;
+      this.#stored = null;
     }
-    await this.#context.engine.patch(this.#id!, { set });
-    this.#stored = set;
-    return true;
+    this.#id ??= createSessionId();
+    await this.#context.engine.patch(this.#id, { set });
+    this.#know(set);
+    this.#wrote = true;
   }
 
-  async #move(from: string): Promise<boolean> {
+  async #move(from: string): Promise<void> {
     const { engine } = this.#context;
     const id = this.#id!;
     const known = this.#stored ?? new Map<string, string>();
@@ -276,45 +299,49 @@ class OpenSession {
     // Written under the new id before the old one goes: a failure in between loses nothing.
     await engine.patch(id, { set: fields });
     const held = await engine.retire(from);
-    if (held === 'retired') {
-      // Somebody else had removed it: only what this request did itself may live on.
-      const own: Fields = new Map([...fields].filter(([key]) => this.#changes.has(key)));
+    if (held === 'retired' || (held === null && !this.#isYoung())) {
+      // Somebody else had removed it: only what this request did itself may live on, under an id of its own.
       await engine.retire(id);
-      this.#dropRetired();
-      if (own.size === 0) return false;
-      this.#id = createSessionId();
-      this.#stored = own;
-      await engine.patch(this.#id, { set: own });
-      return true;
+      report(held === null ? 'stale-write' : 'retired-write', engine.driver);
+      this.#id = undefined;
+      this.#stored = null;
+      this.#isGone = true;
+    } else {
+      // What landed under the old id since it was read is a change to the new one.
+      const last = living(held ?? known);
+      for (const key of [...known.keys(), ...last.keys()]) {
+        if (!this.#changes.has(key) && last.get(key) !== known.get(key)) this.#changes.set(key, last.get(key) ?? null);
+      }
+      this.#know(fields);
+      this.#wrote = true;
     }
-    this.#stored = fields;
-    if (held === null) return true;
-    // What landed under the old id since it was read.
-    const isOthers = (key: string): boolean => !this.#changes.has(key);
-    const set: Fields = new Map([...living(held)].filter(([key, field]) => isOthers(key) && known.get(key) !== field));
-    const unset = [...known.keys()].filter((key) => isOthers(key) && !held.has(key));
-    if (set.size + unset.length > 0) await engine.patch(id, { set, unset, untouched: expiries(fields, set, unset) });
-    return true;
+    this.#movesFrom = undefined;
+    await this.#storeChanges();
   }
 
-  /** Whether the update is stored; false when it has to be made again on what is there now. */
-  async #storeUpdate(key: string, before: string | null, set: Fields): Promise<boolean> {
-    const after = set.get(key) ?? null;
+  /** Whether the update is done with; false when it has to be made again on what is there now. */
+  async #storeUpdate(key: string, before: string | null, after: string | null): Promise<boolean> {
     if (after === before) return true;
-    if (this.#stored === null) {
-      this.#id ??= createSessionId();
-      await this.#context.engine.patch(this.#id, { set });
+    const set: Fields = new Map(after === null ? [] : [[key, after]]);
+    const expect = new Map([[key, before]]);
+    let result: PatchResult;
+    if (this.#stored) {
+      result = await this.#patch(this.#lies()!, set, after === null ? [key] : [], expect);
     } else {
-      const unset = after === null ? [key] : [];
-      const result = await this.#patch(this.#movesFrom ?? this.#id!, set, unset, new Map([[key, before]]));
-      if (result === 'retired') return !this.#dropRetired();
-      if (result === 'missing') return !this.#dropStale();
-      if (result === 'conflict') return false;
+      this.#id ??= createSessionId();
+      // Nobody else knows the id, but this request may make several updates at once.
+      result = await this.#context.engine.patch(this.#id, { set, expect });
+    }
+    if (result === 'conflict') return false;
+    if (result !== 'applied') {
+      this.#drop(result === 'retired' ? 'retired-write' : 'stale-write');
+      return true;
     }
     const stored = new Map(this.#stored);
     if (after === null) stored.delete(key);
     else stored.set(key, after);
-    this.#stored = stored;
+    this.#know(stored);
+    this.#wrote = true;
     return true;
   }
 
@@ -322,7 +349,7 @@ class OpenSession {
     const { engine } = this.#context;
     const untouched = expiries(this.#stored ?? new Map(), set, unset);
     const result = await engine.patch(id, { set, unset, untouched, mustExist: true, ...(expect && { expect }) });
-    if (result !== 'missing' || !this.#stored || Math.abs(Date.now() - this.#readAt) >= RETIRE_MS) return result;
+    if (result !== 'missing' || !this.#stored || !this.#isYoung()) return result;
     // It was there when this request read it a moment ago, so the backend lost it: what is known of it is put back.
     const ifAbsent: Fields = living(this.#stored);
     if (expect) {
@@ -333,17 +360,40 @@ class OpenSession {
     return engine.patch(id, { set, ifAbsent });
   }
 
-  async #read(): Promise<void> {
-    const id = this.#movesFrom ?? this.#id;
-    this.#stored = id === undefined ? null : await this.#context.engine.read(id);
-    this.#readAt = Date.now();
+  /** Reads what is stored now. Resolves to false when it was there before: somebody has removed it, and its changes are dropped. */
+  async #read(): Promise<boolean> {
+    const id = this.#lies();
+    const stored = id === undefined ? null : await this.#context.engine.read(id);
+    // Destroyed meanwhile, or another one was loaded.
+    if (id !== this.#lies()) return true;
+    if (this.#stored && !stored) {
+      this.#drop('retired-write');
+      return false;
+    }
+    this.#know(stored);
     // An id that the backend does not know is never adopted.
-    if (this.#stored === null) this.#id = this.#changes.size > 0 ? createSessionId() : undefined;
+    if (stored === null) this.#id = this.#changes.size > 0 ? createSessionId() : undefined;
+    return true;
   }
 
   async #load(): Promise<SessionFields | null> {
     if (this.#stored === undefined) await (this.#reading ??= this.#read().finally(() => (this.#reading = undefined)));
     return this.#stored ?? null;
+  }
+
+  #know(stored: SessionFields | null): void {
+    this.#stored = stored;
+    this.#knownAt = Date.now();
+  }
+
+  /** Whether a removal since the backend was last asked would still be remembered by it. */
+  #isYoung(): boolean {
+    return Math.abs(Date.now() - this.#knownAt) < RETIRE_MS;
+  }
+
+  /** The id under which the session lies in the backend, if it is there. */
+  #lies(): string | undefined {
+    return this.#movesFrom ?? this.#id;
   }
 
   /** The session as this request sees it: what is stored and alive, with its own changes. */
@@ -361,19 +411,12 @@ class OpenSession {
     this.#stored = null;
     this.#changes.clear();
     this.#decoded.clear();
+  }
+
+  #drop(event: 'retired-write' | 'stale-write'): void {
+    report(event, this.#context.engine.driver);
+    this.#forget();
     this.#isGone = true;
-  }
-
-  #dropRetired(): false {
-    report('retired-write', this.#context.engine.driver);
-    this.#forget();
-    return false;
-  }
-
-  #dropStale(): false {
-    report('stale-write', this.#context.engine.driver);
-    this.#forget();
-    return false;
   }
 
   #assertOpen(): void {
@@ -382,16 +425,19 @@ class OpenSession {
     throw createError(this.#context.engine.driver, 'committed', message);
   }
 
+  #assertKey(key: unknown): void {
+    if (typeof key === 'string' && key !== '') return;
+    const message = 'Session keys must be strings that are not empty. Nothing was stored.';
+    throw createError(this.#context.engine.driver, 'invalid-data', message);
+  }
+
   #encode(key: string, value: unknown, options: SetOptions | undefined): string {
     const { engine, ttl } = this.#context;
-    if (typeof key !== 'string' || key === '') {
-      throw createError(
-        engine.driver,
-        'invalid-data',
-        'Session keys must be strings that are not empty. Nothing was stored.',
-      );
-    }
     const seconds = options?.ttl ?? ttl;
+    if (seconds !== undefined && (typeof seconds !== 'number' || Number.isNaN(seconds))) {
+      const message = `The \`ttl\` of \`${key}\` must be a number of seconds. Nothing was stored.`;
+      throw createError(engine.driver, 'invalid-data', message);
+    }
     const expires = seconds === undefined ? undefined : normalizeExpiry(Date.now() + seconds * 1000);
     try {
       return encodeField(expires, encodeValue(value));
@@ -405,6 +451,14 @@ class OpenSession {
         { cause },
       );
     }
+  }
+
+  /** For someone who may change the value: what others were given or will be given is not touched. */
+  #decodeFresh(key: string, field: string | null): unknown {
+    this.#decoded.delete(key);
+    const value = this.#decode(key, field);
+    this.#decoded.delete(key);
+    return value;
   }
 
   #decode(key: string, field: string | null | undefined): unknown {
@@ -423,6 +477,7 @@ class OpenSession {
   }
 }
 
+/** The fields that have not expired. */
 function living(fields: SessionFields): Fields {
   const now = Date.now();
   return new Map([...fields].filter(([, field]) => !isExpired(expiryOf(field), now)));

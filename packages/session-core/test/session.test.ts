@@ -759,10 +759,8 @@ describe('load', () => {
     await other.visit((session) => session.set('theirs', 2));
     await other.visit(async (session) => {
       const reading = session.get('theirs');
-      const loading = session.load(browser.id);
-      const afterwards = session.get('mine');
-      await Promise.all([reading, loading]);
-      expect(await afterwards).toBe(1);
+      await Promise.all([session.load(browser.id), reading]);
+      expect(await session.get('mine')).toBe(1);
       expect(await session.keys()).toEqual(['mine']);
     });
     expect(await sessions.open(other.cookie).keys()).toEqual(['mine']);

@@ -20,6 +20,8 @@ function commonOptions(target: Target, connectTimeout: number): RedisOptions {
   return {
     lazyConnect: true,
     connectTimeout,
+    // A timer that holds the process, also for a connection that is closed already.
+    disconnectTimeout: 0,
     keepAlive: KEEP_ALIVE_MS,
     disableClientInfo: true,
     enableReadyCheck: false,

@@ -31,8 +31,8 @@ const RETRY_MS = 100;
 const NEXT_HANDSHAKE_MS = 500;
 /** How long one handshake may take at all. */
 const HANDSHAKE_MS = 5000;
-/** How long a state that passes, such as loading, is waited for before it is an error. */
-const PATIENCE_MS = 1000;
+/** How long a connection that is not needed any more may take to end by itself. */
+const PARTING_MS = 1000;
 
 /**
  * ioredis makes the connections and nothing else is left to it: its queues send commands whose callers were told that they had
@@ -43,7 +43,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   let closed = false;
   let dialing = false;
   const candidates = new Set<Client>();
-  const waiting = new Set<{ resolve(client: Client): void; reject(error: unknown): void }>();
+  const waiting = new Set<PromiseWithResolvers<Client>>();
   /** What to call when a command goes out on a socket. */
   const watches = new WeakMap<object, () => void>();
 
@@ -88,39 +88,29 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     if (current === client) current = undefined;
   };
 
-  const connected = ({ signal }: StoreCall): Client | Promise<Client> => {
-    if (signal.aborted || closed) throw notSent();
-    if (current) return current;
-    return new Promise((resolve, reject) => {
-      const settled = (): void => {
-        waiting.delete(waiter);
-        signal.removeEventListener('abort', giveUp);
-      };
-      const waiter = {
-        resolve(client: Client) {
-          settled();
-          resolve(client);
-        },
-        reject(error: unknown) {
-          settled();
-          reject(error as Error);
-        },
-      };
-      const giveUp = (): void => waiter.reject(notSent());
-      signal.addEventListener('abort', giveUp);
-      waiting.add(waiter);
-      if (!dialing) void dial();
-    });
+  const nextConnection = async (signal: AbortSignal): Promise<Client> => {
+    const waiter = Promise.withResolvers<Client>();
+    const giveUp = (): void => waiter.reject(notSent());
+    signal.addEventListener('abort', giveUp);
+    waiting.add(waiter);
+    if (!dialing) void dial();
+    try {
+      return await waiter.promise;
+    } finally {
+      waiting.delete(waiter);
+      signal.removeEventListener('abort', giveUp);
+    }
   };
 
   return {
     async send({ name, args, script, repeatable }, call) {
       let patienceEndsAt: number | undefined;
       for (;;) {
-        let client: Client | undefined;
+        let client = current;
         let sent = false;
         try {
-          client = await connected(call);
+          if (closed || call.signal.aborted) throw notSent();
+          client ??= await nextConnection(call.signal);
           const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
           // ioredis hands commands, with all that is in them, to whoever traces it.
           command.isTraced = true;
@@ -143,7 +133,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
           const meaning = explain(error);
           if (!meaning && sent && !repeatable) throw interrupted();
           if (meaning?.elsewhere && client) void part(client);
-          if (meaning) patienceEndsAt ??= Date.now() + PATIENCE_MS;
+          if (meaning) patienceEndsAt ??= Date.now() + timeoutMs / 2;
           if (meaning && !(meaning.passing && Date.now() < patienceEndsAt!)) throw meaning.error;
         }
         await pause(RETRY_MS);
@@ -161,7 +151,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   /** Lets what is under way be answered first. */
   async function part(client: Client): Promise<void> {
     forget(client);
-    await Promise.race([client.quit().catch(() => undefined), pause(PATIENCE_MS)]);
+    await Promise.race([client.quit().catch(() => undefined), pause(PARTING_MS)]);
     discard(client);
   }
 }

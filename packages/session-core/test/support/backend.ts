@@ -36,7 +36,7 @@ let backends = 0;
 export function createBackend(config: SharedOptions = {}): Backend {
   // Drivers of one name and configuration share a store.
   const name = `session-test-${++backends}`;
-  let store = openMemoryStore({});
+  let store = openMemoryStore({ maxSessions: 1000 });
   const call = { signal: new AbortController().signal };
 
   const watch = async <Answer>(operation: Operation, key: string, work: () => Promise<Answer>): Promise<Answer> => {
@@ -65,7 +65,7 @@ export function createBackend(config: SharedOptions = {}): Backend {
       await store.patch(recordKey(id), { set, unset: [], lifetimeMs: 'never', now: Date.now() }, call);
     },
     evict() {
-      store = openMemoryStore({});
+      store = openMemoryStore({ maxSessions: 1000 });
     },
   };
   return backend;

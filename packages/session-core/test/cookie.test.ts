@@ -1,0 +1,176 @@
+import { describe, expect, it } from 'vitest';
+import { createSessions, type SessionCookie } from '@coatcheck/session-core';
+import memory from '@coatcheck/session-memory/runtime';
+import { isLocalUrl, readCookie } from '../src/cookie.ts';
+import { createBrowser } from './support/backend.ts';
+
+const ID = '01234567-89ab-4cde-8f01-23456789abcd';
+const SHOP = 'https://shop.example/cart';
+
+/** The Set-Cookie of a new session, with the id replaced. */
+async function setCookie(cookie: SessionCookie | undefined, request: Request | string = new Request(SHOP)) {
+  const session = createSessions({ driver: memory(), ...(cookie && { cookie }) }).open(request);
+  session.set('a', 1);
+  return (await session.commit())?.replace(session.sessionID!, 'ID');
+}
+
+/** The Set-Cookie of a session that is destroyed. */
+async function clearing(cookie: SessionCookie): Promise<string | undefined> {
+  const sessions = createSessions({ driver: memory(), cookie });
+  const browser = createBrowser(sessions);
+  await browser.visit((session) => session.set('a', 1));
+  const session = browser.open();
+  session.destroy();
+  return session.commit();
+}
+
+describe('the cookie of a request', () => {
+  const readings: [header: string, value: string | undefined][] = [
+    ['sid=value', 'value'],
+    ['a=b; sid=value; c=d', 'value'],
+    ['a=b;sid=value;c=d', 'value'],
+    ['  sid =  value  ; a=b', 'value'],
+    ['\tsid=value\t', 'value'],
+    ['sid=first; sid=second', 'first'],
+    ['sid=', ''],
+    ['sid', undefined],
+    ['sid; sid=value', 'value'],
+    ['sid;=value', undefined],
+    ['=sid; sid=value', 'value'],
+    ['', undefined],
+    [';;; ; ;', undefined],
+    ['xsid=1; sidx=2; my-sid=3; sid-2=4; SID=5', undefined],
+    ['other=sid=value', undefined],
+    ['other="a; sid=value"', 'value"'],
+    ['sid="value"', '"value"'],
+    ['sid=a=b', 'a=b'],
+    ['sid=a%20b', 'a%20b'],
+    ['__proto__=x; constructor=y', undefined],
+    [`${'a;'.repeat(5000)}sid=value`, 'value'],
+  ];
+
+  it.each(readings)('%j', (header, value) => {
+    expect(readCookie(header, 'sid')).toBe(value);
+  });
+
+  it('is found in a Request and in the text of its header; null and undefined are no cookie', () => {
+    const { open } = createSessions({ driver: memory() });
+    const cookie = `a=b; astro-session=${ID}`;
+    expect(open(new Request(SHOP, { headers: { cookie } })).sessionID).toBe(ID);
+    expect(open(new Request(SHOP)).sessionID).toBeUndefined();
+    expect(open(cookie).sessionID).toBe(ID);
+    expect(open(null).sessionID).toBeUndefined();
+    expect(open(undefined).sessionID).toBeUndefined();
+  });
+
+  it.each([`"${ID}"`, `${ID}.signature`, `s:${ID}`, 'short', `${ID} `.repeat(2), `${ID}%00`, 'x'.repeat(129), `${ID}é`])(
+    'the id %j has a bad shape and is ignored',
+    (id) => {
+      expect(createSessions({ driver: memory() }).open(`astro-session=${id}`).sessionID).toBeUndefined();
+    },
+  );
+
+  it.each([ID, 'x'.repeat(16), 'x'.repeat(128), 'A-z_0123456789-_'])('the id %j has a good one', (id) => {
+    expect(createSessions({ driver: memory() }).open(`astro-session=${id}`).sessionID).toBe(id);
+  });
+});
+
+describe('the cookie of an answer', () => {
+  const attributes: [cookie: SessionCookie | undefined, text: string][] = [
+    [undefined, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=Lax'],
+    [{}, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=Lax'],
+    [{ name: 'sid' }, 'sid=ID; Path=/; HttpOnly; Secure; SameSite=Lax'],
+    [{ domain: 'shop.example', path: '/shop' }, 'astro-session=ID; Domain=shop.example; Path=/shop; HttpOnly; Secure; SameSite=Lax'],
+    [{ maxAge: 3600.5 }, 'astro-session=ID; Max-Age=3600; Path=/; HttpOnly; Secure; SameSite=Lax'],
+    [{ sameSite: 'strict' }, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=Strict'],
+    [{ sameSite: true }, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=Strict'],
+    [{ sameSite: 'none' }, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=None'],
+    [{ sameSite: false }, 'astro-session=ID; Path=/; HttpOnly; Secure'],
+    [{ secure: false }, 'astro-session=ID; Path=/; HttpOnly; SameSite=Lax'],
+  ];
+
+  it.each(attributes)('%j', async (cookie, text) => {
+    expect(await setCookie(cookie)).toBe(text);
+  });
+
+  it('stays HttpOnly whatever anyone says', async () => {
+    expect(await setCookie({ httpOnly: false } as SessionCookie)).toContain('; HttpOnly');
+  });
+
+  it('is Secure, except where the request came to localhost', async () => {
+    const local = new Request('http://localhost:4321/');
+    expect(await setCookie({}, local)).not.toContain('Secure');
+    expect(await setCookie({ secure: true }, local)).toContain('; Secure');
+    expect(await setCookie({}, new Request('http://shop.example/'))).toContain('; Secure');
+    // The text of a header does not tell where it came from.
+    expect(await setCookie({}, 'a=b')).toContain('; Secure');
+  });
+
+  it('is Secure on localhost too where browsers would refuse it otherwise', async () => {
+    const local = new Request('http://localhost:4321/');
+    expect(await setCookie({ sameSite: 'none' }, local)).toContain('; Secure');
+    expect(await setCookie({ name: '__Host-sid' }, local)).toContain('; Secure');
+    expect(await setCookie({ name: '__Secure-sid' }, local)).toContain('; Secure');
+    expect(await setCookie({ name: '__sid' }, local)).not.toContain('Secure');
+  });
+
+  it('is cleared where it was set: with its name, domain and path', async () => {
+    const cookie: SessionCookie = { name: 'sid', domain: 'shop.example', path: '/shop', maxAge: 600, sameSite: 'none' };
+    expect(await clearing(cookie)).toBe(
+      'sid=; Max-Age=0; Domain=shop.example; Path=/shop; HttpOnly; Secure; SameSite=None',
+    );
+  });
+});
+
+describe('what would make no cookie is refused', () => {
+  const refused: [cookie: unknown, problem: string][] = [
+    [{ name: '' }, 'cookie.name'],
+    ['', 'cookie.name'],
+    ['a b', 'cookie.name'],
+    [{ name: 'a=b' }, 'cookie.name'],
+    [{ domain: 'a.example; Secure' }, 'cookie.domain'],
+    [{ path: '/\r\nSet-Cookie: a=b' }, 'cookie.path'],
+    [{ path: '' }, 'cookie.path'],
+    [{ maxAge: 0 }, 'cookie.maxAge'],
+    [{ maxAge: Number.NaN }, 'cookie.maxAge'],
+    [{ maxAge: Number.POSITIVE_INFINITY }, 'cookie.maxAge'],
+    [{ sameSite: 'Lax' }, 'cookie.sameSite'],
+    [{ sameSite: 'constructor' }, 'cookie.sameSite'],
+  ];
+
+  it.each(refused)('%j', (cookie, problem) => {
+    const create = () => createSessions({ driver: memory(), cookie: cookie as SessionCookie });
+    expect(create).toThrow(TypeError);
+    expect(create).toThrow(problem);
+  });
+});
+
+describe('this machine', () => {
+  it.each([
+    'http://localhost',
+    'http://localhost:4321/path',
+    'http://LOCALHOST/',
+    'http://shop.localhost/',
+    'http://127.0.0.1:80/',
+    'http://127.8.9.1/',
+    'http://[::1]:3000/',
+    'https://localhost/',
+    'http://user:secret@localhost/',
+  ])('is %s', (url) => expect(isLocalUrl(url)).toBe(true));
+
+  it.each([
+    'https://shop.example/',
+    'http://localhost.evil.example/',
+    'http://evil.example/localhost',
+    'http://evil.example?localhost',
+    'http://evil.example#@localhost',
+    'http://localhost@evil.example/',
+    'http://localhost:80@evil.example/',
+    'http://notlocalhost/',
+    'http://127.0.0.1.evil.example/',
+    'http://127.0.0.evil/',
+    'http://[::2]/',
+    '/localhost',
+    '',
+  ])('is not %s', (url) => expect(isLocalUrl(url)).toBe(false));
+});

@@ -1,0 +1,128 @@
+import * as devalue5 from 'devalue';
+import * as devalue6 from 'devalue-6';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { append, decodeValue, encodeValue, extract, type Flat } from '../src/flat.ts';
+import { join, split, type Handed } from '../src/payload.ts';
+import { encodeField } from '../src/fields.ts';
+import { changeInPlace, runs, sessionKey, values } from './support/values.ts';
+
+// What Astro adds to devalue. https://github.com/withastro/astro/blob/main/packages/astro/src/core/session/runtime.ts
+const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
+const revivers = { URL: (href: string) => new URL(href) };
+
+const NONCE = 'nonce';
+
+interface AstroEntry {
+  data: unknown;
+  expires: number | undefined;
+}
+
+/** A session as Astro holds it. */
+const session: fc.Arbitrary<Map<string, AstroEntry>> = fc
+  .tuple(
+    values,
+    fc.uniqueArray(sessionKey, { minLength: 5, maxLength: 5 }),
+    fc.array(fc.option(fc.integer({ min: Date.now() + 3_600_000, max: 8e15 }), { nil: undefined }), { minLength: 5 }),
+  )
+  .map(
+    ([make, keys, expiries]) =>
+      new Map(make().map((data, index) => [keys[index]!, { data, expires: expiries[index] }])),
+  );
+
+/** Where the value of an entry lies in a session as Astro writes it. */
+function positionOf(flat: Flat, place: number): number {
+  return (flat[(flat[0] as number[])[2 * place + 2]!] as { data: number }).data;
+}
+
+function toFields(entries: Map<string, AstroEntry>): Map<string, string> {
+  return new Map([...entries].map(([key, { data, expires }]) => [key, encodeField(expires, encodeValue(data))]));
+}
+
+function fail(): never {
+  throw new Error('A field is damaged.');
+}
+
+function hand(fields: Map<string, string>): { flat: Flat; handed: Handed } {
+  const handed: Handed = { id: 'id', at: Date.now(), keys: new Map() };
+  return { flat: join(fields, Date.now(), fail, { nonce: NONCE, handed }), handed };
+}
+
+describe.each([
+  { name: '5', stringify: devalue5.stringify, unflatten: devalue5.unflatten },
+  { name: '6', stringify: devalue6.stringify, unflatten: devalue6.unflatten },
+])('with devalue $name in Astro', ({ stringify, unflatten }) => {
+  const hydrate = (flat: Flat) => unflatten(flat, revivers) as Map<string, AstroEntry>;
+
+  it('a value has one encoding, whoever writes it', () => {
+    fc.assert(
+      fc.property(session, (entries) => {
+        const flat = JSON.parse(stringify(entries, reducers)) as Flat;
+        [...entries.values()].forEach(({ data }, place) => {
+          expect(extract(flat, positionOf(flat, place))).toBe(encodeValue(data));
+        });
+      }),
+      { numRuns: runs(2000) },
+    );
+  });
+
+  it('what Astro was handed and hands back is as it was stored, and counts as untouched', () => {
+    fc.assert(
+      fc.property(session, (entries) => {
+        const fields = toFields(entries);
+        const { flat, handed } = hand(fields);
+        const payload = stringify(hydrate(flat), reducers);
+        const back = split('test', payload, NONCE);
+        expect(back.handed).toEqual(handed);
+        expect([...back.handed!.keys.keys()]).toEqual([...entries.keys()]);
+        for (const [key, entry] of back.entries) {
+          expect([key, entry.touched, entry.encoded()]).toEqual([key, false, fields.get(key)]);
+        }
+        expect(back.entries.size).toBe(fields.size);
+      }),
+      { numRuns: runs(2000) },
+    );
+  });
+
+  it('a value that was changed in place counts as touched, and no other', () => {
+    fc.assert(
+      fc.property(session, fc.nat(), (entries, pick) => {
+        const fields = toFields(entries);
+        const held = hydrate(hand(fields).flat);
+        const [key, { data }] = [...held][pick % held.size]!;
+        fc.pre(changeInPlace(data));
+        const changed = encodeValue(data);
+        const back = split('test', stringify(held, reducers), NONCE);
+        for (const [name, entry] of back.entries) expect([name, entry.touched]).toEqual([name, name === key]);
+        expect(back.entries.get(key)!.encoded()).toBe(encodeField(entries.get(key)!.expires, changed));
+      }),
+      { numRuns: runs(1000) },
+    );
+  });
+});
+
+it('a decoded value encodes to the same text', () => {
+  fc.assert(
+    fc.property(values, (make) => {
+      for (const value of make()) {
+        const body = encodeValue(value);
+        expect(encodeValue(decodeValue(body))).toBe(body);
+        expect(body.isWellFormed()).toBe(true);
+        expect(body).toBe(JSON.stringify(JSON.parse(body)));
+      }
+    }),
+    { numRuns: runs(1000) },
+  );
+});
+
+it('a value that is nested very deep is encoded and handed out as Astro does it', () => {
+  // Astro gets to about 2,000, or 5,000 for Maps.
+  let value: unknown = new Map();
+  for (let level = 0; level < 3000; level++) value = new Map([['in', value]]);
+  const flat = JSON.parse(devalue5.stringify(new Map([['key', { data: value }]]))) as Flat;
+  const body = encodeValue(value);
+  expect(extract(flat, positionOf(flat, 0))).toBe(body);
+  const whole: Flat = ['root'];
+  expect(append(whole, body)).toBe(1);
+  expect(whole.length).toBe(3003);
+});

@@ -1,0 +1,184 @@
+import { unflatten } from 'devalue';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { append, encodeValue, type Flat } from '../src/flat.ts';
+import { astros, createBrowser } from './support/astro-site.ts';
+import { createBackend } from './support/backend.ts';
+import { runs, values } from './support/values.ts';
+
+const revivers = { URL: (href: string) => new URL(href) };
+
+/** What may stand in the place of a position or of an operand, right or wrong. */
+const junk: fc.Arbitrary<unknown> = fc.oneof(
+  fc.integer({ min: -9, max: 20 }),
+  fc.constantFrom<unknown>(0.5, -0, 1e21, 2 ** 32, -(2 ** 31), null, true, '', 'x', '%', '(', '!!!!', 'http://x/'),
+  fc.constantFrom<unknown>([], {}, [[]], ['URL', 0], { toString: 1, valueOf: 1 }, { length: 1e9 }),
+);
+
+/** Nodes that are wrong, or right only in the right place. */
+const strangeNode: fc.Arbitrary<unknown> = fc.oneof(
+  junk,
+  fc.tuple(
+    fc.constantFrom<unknown>(
+      ...['Date', 'Set', 'Map', 'RegExp', 'Object', 'BigInt', 'null', 'URL', 'URLSearchParams', 'ArrayBuffer'],
+      ...['Uint8Array', 'Float64Array', 'BigInt64Array', 'DataView', 'Float16Array', 'Temporal.Instant'],
+      ...['Temporal.Nothing', 'Uint7Array', 'Custom', '__proto__', 'constructor', '', -7, -2, -1],
+    ),
+    junk,
+    junk,
+    junk,
+  ),
+  fc.tuple(fc.constantFrom('Map', 'null', 'Uint8Array', 'Object', 'Date', 'BigInt', 'URL', -7), junk),
+  fc.tuple(fc.constantFrom('__proto__', 'constructor', 'then', 'a'), junk).map(([key, value]) =>
+    Object.defineProperty({}, key, { value, enumerable: true }),
+  ),
+);
+
+type Damage = (own: unknown[]) => unknown;
+
+/** Damage to one node, somewhere. */
+const damage: fc.Arbitrary<Damage> = fc.oneof(
+  fc.tuple(fc.nat(), strangeNode).map(([place, node]): Damage => (own) => own.with(place % own.length, node)),
+  fc.tuple(fc.nat(), fc.nat(), junk).map(
+    ([place, item, value]): Damage =>
+      (own) => {
+        const node = own[place % own.length];
+        if (typeof node !== 'object' || node === null) return own.with(place % own.length, value);
+        const copy = structuredClone(node) as Record<string, unknown>;
+        const keys = Object.keys(copy);
+        copy[keys[item % keys.length] ?? '0'] = value;
+        return own.with(place % own.length, copy);
+      },
+  ),
+  fc.tuple(fc.nat(), junk).map(
+    ([place, value]): Damage =>
+      (own) => {
+        const node = own[place % own.length];
+        return Array.isArray(node) ? own.with(place % own.length, [...node, value]) : own.slice(0, -1);
+      },
+  ),
+  fc.nat().map(
+    (place): Damage =>
+      (own) => {
+        const node = own[place % own.length];
+        return Array.isArray(node) ? own.with(place % own.length, node.slice(0, -1)) : own.toReversed();
+      },
+  ),
+  fc.tuple(fc.nat(), fc.nat()).map(
+    ([from, to]): Damage =>
+      (own) => own.with(from % own.length, own[to % own.length]),
+  ),
+  junk.map((whole): Damage => () => whole),
+);
+
+const cut = fc.tuple(fc.nat(), fc.nat(), fc.constantFrom('', '0', '-', ',', '"', '[', '{}', '\\', '\uD800'));
+
+/** The encoding of a value, and what became of it. */
+const damagedBody: fc.Arbitrary<string> = fc
+  .tuple(values, fc.array(damage, { minLength: 1, maxLength: 2 }), fc.option(cut, { freq: 4 }))
+  .map(([make, damages, textDamage]) => {
+    let own: unknown = JSON.parse(encodeValue(make()));
+    for (const apply of damages) if (Array.isArray(own) && own.length > 0) own = apply(own);
+    const body = JSON.stringify(own);
+    if (!textDamage) return body;
+    const [at, length, inserted] = textDamage;
+    const place = at % (body.length + 1);
+    return body.slice(0, place) + inserted + body.slice(place + (length % 4));
+  });
+
+const builtins = [Object, Array, Map, Set, Date, URL, RegExp, Function].map((type) => type.prototype as object);
+const describeBuiltins = (): string => JSON.stringify(builtins.map((proto) => Reflect.ownKeys(proto).map(String)));
+
+it('no damaged field makes Astro throw, changes a prototype, or leaves a trace when it is left out', () => {
+  const before = describeBuiltins();
+  let kept = 0;
+  let leftOut = 0;
+  fc.assert(
+    fc.property(damagedBody, (body) => {
+      const flat: Flat = ['root', ['Map'], 'other'];
+      const position = append(flat, body);
+      if (position === undefined) {
+        expect(flat).toEqual(['root', ['Map'], 'other']);
+        leftOut++;
+        return;
+      }
+      flat[0] = [position];
+      // Astro hydrates it, and writes it again.
+      const [value] = unflatten(flat, revivers) as [unknown];
+      encodeValue(value);
+      kept++;
+    }),
+    { numRuns: runs(8000) },
+  );
+  expect(describeBuiltins()).toBe(before);
+  // Both ways were gone, often.
+  expect(Math.min(kept, leftOut)).toBeGreaterThan(runs(800));
+});
+
+it.each([
+  ['cut off', '[[1,2],"a"'],
+  ['empty', ''],
+  ['not JSON', 'a'],
+  ['a position beyond the end', '[[1]]'],
+  ['a position that is no whole number', '[[0.5]]'],
+  ['a constant that there is not', '-2'],
+  ['an unknown type', '[["Custom",1],1]'],
+  ['a key that would be the prototype', '[{"__proto__":1},{}]'],
+  ['the same without a prototype', '[["null","__proto__",1],1]'],
+  ['a Map with a key and no value', '[["Map",1],"a"]'],
+  ['a URL that is none', '[["URL",1],"%"]'],
+  ['a URL that is its own text', '[["URL",0]]'],
+  ['an expression that is none', '[["RegExp","("]]'],
+  ['a number that is none', '[["BigInt","x"]]'],
+  ['a moment that is none', '[["Date",{"toString":1,"valueOf":1}]]'],
+  ['bytes of nothing', '[["Uint8Array",1],null]'],
+  ['more bytes than there are', '[["Uint8Array",1,0,9],["ArrayBuffer","AA=="]]'],
+  ['a list that is longer than can be', '[[-7,4294967296]]'],
+  ['nesting without end', `[${Array.from({ length: 50_000 }, (_, level) => `[${level + 1}]`).join()},0]`],
+])('%s is damaged', (_name, body) => {
+  const flat: Flat = [['Map']];
+  expect(append(flat, body)).toBeUndefined();
+  expect(flat).toEqual([['Map']]);
+});
+
+describe.each(astros)('in Astro $version', (astro) => {
+  it('the rest of the session lives, and the damaged field stays as it is', async () => {
+    const backend = createBackend();
+    const browser = createBrowser(astro, backend.driver);
+    await browser.visit((session) => session.set('good', { cart: ['hat'] }));
+    const id = browser.cookie!;
+    await fc.assert(
+      fc.asyncProperty(damagedBody, fc.constantFrom('', '9999999999999'), async (body, expires) => {
+        const field = `${expires}:${body}`;
+        await backend.poke(id, { bad: field });
+        const has = await browser.visit(async (session) => {
+          expect(await session.get('good')).toEqual({ cart: ['hat'] });
+          await session.get('bad');
+          session.set('other', 1);
+          return session.has('bad');
+        });
+        expect(browser.cookie).toBe(id);
+        const fields = (await backend.peek(id))!;
+        expect([...fields.keys()].sort()).toEqual(['bad', 'good', 'other']);
+        if (!has) expect(fields.get('bad')).toBe(field);
+      }),
+      { numRuns: runs(500) },
+    );
+  });
+
+  it.each(['', 'x', '12', ':', 'x:[1]', '-:[1]', '1e99:[1]', '12.5:[1]', '\uD800'])(
+    'a field of the text %j is left out and stays as it is, whoever writes beside it',
+    async (field) => {
+      const backend = createBackend();
+      const browser = createBrowser(astro, backend.driver);
+      await browser.visit((session) => session.set('good', 1));
+      await backend.poke(browser.cookie!, { bad: field });
+      await browser.visit(async (session) => {
+        expect(await session.entries()).toEqual([['good', 1]]);
+        session.set('good', 2);
+      });
+      const fields = await backend.peek(browser.cookie!);
+      expect(Object.fromEntries(fields!)).toEqual({ good: ':[2]', bad: field });
+    },
+  );
+});

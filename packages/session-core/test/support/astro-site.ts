@@ -1,0 +1,133 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { channel } from 'node:diagnostics_channel';
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+import type { SessionDriver } from '@coatcheck/session-core';
+
+/** What these tests use of Astro's own session. It is not exported by Astro. */
+export interface AstroSession {
+  get(key: unknown): Promise<unknown>;
+  has(key: string): Promise<boolean>;
+  keys(): Promise<Iterable<string>>;
+  values(): Promise<unknown[]>;
+  entries(): Promise<[string, unknown][]>;
+  set(key: unknown, value: unknown, options?: { ttl?: number }): void;
+  delete(key: string): void;
+  regenerate(): Promise<void>;
+  destroy(): void;
+  load(id: string): Promise<void>;
+  readonly sessionID: string | undefined;
+  [persist: symbol]: () => Promise<void>;
+}
+
+interface SessionModule {
+  AstroSession: new (options: Record<string, unknown>) => AstroSession;
+  PERSIST_SYMBOL: symbol;
+}
+
+export interface Astro {
+  version: string;
+  openSession(driver: SessionDriver, cookies: Cookies): AstroSession;
+  /** What Astro does at the end of a request. */
+  persist(session: AstroSession): Promise<void>;
+}
+
+/** The real thing, of both versions that are supported. */
+export const astros: Astro[] = await Promise.all(['astro-6', 'astro-7'].map(loadAstro));
+
+async function loadAstro(name: string): Promise<Astro> {
+  const require = createRequire(import.meta.url);
+  const manifest = require.resolve(`${name}/package.json`);
+  const { version } = require(manifest) as { version: string };
+  const { AstroSession, PERSIST_SYMBOL } = (await import(
+    new URL('dist/core/session/runtime.js', pathToFileURL(manifest)).href
+  )) as SessionModule;
+  // Astro keeps one storage for each entrypoint.
+  const names = new WeakMap<SessionDriver, string>();
+  const nameOf = (driver: SessionDriver): string => {
+    if (!names.has(driver)) names.set(driver, crypto.randomUUID());
+    return names.get(driver)!;
+  };
+  return {
+    version,
+    openSession: (driver, cookies) =>
+      new AstroSession({
+        cookies,
+        config: { driver: nameOf(driver) },
+        runtimeMode: 'production',
+        driverFactory: () => driver,
+        mockStorage: null,
+        logger: { error() {} },
+      }),
+    persist: (session) => session[PERSIST_SYMBOL]!(),
+  };
+}
+
+/** The cookie of one request, as far as a session needs it. */
+export interface Cookies {
+  get(): { value: string } | undefined;
+  set(name: string, value: string): void;
+  delete(): void;
+  /** What the response sets: an id, or null to delete the cookie; undefined when it says nothing. */
+  readonly sent: string | null | undefined;
+}
+
+export function createCookies(given: string | undefined): Cookies {
+  let sent: string | null | undefined;
+  return {
+    get() {
+      const value = sent === undefined ? given : sent;
+      return typeof value === 'string' ? { value } : undefined;
+    },
+    set(_name, value) {
+      sent = value;
+    },
+    delete() {
+      sent = null;
+    },
+    get sent() {
+      return sent;
+    },
+  };
+}
+
+export interface RequestOptions {
+  /** Whether Node's HTTP server serves the request, so that the driver can tell it from others. Default: yes. */
+  identified?: boolean;
+}
+
+const contexts = new AsyncLocalStorage<object>();
+const requestStart = channel('http.server.request.start');
+
+/** Runs `work` in an asynchronous context of its own, as a server does with every request. */
+export function inRequest<Result>(work: () => Result, { identified = true }: RequestOptions = {}): Result {
+  return contexts.run({}, () => {
+    if (identified) requestStart.publish({});
+    return work();
+  });
+}
+
+/** A browser on a site: it keeps the cookie that it was given last. */
+export interface Browser {
+  cookie: string | undefined;
+  /** One request: the work of a page, then what Astro does afterwards, even when the page throws. */
+  visit<Result>(work: (session: AstroSession) => Result | Promise<Result>): Promise<Result>;
+}
+
+export function createBrowser(astro: Astro, driver: SessionDriver, options?: RequestOptions, cookie?: string): Browser {
+  const browser: Browser = {
+    cookie,
+    visit: (work) =>
+      inRequest(async () => {
+        const cookies = createCookies(browser.cookie);
+        const session = astro.openSession(driver, cookies);
+        try {
+          return await work(session);
+        } finally {
+          await astro.persist(session);
+          if (cookies.sent !== undefined) browser.cookie = cookies.sent ?? undefined;
+        }
+      }, options),
+  };
+  return browser;
+}

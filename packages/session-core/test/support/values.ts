@@ -1,0 +1,194 @@
+import fc from 'fast-check';
+
+/** How often properties are checked: `PROPERTY_RUNS=100 vitest run ...` checks each of them a hundred times as often. */
+export function runs(usual: number): number {
+  return usual * Number(process.env['PROPERTY_RUNS'] ?? 1);
+}
+
+const oddText = [
+  '',
+  '__proto__',
+  'constructor',
+  'toJSON',
+  'then',
+  '0',
+  '-1',
+  '4294967295',
+  '</script>',
+  '\\u2028',
+  '\u2028\u2029',
+  '\0\b\v\u001F\u007F',
+  '"',
+  '\\',
+  '\uD800',
+  '\uDC00a',
+  '😀',
+  '~',
+  '#',
+];
+
+export const text: fc.Arbitrary<string> = fc.oneof(
+  fc.constantFrom(...oddText),
+  fc.string({ unit: 'grapheme', maxLength: 8 }),
+  fc.string({ unit: 'binary', maxLength: 4 }),
+);
+
+/** Keys of a session: any text but none. */
+export const sessionKey: fc.Arbitrary<string> = text.filter((key) => key !== '');
+
+// devalue refuses `__proto__` as the key of an object. JSON.parse of V8 13.6 (Node 24) takes escaped keys for one with a backslash:
+// JSON.parse('{"a":1,"\\\\":2}'); JSON.parse('{"a":1,"\\n":2}') // { a: 1, '\\': 2 }
+const propertyKey = text.filter((key) => key !== '__proto__' && !key.includes('\\'));
+
+const number = fc.oneof(
+  fc.constantFrom(0, -0, NaN, Infinity, -Infinity, 1e21, 5e-324, -1, 2 ** 53),
+  fc.integer(),
+  fc.double(),
+);
+
+const primitive: fc.Arbitrary<unknown> = fc.oneof(
+  text,
+  number,
+  fc.constantFrom(undefined, null, true, false),
+  fc.bigInt({ min: -(2n ** 70n), max: 2n ** 70n }),
+);
+
+const viewKinds = [
+  Int8Array,
+  Uint8Array,
+  Uint8ClampedArray,
+  Int16Array,
+  Uint16Array,
+  Int32Array,
+  Uint32Array,
+  Float32Array,
+  Float64Array,
+  BigInt64Array,
+  BigUint64Array,
+  DataView,
+  ...('Float16Array' in globalThis ? [globalThis['Float16Array'] as typeof Float32Array] : []),
+];
+
+const leaf: fc.Arbitrary<() => unknown> = fc.oneof(
+  fc.oneof(fc.date(), fc.constant(new Date(NaN))).map((date) => () => new Date(date)),
+  fc.constantFrom(/a/, /[<\n/]\u2028/giu, new RegExp(''), new RegExp('\n'), /(?<n>x)|\p{L}/dv).map((it) => () => it),
+  fc.webUrl({ withQueryParameters: true, withFragments: true }).map((href) => () => new URL(href)),
+  fc.array(fc.tuple(text, text), { maxLength: 3 }).map((pairs) => () => new URLSearchParams(pairs)),
+  fc.oneof(fc.string(), number, fc.boolean(), fc.bigInt()).map((value) => () => Object(value) as unknown),
+  ...temporal(),
+);
+
+function temporal(): fc.Arbitrary<() => unknown>[] {
+  if (!('Temporal' in globalThis)) return [];
+  const { Temporal } = globalThis as unknown as { Temporal: Record<string, { from(text: string): unknown }> };
+  const texts = {
+    Duration: 'P1Y2M3DT4H',
+    Instant: '2024-02-29T12:00:00.123456789Z',
+    PlainDate: '2024-02-29',
+    PlainTime: '12:00:01',
+    PlainDateTime: '2024-02-29T12:00:01',
+    PlainMonthDay: '02-29',
+    PlainYearMonth: '2024-02',
+    ZonedDateTime: '2024-02-29T12:00:00+01:00[Europe/Berlin]',
+  };
+  return [fc.constantFrom(...Object.entries(texts)).map(([kind, iso]) => () => Temporal[kind]!.from(iso))];
+}
+
+/** Part of a value: a primitive, or one of the objects of the graph, by a number that is taken modulo their count. */
+type Part = { primitive: unknown } | { object: number };
+
+const part: fc.Arbitrary<Part> = fc.oneof(
+  primitive.map((value) => ({ primitive: value })),
+  fc.nat(30).map((object) => ({ object })),
+);
+
+/** One object, made in two steps, so that objects can hold each other and themselves. */
+interface Maker {
+  create(): unknown;
+  fill?(object: never, resolve: (part: Part) => unknown): void;
+}
+
+const maker: fc.Arbitrary<Maker> = fc.oneof(
+  fc.array(fc.option(part, { nil: undefined, freq: 4 }), { maxLength: 5 }).map((parts) => ({
+    create: () => Array.from({ length: parts.length }).fill(undefined) && new Array(parts.length),
+    fill: (array: unknown[], resolve: (part: Part) => unknown) =>
+      parts.forEach((item, index) => item && (array[index] = resolve(item))),
+  })),
+  fc.array(fc.tuple(fc.nat(3000), part), { maxLength: 3 }).map((parts) => ({
+    create: () => [],
+    fill(array: unknown[], resolve: (part: Part) => unknown) {
+      array.length = 3001;
+      for (const [index, item] of parts) array[index] = resolve(item);
+    },
+  })),
+  fc.tuple(fc.boolean(), fc.array(fc.tuple(propertyKey, part), { maxLength: 4 })).map(([isNull, parts]) => ({
+    create: () => (isNull ? Object.create(null) : {}) as unknown,
+    fill(object: Record<string, unknown>, resolve: (part: Part) => unknown) {
+      for (const [key, item] of parts) object[key] = resolve(item);
+    },
+  })),
+  fc.array(fc.tuple(part, part), { maxLength: 4 }).map((parts) => ({
+    create: () => new Map(),
+    fill(map: Map<unknown, unknown>, resolve: (part: Part) => unknown) {
+      for (const [key, item] of parts) map.set(resolve(key), resolve(item));
+    },
+  })),
+  fc.array(part, { maxLength: 4 }).map((parts) => ({
+    create: () => new Set(),
+    fill(set: Set<unknown>, resolve: (part: Part) => unknown) {
+      for (const item of parts) set.add(resolve(item));
+    },
+  })),
+  leaf.map((create) => ({ create })),
+);
+
+/** A few views on one buffer, whole or in part. */
+const views = fc
+  .tuple(fc.uint8Array({ maxLength: 40 }), fc.array(fc.tuple(fc.nat(20), fc.nat(5), fc.nat(5)), { maxLength: 3 }))
+  .map(([bytes, specs]) => () => {
+    const buffer = bytes.slice().buffer;
+    const made = specs.map(([kind, skip, length]) => {
+      const View = viewKinds[kind % viewKinds.length]!;
+      const unit = 'BYTES_PER_ELEMENT' in View ? View.BYTES_PER_ELEMENT : 1;
+      const room = Math.floor(buffer.byteLength / unit);
+      const first = Math.min(skip, room);
+      if (length === 5 && buffer.byteLength % unit === 0) return new View(buffer);
+      return new View(buffer, first * unit, Math.min(length, room - first));
+    });
+    return [buffer, ...made];
+  });
+
+/**
+ * Some values of every kind that devalue supports, which share objects with each other and may hold themselves. Each call makes them anew.
+ */
+export const values: fc.Arbitrary<() => unknown[]> = fc
+  .tuple(
+    fc.array(maker, { minLength: 1, maxLength: 8 }),
+    fc.option(views),
+    fc.array(part, { minLength: 1, maxLength: 5 }),
+  )
+  .map(([makers, makeViews, parts]) => () => {
+    const objects: unknown[] = [...makers.map((it) => it.create()), ...(makeViews?.() ?? [])];
+    const resolve = (item: Part): unknown => ('object' in item ? objects[item.object % objects.length] : item.primitive);
+    makers.forEach((it, index) => it.fill?.(objects[index] as never, resolve));
+    return parts.map(resolve);
+  });
+
+/** Changes an object in place as a page might, so that it is another value; false when there is no way to do so. */
+export function changeInPlace(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (Array.isArray(value)) value.push('changed');
+  else if (value instanceof Map) value.set(`changed ${value.size}`, true);
+  else if (value instanceof Set) value.add(`changed ${value.size}`);
+  else if (value instanceof Date) value.setTime(Number.isNaN(value.getTime()) ? 0 : (value.getTime() + 1) % 8e15);
+  else if (value instanceof URL) value.hash += 'changed';
+  else if (value instanceof URLSearchParams) value.append('changed', '1');
+  else if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) {
+    const bytes = value instanceof ArrayBuffer ? new Uint8Array(value) : new Uint8Array(value.buffer);
+    if (bytes.length === 0) return false;
+    bytes[0]! ^= 1;
+  } else if ([Object.prototype, null].includes(Object.getPrototypeOf(value) as never)) {
+    (value as Record<string, unknown>)[`changed ${Object.keys(value).length}`] = true;
+  } else return false;
+  return true;
+}

@@ -1,0 +1,128 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+import { testStore } from '@coatcheck/session-core/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
+import { call, change, eventually, newKey, openInspector, openStore } from './support/store.ts';
+
+const PASSWORD = 'right';
+
+let nodes: RedisServer[] = [];
+
+beforeAll(async () => {
+  nodes = await Promise.all(Array.from({ length: 3 }, startNode));
+  const clients = nodes.map((node) => openInspector(`redis://:${PASSWORD}@127.0.0.1:${node.port}`));
+  const slots = [0, 5461, 10_923, 16_384];
+  for (const [index, client] of clients.entries()) {
+    await client.cluster('ADDSLOTSRANGE', slots[index]!, slots[index + 1]! - 1);
+    if (index > 0) await client.cluster('MEET', '127.0.0.1', nodes[0]!.port, await busPort(clients[0]!));
+  }
+  for (const client of clients) {
+    await eventually(async () => (await client.cluster('INFO')).includes('cluster_state:ok'), 20_000);
+    client.disconnect();
+  }
+}, 40_000);
+
+afterAll(() => Promise.all(nodes.map((node) => node[Symbol.asyncDispose]())));
+
+async function startNode(): Promise<RedisServer> {
+  // The nodes' own port would be 10,000 above, where there may be none.
+  const bus = await freePort();
+  return startRedis({
+    args: [
+      ...['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-node-timeout', '2000'],
+      ...['--cluster-require-full-coverage', 'no', '--requirepass', PASSWORD, '--masterauth', PASSWORD],
+    ],
+  });
+}
+
+async function busPort(client: ReturnType<typeof openInspector>): Promise<number> {
+  const [, port] = (await client.config('GET', 'cluster-port')) as [string, string];
+  return Number(port);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+const open = (options: object = {}, timeoutMs = 15_000) =>
+  openStore({ cluster: [{ host: '127.0.0.1', port: nodes[0]!.port }], password: PASSWORD, ...options }, timeoutMs);
+
+describe('the store on a cluster', () => {
+  testStore({ it, createStore: () => open(), slackMs: 50 });
+});
+
+it('keys of all nodes are reached from one', async () => {
+  const store = open();
+  const keys = Array.from({ length: 50 }, newKey);
+  await Promise.all(keys.map((key) => store.patch(key, change({ set: new Map([['key', `:"${key}"`]]) }), call())));
+  for (const key of keys) expect(await store.read(key, call())).toEqual(new Map([['key', `:"${key}"`]]));
+  for (const node of nodes) {
+    const inspector = openInspector(`redis://:${PASSWORD}@127.0.0.1:${node.port}`);
+    expect(await inspector.dbsize()).toBeGreaterThan(0);
+    inspector.disconnect();
+  }
+  await store.close?.();
+});
+
+it('a wrong password is told at once', async () => {
+  const store = open({ password: 'precious' });
+  const error: unknown = await store.read(newKey(), call()).catch((reason: unknown) => reason);
+  expect(error).toMatchObject({ code: 'configuration', message: expect.stringMatching(/password/) });
+  expect(String(error)).not.toContain('precious');
+});
+
+it('a cluster that is named as a single server is told at once', async () => {
+  const store = openStore({ host: '127.0.0.1', port: nodes[0]!.port, password: PASSWORD });
+  const reading = Promise.all(Array.from({ length: 20 }, () => store.read(newKey(), call())));
+  await expect(reading).rejects.toMatchObject({ code: 'configuration', message: expect.stringMatching(/part of a cluster/) });
+  await store.close?.();
+});
+
+it('a node that goes and comes back takes nothing with it, and its keys work again', async () => {
+  const store = open();
+  const keys = Array.from({ length: 30 }, newKey);
+  const set = new Map([['a', ':1']]);
+  await Promise.all(keys.map((key) => store.patch(key, change({ set }), call())));
+  await nodes[2]!.kill();
+  const reading = Promise.all(keys.map((key) => store.read(key, call(15_000))));
+  await nodes[2]!.restart();
+  expect(await reading).toEqual(keys.map(() => set));
+  await store.close?.();
+}, 30_000);
+
+it('a write that waits for a node when its caller gives up is not sent later', async () => {
+  const store = open();
+  const keys = Array.from({ length: 30 }, newKey);
+  await Promise.all(keys.map((key) => store.patch(key, change({ set: new Map([['a', ':1']]) }), call())));
+  await nodes[2]!.kill();
+  const patches = await Promise.allSettled(
+    keys.map((key) => store.patch(key, change({ set: new Map([['a', ':2']]) }), call(500))),
+  );
+  await nodes[2]!.restart();
+  const failed = keys.filter((_, index) => patches[index]!.status === 'rejected');
+  expect(failed.length).toBeGreaterThan(0);
+  expect(failed.length).toBeLessThan(keys.length);
+  for (const key of failed) expect(await store.read(key, call(15_000))).toEqual(new Map([['a', ':1']]));
+  await store.close?.();
+}, 30_000);
+
+it('a node that never answers does not stop the others, and is asked again', async () => {
+  const store = open({}, 400);
+  const keys = Array.from({ length: 30 }, newKey);
+  const set = new Map([['a', ':1']]);
+  await Promise.all(keys.map((key) => store.patch(key, change({ set }), call())));
+  nodes[2]!.freeze();
+  const answered = new Set<string>();
+  const reading = keys.map((key) => store.read(key, call(15_000)).then((fields) => answered.add(key) && fields));
+  await eventually(() => answered.size > 0);
+  expect(answered.size).toBeLessThan(keys.length);
+  nodes[2]!.thaw();
+  expect(await Promise.all(reading)).toEqual(keys.map(() => set));
+  await store.close?.();
+}, 30_000);

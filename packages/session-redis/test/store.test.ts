@@ -1,0 +1,234 @@
+import { inspect } from 'node:util';
+import type { Fields } from '@coatcheck/session-core';
+import { afterAll, describe, expect, it } from 'vitest';
+import { startRedis } from '../../../test/support/redis-server.ts';
+import { call, change, eventually, newKey, openInspector, openStore } from './support/store.ts';
+
+const HOUR = 3_600_000;
+
+// A server of its own: its memory and its scripts are taken away from it.
+const redis = await startRedis();
+const store = openStore({ url: redis.url });
+const inspector = openInspector(redis.url);
+afterAll(async () => {
+  await store.close?.();
+  inspector.disconnect();
+  await redis[Symbol.asyncDispose]();
+});
+
+/** The commands that clients sent while `work` ran, without what scripts did and what this test sends itself. */
+async function commandsDuring(work: () => Promise<unknown>): Promise<string[]> {
+  const monitor = await inspector.duplicate().monitor();
+  const commands: string[] = [];
+  monitor.on('monitor', (_time: string, args: string[], source: string) => {
+    if (source !== 'lua') commands.push(args[0]!.toLowerCase());
+  });
+  await work();
+  await inspector.echo('end');
+  await eventually(() => commands.includes('echo'));
+  monitor.disconnect();
+  return commands.filter((name) => name !== 'echo');
+}
+
+describe('one operation is one command', () => {
+  const key = newKey();
+  const set: Fields = new Map([['a', ':1']]);
+  const operations = {
+    patch: () => store.patch(key, change({ set, unset: ['b'], expect: new Map([['c', null]]), idleMs: HOUR }), call()),
+    read: () => store.read(key, call()),
+    'read that extends': () => store.read(key, { ...call(), touchMs: HOUR }),
+    retire: () => store.retire(key, HOUR, call()),
+  };
+
+  for (const [name, operation] of Object.entries(operations)) {
+    it(name, async () => {
+      await operation();
+      expect(await commandsDuring(operation)).toHaveLength(1);
+    });
+  }
+
+  it('a Redis that has lost the scripts is given them once', async () => {
+    const other = newKey();
+    const patch = () => store.patch(other, change({ set }), call());
+    await inspector.script('FLUSH');
+    expect(await commandsDuring(patch)).toEqual(['evalsha', 'eval']);
+    expect(await commandsDuring(patch)).toEqual(['evalsha']);
+    expect(await store.read(other, call())).toEqual(set);
+  });
+});
+
+describe('the lifetime of a key', () => {
+  const day: Fields = new Map([['day', `${Date.now() + 24 * HOUR}:1`]]);
+  const near = (ms: number) => [ms - 5000, ms] as const;
+
+  async function expectToLive(key: string, ms: number): Promise<void> {
+    const [from, to] = near(ms);
+    const left = await inspector.pttl(key);
+    expect(left).toBeGreaterThan(from);
+    expect(left).toBeLessThanOrEqual(to);
+  }
+
+  it('is that of the longest-lived field, whichever was written last', async () => {
+    const key = newKey();
+    await store.patch(key, change({ set: day }), call());
+    await expectToLive(key, 24 * HOUR);
+    await store.patch(key, change({ set: new Map([['hour', `${Date.now() + HOUR}:1`]]) }), call());
+    await expectToLive(key, 24 * HOUR);
+    await store.patch(key, change({ unset: ['day'] }), call());
+    await expectToLive(key, HOUR);
+  });
+
+  it('is `capMs` for fields without an expiry, from every write on', async () => {
+    const key = newKey();
+    await store.patch(key, change({ set: new Map([['open', ':1']]), capMs: HOUR }), call());
+    await expectToLive(key, HOUR);
+    await store.patch(key, change({ set: new Map([['other', `${Date.now() + 1000}:1`]]), capMs: 3 * HOUR }), call());
+    await expectToLive(key, 3 * HOUR);
+    await store.patch(key, change({ unset: ['open'], capMs: 3 * HOUR }), call());
+    await expectToLive(key, 1000);
+  });
+
+  it('has no end without either, and gets one when a writer brings it', async () => {
+    const key = newKey();
+    const { capMs: _, ...forEver } = change({ set: new Map([['open', ':1']]) });
+    await store.patch(key, forEver, call());
+    expect(await inspector.pttl(key)).toBe(-1);
+    await store.patch(key, change({ set: new Map([['open', ':2']]), capMs: HOUR }), call());
+    await expectToLive(key, HOUR);
+    await store.patch(key, forEver, call());
+    expect(await inspector.pttl(key)).toBe(-1);
+  });
+
+  it('is what idling leaves, and a reader extends it no further than the hard deadline', async () => {
+    const key = newKey();
+    const set: Fields = new Map([['open', ':1']]);
+    await store.patch(key, change({ set, capMs: 2 * HOUR, idleMs: HOUR / 2 }), call());
+    await expectToLive(key, HOUR / 2);
+    await store.read(key, call());
+    await expectToLive(key, HOUR / 2);
+    await store.read(key, { ...call(), touchMs: HOUR });
+    await expectToLive(key, HOUR);
+    await store.read(key, { ...call(), touchMs: 5 * HOUR });
+    await expectToLive(key, 2 * HOUR);
+  });
+
+  it('is a tombstone’s own after the record is retired', async () => {
+    const key = newKey();
+    await store.patch(key, change({ set: day }), call());
+    await store.retire(key, 60_000, call());
+    await expectToLive(key, 60_000);
+    expect(await inspector.hlen(key)).toBe(1);
+  });
+});
+
+it('a session of 5 MB, and one of 5,000 fields, come back byte for byte', async () => {
+  const large: Fields = new Map([['large', `:"${'🧥é'.repeat(900_000)}"`]]);
+  const many: Fields = new Map(Array.from({ length: 5000 }, (_, index) => [`field ${index}`, `:${index}`]));
+  for (const set of [large, many]) {
+    const key = newKey();
+    await store.patch(key, change({ set, expect: new Map([...set.keys()].map((name) => [name, null])) }), call());
+    expect(await store.read(key, call())).toEqual(set);
+    expect(await store.patch(key, change({ unset: [...set.keys()], expect: set }), call())).toBe('applied');
+    expect(await store.read(key, call())).toEqual(new Map());
+  }
+});
+
+describe('keys that hold something else', () => {
+  const others: [string, (key: string) => Promise<unknown>][] = [
+    ['text', (key) => inspector.set(key, 'precious')],
+    ['a hash that is no session', (key) => inspector.hset(key, 'precious', '1')],
+  ];
+  for (const [what, put] of others) {
+    it(`${what} is left alone, and the error says what to do`, async () => {
+      const key = newKey();
+      await put(key);
+      const before = await inspector.dumpBuffer(key);
+      const operations = [
+        store.read(key, call()),
+        store.read(key, { ...call(), touchMs: 1000 }),
+        store.patch(key, change({ set: new Map([['a', ':1']]) }), call()),
+        store.retire(key, 1000, call()),
+      ];
+      for (const operation of operations) {
+        await expect(operation).rejects.toMatchObject({
+          code: 'refused',
+          message:
+            '[session-redis] The key of a session holds something else (WRONGTYPE), and was left alone. Remove it, or give this site a `prefix` of its own.',
+        });
+      }
+      expect(await inspector.dumpBuffer(key)).toEqual(before);
+    });
+  }
+
+  it('a record of another version is neither read nor changed, and can be removed', async () => {
+    const key = newKey();
+    await inspector.hset(key, '', '9:whatever', 'a', ':1');
+    const patch = store.patch(key, change({ set: new Map([['a', ':2']]) }), call());
+    for (const operation of [store.read(key, call()), store.read(key, { ...call(), touchMs: 1000 }), patch]) {
+      await expect(operation).rejects.toMatchObject({ code: 'refused', message: expect.stringMatching(/newer version/) });
+    }
+    expect(await inspector.hgetall(key)).toEqual({ '': '9:whatever', a: ':1' });
+    expect(await store.retire(key, 1000, call())).toBeNull();
+    expect(await store.read(key, call())).toBeNull();
+  });
+
+  it('a field damaged by hand does not keep the others from being changed', async () => {
+    const key = newKey();
+    await store.patch(key, change({ set: new Map([['a', ':1']]) }), call());
+    await inspector.hset(key, 'b', 'no field of ours');
+    expect(await store.patch(key, change({ set: new Map([['a', ':2']]), unset: ['c'] }), call())).toBe('applied');
+    expect((await store.read(key, call()))?.get('a')).toBe(':2');
+    expect(await store.patch(key, change({ unset: ['b'] }), call())).toBe('applied');
+    expect(await store.read(key, call())).toEqual(new Map([['a', ':2']]));
+  });
+});
+
+describe('a Redis without memory', () => {
+  it('refuses a change as a whole, and takes one that only removes', async () => {
+    const key = newKey();
+    const set: Fields = new Map([
+      ['a', ':1'],
+      ['b', ':1'],
+    ]);
+    await store.patch(key, change({ set }), call());
+    await inspector.config('SET', 'maxmemory', '1');
+    try {
+      const patch = store.patch(key, change({ set: new Map([['a', ':2']]), unset: ['b'] }), call());
+      await expect(patch).rejects.toMatchObject({ code: 'refused', message: expect.stringMatching(/no memory left/) });
+      expect(await store.read(key, call())).toEqual(set);
+      expect(await store.patch(key, change({ unset: ['b'] }), call())).toBe('applied');
+      expect(await store.retire(key, 1000, call())).toEqual(new Map([['a', ':1']]));
+    } finally {
+      await inspector.config('SET', 'maxmemory', '0');
+    }
+  });
+});
+
+describe('an ACL user', () => {
+  it('may be confined to what the README says', async () => {
+    const { README_ACL } = await import('./support/readme.ts');
+    const [, user, ...rules] = README_ACL.replace('ACL SETUSER', 'SETUSER').split(' ');
+    await inspector.acl('SETUSER', user!, ...rules.map((rule) => rule.replace(/^>.*/, '>right')));
+    const confined = openStore({ url: redis.url, username: user, password: 'right' });
+    const key = `session:${newKey()}`;
+    const set: Fields = new Map([['a', ':1']]);
+    expect(await confined.patch(key, change({ set, idleMs: HOUR }), call())).toBe('applied');
+    expect(await confined.read(key, { ...call(), touchMs: HOUR })).toEqual(set);
+    expect(await confined.patch(key, change({ unset: ['a'] }), call())).toBe('applied');
+    const { capMs: _, ...forEver } = change({ set });
+    expect(await confined.patch(key, forEver, call())).toBe('applied');
+    expect(await confined.retire(key, 1000, call())).toEqual(set);
+    const elsewhere = confined.read(newKey(), call());
+    await expect(elsewhere).rejects.toMatchObject({ code: 'configuration', message: expect.stringMatching(/user may not/) });
+    await confined.close?.();
+  });
+});
+
+it('errors hold no key, no field and no value', async () => {
+  const key = `${newKey()}:precious-key`;
+  await inspector.set(key, 'precious-old');
+  const patch = store.patch(key, change({ set: new Map([['precious-name', ':"precious-value"']]) }), call());
+  const error: unknown = await patch.catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(Error);
+  expect(inspect(error, { depth: 20, showHidden: true })).not.toContain('precious');
+});

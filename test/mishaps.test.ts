@@ -1,0 +1,175 @@
+import { recordKey } from '@coatcheck/session-core';
+import { Redis } from 'ioredis';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { createVisitor, type Visitor } from './support/http.ts';
+import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { buildSite, startSite, type Built } from './support/site.ts';
+
+// What goes wrong on the way to a working site, and in it: each mishap gets a clear error or the documented behaviour, and nothing else
+// is lost.
+
+const PASSWORD = 'c0rrect-h0rse-battery';
+
+describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, (astro) => {
+  let built: Built;
+  let redis: RedisServer;
+  let client: Redis;
+
+  beforeAll(async () => {
+    built = await buildSite({ astro, driver: 'redisDriver()' });
+    redis = await startRedis({ args: ['--requirepass', PASSWORD] });
+    client = new Redis(right());
+    return async () => {
+      client.disconnect();
+      await redis[Symbol.asyncDispose]();
+    };
+  }, 200_000);
+
+  const right = () => `redis://:${PASSWORD}@127.0.0.1:${redis.port}`;
+  const start = (url: string = right()) => startSite(built, { env: url === '' ? {} : { REDIS_URL: url } });
+  const keyOf = (visitor: Visitor) => recordKey(visitor.sessionId()!);
+
+  /** What a page that reads the session is told, the cause's words included. */
+  const failureOf = async (visitor: Visitor): Promise<{ code: string; message: string; ms: number }> => {
+    const { outcomes, ms } = await visitor.attempt([['get', 'a']]);
+    const outcome = outcomes?.[0];
+    if (!outcome || !('error' in outcome)) throw new Error(`expected an error, got ${JSON.stringify(outcomes)}`);
+    const { code, message, cause } = outcome.error;
+    return { code: String(code), message: [message, cause?.message].filter(Boolean).join(' | '), ms };
+  };
+
+  test.each([
+    [
+      'a missing variable',
+      () => '',
+      /\[session-redis\] REDIS_URL is not set\..*node --env-file=\.env dist\/server\/entry\.mjs/,
+    ],
+    [
+      'a URL that is none',
+      () => `localhost ${PASSWORD}`,
+      /\[session-redis\] REDIS_URL: expected a URL such as redis:\/\//,
+    ],
+    [
+      'another protocol',
+      () => `https://:${PASSWORD}@localhost`,
+      /\[session-redis\] REDIS_URL: expected a URL such as redis:\/\//,
+    ],
+    ['a wrong password', () => `redis://:not-${PASSWORD}@127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],
+    ['no password where one is needed', () => `redis://127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],
+  ])('says at once what is wrong: %s', async (_name, url, message) => {
+    await using site = await start(url());
+    const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
+    const failure = await failureOf(visitor);
+    expect(failure.message).toMatch(message);
+    expect(failure.code).toBe('configuration');
+    expect(failure.ms).toBeLessThan(2000);
+    // The visitor still has the cookie: nobody is signed out by a mistake in the configuration.
+    expect(visitor.sessionId()).toBeDefined();
+    expect(failure.message + site.logs()).not.toContain(PASSWORD);
+  });
+
+  test('a key of another type is left alone, and said so', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'a', 1]]);
+    for (const put of [
+      () => client.set(keyOf(visitor), 'precious'),
+      () => client.hset(keyOf(visitor), 'precious', '1'),
+    ]) {
+      await client.del(keyOf(visitor));
+      await put();
+      const before = await client.dumpBuffer(keyOf(visitor));
+      const { message } = await failureOf(visitor);
+      expect(message).toMatch(/\[session-redis\] .*prefix/);
+      expect((await visitor.attempt([['set', 'b', 1]])).status).toBe(500);
+      expect(await client.dumpBuffer(keyOf(visitor))).toEqual(before);
+      expect(site.logs()).not.toContain(visitor.sessionId());
+    }
+  });
+
+  test('a value that cannot be stored fails its own `set`, and the rest of the request is stored', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    const { outcomes } = await visitor.attempt([
+      ['set', 'bad', () => {}],
+      ['set', 'good', 1],
+    ]);
+    expect(outcomes).toMatchObject([{ error: { message: expect.stringContaining('bad') } }, { value: undefined }]);
+    expect(await visitor.run([['entries']])).toEqual([[['good', 1]]]);
+  });
+
+  test('a key that is no string fails the request, and what was stored before stays', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'a', 1]]);
+    expect((await visitor.attempt([['set', 7 as unknown as string, 1]])).status).toBe(500);
+    expect(site.logs()).toContain('Session keys must be strings that are not empty; got number.');
+    expect(await visitor.run([['entries']])).toEqual([[['a', 1]]]);
+  });
+
+  test('a session of 5 MB is a session', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    const large = 'x'.repeat(5_000_000);
+    await visitor.run([['set', 'a', 1]]);
+    // Made inside the site: what is too much for a request is not for a session.
+    await visitor.run([
+      ['set', 'parts', []],
+      ...Array.from({ length: 50 }, (_, index): ['set', string, string] => [
+        'set',
+        `part${index}`,
+        large.slice(0, 100_000),
+      ]),
+    ]);
+    expect(await client.memory('USAGE', keyOf(visitor), 'SAMPLES', 0)).toBeGreaterThan(5_000_000);
+    await visitor.run([['set', 'after', 1]]);
+    expect(
+      await visitor.run([
+        ['get', 'part49'],
+        ['get', 'after'],
+        ['get', 'a'],
+      ]),
+    ).toEqual([large.slice(0, 100_000), 1, 1]);
+  });
+
+  test('one damaged field is left out; the rest lives, and the damaged one is not removed', async () => {
+    await using site = await start();
+    const visitor = createVisitor(site.url);
+    await visitor.run([
+      ['set', 'cart', ['hat']],
+      ['set', 'user', 'ada'],
+      ['set', 'when', new Date(0)],
+    ]);
+    for (const damage of [
+      '',
+      ':',
+      'x',
+      ':[',
+      ':{}',
+      ':[["NoSuchType",1],2]',
+      ':[["Map",1],2]',
+      ':[["URL",1],"%"]',
+      '999999999999999:[[1,9]]',
+    ]) {
+      await client.hset(keyOf(visitor), 'cart', damage);
+      expect(await visitor.run([['get', 'cart'], ['get', 'user'], ['keys']])).toEqual([
+        undefined,
+        'ada',
+        ['user', 'when'],
+      ]);
+      await visitor.run([
+        ['get', 'user'],
+        ['set', 'other', 1],
+      ]);
+      expect(await client.hget(keyOf(visitor), 'cart')).toBe(damage);
+      await visitor.run([['delete', 'other']]);
+    }
+    await visitor.run([['set', 'cart', ['coat']]]);
+    expect(
+      await visitor.run([
+        ['get', 'cart'],
+        ['get', 'when'],
+      ]),
+    ).toEqual([['coat'], new Date(0)]);
+  });
+});
