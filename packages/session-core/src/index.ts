@@ -1,4 +1,4 @@
-export { defineDriver } from './define-driver.ts';
+export { defineDriver, sweep } from './define-driver.ts';
 export type { DriverDefinition, Host, OpenContext } from './engine.ts';
 export { fromEnv, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
 export { createError, isSessionDriverError, type SessionDriverError, type SessionErrorCode } from './errors.ts';
