@@ -4,4 +4,5 @@ import type { RedisDriverConfig } from './options.ts';
 import redis from './runtime.ts';
 
 // The only way to variables that also sees `.env` in `astro dev`.
-export default (config?: RedisDriverConfig): SessionDriver => redis(config, { env: getSecret, replaces: import.meta.env.DEV });
+export default (config?: RedisDriverConfig): SessionDriver =>
+  redis(config, { env: getSecret, replaces: import.meta.env.DEV });

@@ -1,8 +1,9 @@
+import type * as ioredis from 'ioredis';
 import type { Cluster, ClusterOptions, Redis, RedisOptions } from 'ioredis';
 import type { Target } from './target.ts';
 
 /** What is used of the module, which is imported late. */
-export type IoRedis = Pick<typeof import('ioredis'), 'Cluster' | 'Command' | 'Redis'>;
+export type IoRedis = Pick<typeof ioredis, 'Cluster' | 'Command' | 'Redis'>;
 
 /** A client on its way. `connected` rejects with the reason, as far as there is one. */
 export interface Connecting<Client> {
@@ -62,7 +63,9 @@ async function shakeHands(redis: Redis, { username, password, db, server }: Targ
   if (username !== undefined) answers.push(redis.auth(username, password ?? ''));
   else if (password !== undefined) answers.push(redis.auth(password).catch(unlessNoneIsNeeded));
   if (db !== 0) answers.push(redis.select(db));
-  answers.push(server.sentinels ? redis.role().then(mustBeMaster, unlessForbidden) : redis.ping().catch(unlessForbidden));
+  answers.push(
+    server.sentinels ? redis.role().then(mustBeMaster, unlessForbidden) : redis.ping().catch(unlessForbidden),
+  );
   await Promise.all(answers);
 }
 

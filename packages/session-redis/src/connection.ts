@@ -1,7 +1,7 @@
 import { isSessionDriverError, type StoreCall } from '@coatcheck/session-core';
 import type { Cluster, Redis } from 'ioredis';
-import { explain, interrupted, notSent } from './errors.ts';
 import { connectCluster, connectRedis, watch, type IoRedis } from './client.ts';
+import { explain, interrupted, notSent } from './errors.ts';
 import type { Target } from './target.ts';
 
 export interface Request {
@@ -62,22 +62,24 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
       redis.stream.unref();
       watches.set(redis.stream, watch(redis, timeoutMs));
     };
-    const { client, connected } = target.cluster
-      ? connectCluster(ioredis, target, HANDSHAKE_MS, onConnection)
-      : connectRedis(ioredis, target, HANDSHAKE_MS, onConnection);
-    candidates.add(client);
+    let client: Client | undefined;
     try {
-      await within(HANDSHAKE_MS, connected);
+      const connect = target.cluster ? connectCluster : connectRedis;
+      const connecting = connect(ioredis, target, HANDSHAKE_MS, onConnection);
+      client = connecting.client;
+      candidates.add(client);
+      await within(HANDSHAKE_MS, connecting.connected);
       adopt(client);
     } catch (error) {
-      discard(client);
+      // When Redis has spoken, those who wait decide whether waiting is any use; else they go on.
       if (explain(error)) for (const waiter of waiting) waiter.reject(error);
+      if (client) discard(client);
     }
-    candidates.delete(client);
+    if (client) candidates.delete(client);
   };
 
   const adopt = (client: Client): void => {
-    if (current || closed) return discard(client);
+    if (current || closed || client.status === 'end') return discard(client);
     current = client;
     client.once('end', () => forget(client));
     for (const waiter of waiting) waiter.resolve(client);
@@ -102,39 +104,54 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     }
   };
 
+  /** Hands a command to a client, and calls `onSent` when it goes out. Resolves to the reply. */
+  const dispatch = async (
+    client: Client,
+    { name, args }: Request,
+    signal: AbortSignal,
+    onSent: () => void,
+  ): Promise<unknown> => {
+    const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
+    // ioredis shows commands, with all that is in them, to whoever traces it.
+    command.isTraced = true;
+    let isDecoy = false;
+    command.toWritable = (socket) => {
+      // A cluster's client may have kept the command until it had a connection. By now something has to go out in its place.
+      isDecoy = signal.aborted;
+      if (isDecoy) return '*1\r\n$4\r\nPING\r\n';
+      onSent();
+      watches.get(socket)?.();
+      return ioredis.Command.prototype.toWritable.call(command, socket);
+    };
+    client.sendCommand(command);
+    const reply: unknown = await command.promise;
+    if (isDecoy) throw notSent();
+    return reply;
+  };
+
   return {
-    async send({ name, args, script, repeatable }, call) {
+    async send(request, { signal }) {
+      let command = request;
       let patienceEndsAt: number | undefined;
       for (;;) {
+        if (closed || signal.aborted) throw notSent();
         let client = current;
         let sent = false;
         try {
-          if (closed || call.signal.aborted) throw notSent();
-          client ??= await nextConnection(call.signal);
-          const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
-          // ioredis hands commands, with all that is in them, to whoever traces it.
-          command.isTraced = true;
-          command.toWritable = (socket) => {
-            // A cluster's client may have kept the command until a node was there. Something has to go out in its place.
-            if (call.signal.aborted) return '*1\r\n$4\r\nPING\r\n';
-            sent = true;
-            watches.get(socket)?.();
-            return ioredis.Command.prototype.toWritable.call(command, socket);
-          };
-          client.sendCommand(command);
-          return await command.promise;
+          client ??= await nextConnection(signal);
+          return await dispatch(client, command, signal, () => (sent = true));
         } catch (error) {
           if (isSessionDriverError(error)) throw error;
-          if (script !== undefined && name === 'evalsha' && isUnknownScript(error)) {
-            name = 'eval';
-            args = [script, ...args.slice(1)];
+          if (command.script !== undefined && isUnknownScript(error)) {
+            command = withSource(command, command.script);
             continue;
           }
           const meaning = explain(error);
-          if (!meaning && sent && !repeatable) throw interrupted();
-          if (meaning?.elsewhere && client) void part(client);
-          if (meaning) patienceEndsAt ??= Date.now() + timeoutMs / 2;
-          if (meaning && !(meaning.passing && Date.now() < patienceEndsAt!)) throw meaning.error;
+          if (meaning) {
+            patienceEndsAt ??= Date.now() + timeoutMs / 2;
+            if (!meaning.passing || Date.now() >= patienceEndsAt) throw meaning.error;
+            if (meaning.elsewhere && client && client === current) void part(client);
+          } else if (sent && !request.repeatable) throw interrupted();
         }
         await pause(RETRY_MS);
       }
@@ -160,6 +177,10 @@ function discard(client: Client): void {
   const connections = 'nodes' in client ? client.nodes() : [client];
   client.disconnect();
   for (const { stream } of connections) stream?.destroy();
+}
+
+function withSource(request: Request, script: string): Request {
+  return { ...request, name: 'eval', args: request.args.with(0, script) };
 }
 
 function isUnknownScript(error: unknown): boolean {

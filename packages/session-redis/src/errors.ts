@@ -15,6 +15,12 @@ type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Om
 
 // Redis 6 puts the error of a command inside a script behind words of its own, so the codes are looked for anywhere.
 const KNOWN: Known[] = [
+  [
+    /All sentinels are unreachable.*(WRONGPASS|NOAUTH|invalid password)/,
+    'configuration',
+    'The Sentinels refuse the password, or want one. Correct `sentinel.username` and `sentinel.password`.',
+  ],
+  [/No such master/, 'configuration', 'The Sentinels know no group of that name. Correct `sentinel.name`.'],
   [/\bLOADING\b/, 'unavailable', 'Redis is still loading its data.', { passing: true }],
   [
     /\bREADONLY\b|\bNOTMASTER\b/,
@@ -24,6 +30,13 @@ const KNOWN: Known[] = [
   ],
   [/\bMASTERDOWN\b/, 'unavailable', 'This Redis has lost its master.', { passing: true, elsewhere: true }],
   [/\b(CLUSTERDOWN|TRYAGAIN)\b/, 'unavailable', 'The cluster does not serve all of its keys now.', { passing: true }],
+  [/\bBUSY\b/, 'unavailable', 'Redis is busy with a script.', { passing: true }],
+  [
+    /\bNOREPLICAS\b/,
+    'unavailable',
+    'Redis has too few replicas to take writes (min-replicas-to-write).',
+    { passing: true },
+  ],
   [/max number of clients/, 'unavailable', 'Redis has no connection left (maxclients).', { passing: true }],
   [
     /\bWRONGPASS\b|invalid password/i,
@@ -50,8 +63,16 @@ const KNOWN: Known[] = [
     'configuration',
     'The Redis user may not do what sessions need; the README of session-redis has the line that allows it.',
   ],
-  [/\bMOVED\b/, 'configuration', 'This Redis is part of a cluster. Name its nodes with `cluster`, not with `url` or `host`.'],
-  [/cluster support disabled/, 'configuration', 'This Redis is no cluster. Name it with `url` or `host`, not with `cluster`.'],
+  [
+    /\bMOVED\b/,
+    'configuration',
+    'This Redis is part of a cluster. Name its nodes with `cluster`, not with `url` or `host`.',
+  ],
+  [
+    /cluster support disabled/,
+    'configuration',
+    'This Redis is no cluster. Name it with `url` or `host`, not with `cluster`.',
+  ],
   [
     /\bOOM\b/,
     'refused',
@@ -61,20 +82,24 @@ const KNOWN: Known[] = [
 
 const WRONG_TYPE = /\bWRONGTYPE\b/;
 const UNREADABLE = /\bUNREADABLE\b/;
-const TLS = /CERT|_TLS_|_SSL_|^UNABLE_TO_|^EPROTO$/;
+const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /** Undefined: there was no answer. The connection could not be made, or broke. */
 export function explain(error: unknown): Meaning | undefined {
   const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
   if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };
-  if (name !== 'ReplyError') return undefined;
+  const answered = name === 'ReplyError';
+  if (!answered && !message.startsWith('All sentinels are unreachable')) return undefined;
   if (WRONG_TYPE.test(message)) return { error: foreignKey() };
   if (UNREADABLE.test(message)) return { error: unreadableRecord() };
   const known = KNOWN.find(([pattern]) => pattern.test(message));
-  if (!known) return { error: createError(DRIVER, 'refused', 'Redis refused; the cause says why.', { cause: error }) };
-  const [, kind, text, how] = known;
-  return { error: createError(DRIVER, kind, text), ...how };
+  if (known) {
+    const [, kind, text, how] = known;
+    return { error: createError(DRIVER, kind, text), ...how };
+  }
+  if (!answered) return undefined;
+  return { error: createError(DRIVER, 'refused', 'Redis refused; the cause says why.', { cause: error }) };
 }
 
 export function foreignKey(): Error {

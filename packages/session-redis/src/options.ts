@@ -85,8 +85,10 @@ export function parseRedisUrl(raw: string): ParsedUrl {
   // Providers append it for clients that do not try both kinds of address by themselves.
   parameters.delete('family');
   parameters.delete('db');
-  if (parameters.size > 0) throw new Error('expected a URL with no parameters after the `?` but `db`; use options instead');
-  if (db !== undefined && !/^\d+$/.test(db)) throw new Error(`expected the number of a database in the path of ${URL_FORM}`);
+  if (parameters.size > 0)
+    throw new Error('expected a URL with no parameters after the `?` but `db`; use options instead');
+  if (db !== undefined && !/^\d+$/.test(db))
+    throw new Error(`expected the number of a database in the path of ${URL_FORM}`);
 
   return {
     host: url.hostname.replace(/^\[|\]$/g, ''),
@@ -126,7 +128,7 @@ const redisUrl: OptionKind<string> = {
 
 const port: OptionKind<number> = whole({ from: 1, to: 65_535 });
 
-const nodeParts: OptionKind<RedisNode> = group<RedisNode>({ host: text, port }) as OptionKind<RedisNode>;
+const nodeParts: OptionKind<RedisNode> = group<RedisNode>({ host: text, port });
 
 const node: OptionKind<RedisNode> = {
   read(raw) {
@@ -140,7 +142,7 @@ const node: OptionKind<RedisNode> = {
 const tlsParts = group<RedisTls>({ ca: text, cert: text, key: secretText, servername: text, rejectUnauthorized: flag });
 
 const tls: OptionKind<boolean | RedisTls> = {
-  read: (raw) => (typeof raw === 'object' && raw !== null ? (tlsParts.read(raw) as RedisTls) : flag.read(raw)),
+  read: (raw) => (typeof raw === 'object' && raw !== null ? tlsParts.read(raw) : flag.read(raw)),
   holdsSecret: (value) => typeof value === 'object' && value.key !== undefined,
 };
 

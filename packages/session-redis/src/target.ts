@@ -6,7 +6,10 @@ import { parseRedisUrl, type ParsedUrl, type RedisDriverConfig, type RedisNode, 
 /** Where to connect to, and as whom, in ioredis's words. */
 export interface Target {
   /** The server, or the Sentinels to ask for it. */
-  server: Pick<RedisOptions, 'host' | 'port' | 'sentinels' | 'name' | 'sentinelUsername' | 'sentinelPassword' | 'sentinelTLS'>;
+  server: Pick<
+    RedisOptions,
+    'host' | 'port' | 'sentinels' | 'name' | 'sentinelUsername' | 'sentinelPassword' | 'sentinelTLS'
+  >;
   /** The nodes to ask for the cluster; then `server` is empty. */
   cluster: ClusterNode[] | undefined;
   username: string | undefined;
@@ -25,7 +28,17 @@ export function checkTogether(config: RedisDriverConfig): void {
   };
   const named = Object.entries(places).flatMap(([name, value]) => (value === undefined ? [] : `\`${name}\``));
   if (named.length > 1) fail(`${named.join(' and ')} each say where Redis is. Leave all but one out.`);
+  if (config.sentinel && !(config.sentinel.name && config.sentinel.nodes))
+    fail('`sentinel` needs a `name` and `nodes`.');
+  for (const node of [nodesOf(config.cluster), nodesOf(config.sentinel?.nodes)].flat()) {
+    if (typeof node !== 'string' && !node.host) fail('Every node needs a `host`.');
+  }
   if (config.cluster !== undefined && (config.db ?? 0) !== 0) fail('A cluster has no `db`. Leave it out.');
+}
+
+// What a variable stands for is looked at when it has been read.
+function nodesOf(nodes: RedisDriverConfig['cluster']): readonly (RedisNode | string)[] {
+  return Array.isArray(nodes) ? nodes : [];
 }
 
 export function targetOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): Target {

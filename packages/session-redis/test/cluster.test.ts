@@ -1,9 +1,10 @@
-import { once } from 'node:events';
-import { createServer, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { testStore } from '@coatcheck/session-core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
-import { call, change, eventually, newKey, openInspector, openStore } from './support/store.ts';
+import { README_ACL } from './support/readme.ts';
+import { runScript } from './support/script.ts';
+import { call, change, eventually, freePort, newKey, openInspector, openStore } from './support/store.ts';
 
 const PASSWORD = 'right';
 
@@ -14,8 +15,8 @@ beforeAll(async () => {
   const clients = nodes.map((node) => openInspector(`redis://:${PASSWORD}@127.0.0.1:${node.port}`));
   const slots = [0, 5461, 10_923, 16_384];
   for (const [index, client] of clients.entries()) {
-    await client.cluster('ADDSLOTSRANGE', slots[index]!, slots[index + 1]! - 1);
-    if (index > 0) await client.cluster('MEET', '127.0.0.1', nodes[0]!.port, await busPort(clients[0]!));
+    await client.call('CLUSTER', 'ADDSLOTSRANGE', slots[index]!, slots[index + 1]! - 1);
+    if (index > 0) await client.call('CLUSTER', 'MEET', '127.0.0.1', nodes[0]!.port, await busPort(clients[0]!));
   }
   for (const client of clients) {
     await eventually(async () => (await client.cluster('INFO')).includes('cluster_state:ok'), 20_000);
@@ -29,25 +30,14 @@ async function startNode(): Promise<RedisServer> {
   // The nodes' own port would be 10,000 above, where there may be none.
   const bus = await freePort();
   return startRedis({
-    args: [
-      ...['--cluster-enabled', 'yes', '--cluster-port', String(bus), '--cluster-node-timeout', '2000'],
-      ...['--cluster-require-full-coverage', 'no', '--requirepass', PASSWORD, '--masterauth', PASSWORD],
-    ],
+    args: `--cluster-enabled yes --cluster-port ${bus} --cluster-node-timeout 2000 --cluster-require-full-coverage no --tcp-backlog 1
+      --requirepass ${PASSWORD} --masterauth ${PASSWORD}`.split(/\s+/),
   });
 }
 
 async function busPort(client: ReturnType<typeof openInspector>): Promise<number> {
   const [, port] = (await client.config('GET', 'cluster-port')) as [string, string];
   return Number(port);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 const open = (options: object = {}, timeoutMs = 15_000) =>
@@ -70,6 +60,20 @@ it('keys of all nodes are reached from one', async () => {
   await store.close?.();
 });
 
+it('a user needs what the README says', async () => {
+  const rules = [...README_ACL.split(' ').slice(4), '+cluster|slots'].filter((rule) => rule !== '~session:*');
+  for (const node of nodes) {
+    const inspector = openInspector(`redis://:${PASSWORD}@127.0.0.1:${node.port}`);
+    await inspector.acl('SETUSER', 'sessions', 'on', '>confined', '~test:*', ...rules);
+    inspector.disconnect();
+  }
+  const store = open({ username: 'sessions', password: 'confined' });
+  const key = newKey();
+  expect(await store.patch(key, change({ set: new Map([['a', ':1']]) }), call())).toBe('applied');
+  expect(await store.retire(key, 1000, call())).toEqual(new Map([['a', ':1']]));
+  await store.close?.();
+});
+
 it('a wrong password is told at once', async () => {
   const store = open({ password: 'precious' });
   const error: unknown = await store.read(newKey(), call()).catch((reason: unknown) => reason);
@@ -80,7 +84,10 @@ it('a wrong password is told at once', async () => {
 it('a cluster that is named as a single server is told at once', async () => {
   const store = openStore({ host: '127.0.0.1', port: nodes[0]!.port, password: PASSWORD });
   const reading = Promise.all(Array.from({ length: 20 }, () => store.read(newKey(), call())));
-  await expect(reading).rejects.toMatchObject({ code: 'configuration', message: expect.stringMatching(/part of a cluster/) });
+  await expect(reading).rejects.toMatchObject({
+    code: 'configuration',
+    message: expect.stringMatching(/part of a cluster/),
+  });
   await store.close?.();
 });
 
@@ -111,6 +118,42 @@ it('a write that waits for a node when its caller gives up is not sent later', a
   for (const key of failed) expect(await store.read(key, call(15_000))).toEqual(new Map([['a', ':1']]));
   await store.close?.();
 }, 30_000);
+
+it('a write that the client keeps for a node is not sent when its caller has given up meanwhile', async () => {
+  const [first, , last] = nodes as [RedisServer, RedisServer, RedisServer];
+  const store = open();
+  // The store has a connection to the node of one, and none to that of the other before it is asked for it.
+  const keys = Array.from({ length: 200 }, newKey);
+  const inspector = openInspector(`redis://:${PASSWORD}@127.0.0.1:${first.port}`);
+  const slots = await Promise.all(keys.map((key) => inspector.cluster('KEYSLOT', key)));
+  const near = keys.find((_, index) => slots[index]! < 5461)!;
+  const [far, warm] = keys.filter((_, index) => slots[index]! >= 10_923) as [string, string];
+  await store.read(near, call());
+  const other = open();
+  await other.patch(warm, change({ set: new Map([['a', ':1']]) }), call());
+  await other.close?.();
+
+  // Its queue of new connections is full, so that the next one is neither made nor refused.
+  last.freeze();
+  const fillers = Array.from({ length: 10 }, () => connect(last.port, '127.0.0.1').on('error', () => undefined));
+  await eventually(() => fillers.filter((filler) => !filler.connecting).length > 1);
+  const patch = store.patch(far, change({ set: new Map([['a', ':1']]) }), call(300));
+  const outcome = patch.catch((error: unknown) => error);
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  for (const filler of fillers) filler.destroy();
+  last.thaw();
+  expect(await outcome).toMatchObject({ code: 'unavailable' });
+  expect(await store.read(far, call(10_000))).toBeNull();
+  inspector.disconnect();
+  await store.close?.();
+}, 30_000);
+
+it('a script ends by itself', async () => {
+  const config = { cluster: nodes.map((node) => `127.0.0.1:${node.port}`), password: PASSWORD, timeout: 5000 };
+  const { lingeredMs, ...rest } = await runScript(`await attempt(${JSON.stringify(config)});`, '');
+  expect(rest).toEqual({ code: 0, stdout: ['stored'], stderr: '' });
+  expect(lingeredMs).toBeLessThan(1000);
+});
 
 it('a node that never answers does not stop the others, and is asked again', async () => {
   const store = open({}, 400);

@@ -28,7 +28,11 @@ describe('where Redis is', () => {
   it('REDIS_URL says, unless the options do', () => {
     const env = { REDIS_URL: 'redis://:secret@there:1/2' };
     expect(target({}, env)).toMatchObject({ server: { host: 'there', port: 1 }, password: 'secret', db: 2 });
-    expect(target({ host: 'here' }, env)).toMatchObject({ server: { host: 'here', port: 6379 }, password: undefined, db: 0 });
+    expect(target({ host: 'here' }, env)).toMatchObject({
+      server: { host: 'here', port: 6379 },
+      password: undefined,
+      db: 0,
+    });
     expect(target({ port: 7 }, env)).toMatchObject({ server: { host: 'localhost', port: 7 } });
     expect(target({ password: 'other', db: 5, tls: true }, env)).toMatchObject({
       server: { host: 'there', port: 1 },
@@ -42,7 +46,9 @@ describe('where Redis is', () => {
     const driver = redisRuntime({}, { env: () => undefined });
     await expect(driver.getItem('x'.repeat(20))).rejects.toMatchObject({
       code: 'configuration',
-      message: expect.stringMatching(/^\[session-redis\] REDIS_URL is not set\. Pass `url`, or set it\. .*--env-file=\.env/),
+      message: expect.stringMatching(
+        /^\[session-redis\] REDIS_URL is not set\. Pass `url`, or set it\. .*--env-file=\.env/,
+      ),
     });
   });
 
@@ -72,7 +78,10 @@ describe('a wrong URL', () => {
       } catch (thrown) {
         error = thrown;
       }
-      expect(error).toMatchObject({ code: 'configuration', message: expect.stringMatching(/Wrong options: `url`: expected /) });
+      expect(error).toMatchObject({
+        code: 'configuration',
+        message: expect.stringMatching(/Wrong options: `url`: expected /),
+      });
       expect(inspect(error, { depth: 20 })).not.toContain('prec');
       expect(String(error).replace(/URL such as \S+ or \S+/, '')).not.toContain(url);
 
@@ -97,7 +106,7 @@ describe('other wrong options', () => {
     [{ sentinel: { name: 'a', nodes: ['h'], tsl: true } }, /`sentinel`: `tsl` is not an option/],
   ];
   for (const [config, message] of wrong) {
-    it(inspect(config), () => {
+    it(`${inspect(config)} are refused`, () => {
       expect(() => redisDriver(config)).toThrow(message);
     });
   }
