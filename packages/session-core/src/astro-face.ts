@@ -1,8 +1,8 @@
-import { RETIRE_MS, type Engine, type Held } from './engine.ts';
+import { RETIRE_MS, type Engine, type Held, type SessionFields } from './engine.ts';
 import { expiryOf, isExpired } from './fields.ts';
 import { join, split, type Entry, type Handed } from './payload.ts';
 import { report } from './report.ts';
-import { currentRequest, orAnswer, trackRequests } from './requests.ts';
+import { currentRequest, orAnswer, trackRequests, type Reading } from './requests.ts';
 import type { Fields } from './store.ts';
 import type { SessionDriver } from './types.ts';
 
@@ -20,30 +20,56 @@ export function astroFace(engine: Engine): SessionDriver {
   const nonce = crypto.randomUUID();
   const lastReads = new Map<string, Handed>();
   const removals = new Map<string, Removal>();
+  const underway = new Set<Promise<Held>>();
   trackRequests();
+
+  /** The name of a session in what is remembered of a request, which drivers share. */
+  const nameOf = (id: string): string => `${nonce}:${id}`;
+
+  // A session cannot have been removed, and the removal be forgotten, since a read as recent as this.
+  const isYoung = (handed: Handed): boolean => Math.abs(Date.now() - handed.at) < RETIRE_MS - engine.timeoutMs;
 
   const onDamaged = (): void => report('damaged-field', driver);
 
-  const remember = (handed: Handed): void => {
+  // Parts of a page that are rendered side by side read while another's read is under way. Astro merges what they are handed, so they
+  // are handed the same, unless the request has written in between.
+  const read = (id: string): Reading => {
     const request = currentRequest();
-    if (request) request.reads.set(`${nonce}:${handed.id}`, handed);
-    else keepLatest(lastReads, handed.id, handed);
+    const name = nameOf(id);
+    const shared = request?.reading.get(name);
+    if (shared) return shared;
+    const reading: Reading = { at: Date.now(), fields: engine.read(id) };
+    if (request) {
+      const isOver = (): boolean => request.reading.get(name) === reading && request.reading.delete(name);
+      reading.fields.then(isOver, isOver);
+      request.reading.set(name, reading);
+    }
+    return reading;
+  };
+
+  const remember = (id: string, handed: Handed | undefined): void => {
+    const request = currentRequest();
+    const [reads, name] = request ? [request.reads, nameOf(id)] : [lastReads, id];
+    if (handed) keepLatest(reads, name, handed);
+    else reads.delete(name);
   };
 
   const lastHanded = (id: string): Handed | undefined => {
     const request = currentRequest();
-    return request ? request.reads.get(`${nonce}:${id}`) : lastReads.get(id);
+    return request ? request.reads.get(nameOf(id)) : lastReads.get(id);
   };
 
   const save = async (id: string, payload: unknown): Promise<void> => {
+    const request = currentRequest();
+    request?.reading.delete(nameOf(id));
     const { entries, handed: marked } = split(driver, payload, nonce);
-    const underway = currentRequest()?.removals ?? [...removals.values()].map((removal) => removal.done);
-    await Promise.allSettled([...underway, removals.get(id)?.done]);
+    await Promise.allSettled([...(request?.removals.values() ?? underway), removals.get(id)?.done]);
 
     if (marked && marked.id !== id) {
-      const held = await removals.get(marked.id)?.done.catch(() => null);
-      if (held === 'retired') report('retired-write', driver);
-      await engine.patch(id, { set: afterRegenerate(entries, marked, held ?? null) });
+      const removal = removals.get(marked.id)?.done ?? request?.removals.get(nameOf(marked.id));
+      const held = (await removal?.catch(() => null)) ?? (isYoung(marked) ? 'lost' : 'stale');
+      if (held === 'retired' || held === 'stale') report(`${held}-write`, driver);
+      await engine.patch(id, { set: afterRegenerate(entries, marked, held) });
       return;
     }
 
@@ -67,26 +93,38 @@ export function astroFace(engine: Engine): SessionDriver {
 
   return {
     async getItem(id) {
-      const fields = await orAnswer(engine.read(id));
-      if (!fields) return null;
-      const now = Date.now();
-      const handed: Handed = { id, at: now, keys: new Map() };
-      const flat = join(fields, now, onDamaged, { nonce, handed });
-      remember(handed);
+      const { at, fields: reading } = read(id);
+      const fields = await orAnswer(reading);
+      if (!fields) {
+        remember(id, undefined);
+        return null;
+      }
+      const handed: Handed = { id, at, keys: new Map() };
+      const flat = join(fields, Date.now(), onDamaged, { nonce, handed });
+      remember(id, handed);
       return flat;
     },
 
     setItem: (id, payload) => orAnswer(save(id, payload)),
 
     removeItem(id) {
-      const done = engine.retire(id);
+      const removing = engine.retire(id);
       for (const [removed, { at }] of removals) {
         if (Date.now() - at < RETIRE_MS) break;
         removals.delete(removed);
       }
+      const earlier = removals.get(id)?.done;
+      const done = earlier ? afterEarlier(earlier, removing) : removing;
       keepLatest(removals, id, { done, at: Date.now() });
-      currentRequest()?.removals.push(done);
-      return done.then(() => undefined);
+
+      const isOver = (): boolean => underway.delete(done);
+      underway.add(done);
+      done.then(isOver, isOver);
+
+      const request = currentRequest();
+      request?.reading.delete(nameOf(id));
+      request?.removals.set(nameOf(id), done);
+      return removing.then(() => undefined);
     },
   };
 }
@@ -95,6 +133,12 @@ interface Removal {
   /** What the session held when it was removed. */
   done: Promise<Held>;
   at: number;
+}
+
+/** When two requests remove a session, neither takes it along, in whichever order they reached the backend. */
+async function afterEarlier(earlier: Promise<Held>, removing: Promise<Held>): Promise<Held> {
+  const [{ status }] = await Promise.allSettled([earlier, removing]);
+  return status === 'fulfilled' ? 'retired' : removing;
 }
 
 /** What a request did to the session that it was handed. */
@@ -117,20 +161,19 @@ function diff(entries: Map<string, Entry>, handed: Handed | undefined) {
  * change which landed in between is not lost. Where another request had removed the old one, only what this request set itself is
  * kept: everything else is gone because someone wanted it gone.
  */
-function afterRegenerate(entries: Map<string, Entry>, handed: Handed, held: Held): Fields {
+function afterRegenerate(
+  entries: Map<string, Entry>,
+  handed: Handed,
+  held: SessionFields | 'lost' | 'retired' | 'stale',
+): Fields {
   const now = Date.now();
-  const set = encodeAll(entries, (entry) => entry.touched || (held === null && isYoung(handed)));
-  if (held === 'retired') return set;
-  for (const [key, field] of held ?? []) {
+  const set = encodeAll(entries, (entry) => entry.touched || held === 'lost');
+  if (typeof held === 'string') return set;
+  for (const [key, field] of held) {
     const deleted = handed.keys.has(key) && !entries.has(key) && !isExpired(handed.keys.get(key), now);
     if (!set.has(key) && !deleted && !isExpired(expiryOf(field), now)) set.set(key, field);
   }
   return set;
-}
-
-/** Whether a read is so recent that the session cannot have been removed and the removal be forgotten since. */
-function isYoung(handed: Handed): boolean {
-  return Math.abs(Date.now() - handed.at) < RETIRE_MS;
 }
 
 function encodeAll(entries: Map<string, Entry>, which: (entry: Entry) => boolean): Fields {

@@ -57,6 +57,8 @@ export interface DriverDefinition<Config extends SharedOptions> {
   name: string;
   /** The kinds of the driver's own options. */
   options: OptionKinds<Omit<Config, keyof SharedOptions>>;
+  /** The variables that `open` reads by itself. Drivers for which they differ share nothing. */
+  variables?: readonly string[];
   /**
    * Opens the backend, when it is first needed. The client is imported here. Throws a `configuration` error for what is missing;
    * connecting may be left to the operations, which bring their own deadline.
@@ -67,6 +69,8 @@ export interface DriverDefinition<Config extends SharedOptions> {
 export interface OpenContext {
   /** A variable of the server's environment. */
   env: ReadEnv;
+  /** The deadline of every operation, the option `timeout` or its default. */
+  timeoutMs: number;
   call: StoreCall;
 }
 
@@ -195,9 +199,10 @@ function openBackend<Config extends SharedOptions>(
 ): Backend {
   let opening: Promise<SessionStore> | undefined;
   let guard: Guard | undefined;
+  const timeoutMs = options.timeout ?? DEFAULT_TIMEOUT_MS;
 
   const store = (call: StoreCall): Promise<SessionStore> => {
-    opening ??= (async () => definition.open(options, { env, call }))();
+    opening ??= (async () => definition.open(options, { env, timeoutMs, call }))();
     opening.catch(() => (opening = undefined));
     return opening;
   };
@@ -207,7 +212,7 @@ function openBackend<Config extends SharedOptions>(
 
   return {
     run(operation, work) {
-      guard ??= createGuard({ driver: definition.name, timeoutMs: options.timeout ?? DEFAULT_TIMEOUT_MS, probe });
+      guard ??= createGuard({ driver: definition.name, timeoutMs, probe });
       return guard(operation, async (call) => {
         const opened = await store(call);
         if (options.idleTtl !== undefined && !opened.atomic) {
@@ -247,7 +252,8 @@ function shareBackend<Config extends SharedOptions>(
   const registry = (holder[REGISTRY] ??= { backends: new Map(), configured: new Map() });
   // Keys and lifetimes are the driver's own; everything else makes another connection.
   const { ttl: _ttl, prefix: _prefix, idleTtl, ...identity }: Resolved<SharedOptions> = options;
-  const key = JSON.stringify([definition.name, identity, idleTtl !== undefined]);
+  const variables = (definition.variables ?? []).map(env);
+  const key = JSON.stringify([definition.name, identity, idleTtl !== undefined, variables]);
 
   let backend = registry.backends.get(key);
   if (!backend) registry.backends.set(key, (backend = openBackend(definition, options, env)));

@@ -3,6 +3,7 @@
  * - `invalid-id`: a session id that could not have come from us was to be written.
  * - `invalid-data`: what was to be stored cannot be.
  * - `timeout`: the backend did not answer before the deadline. A write may or may not have been stored; it is not sent again.
+ * - `interrupted`: the connection broke while a write was under way. It may or may not have been stored; it is not sent again.
  * - `unavailable`: the backend could not be reached. Nothing was stored.
  * - `refused`: the backend answered with an error.
  * - `committed`: a session was changed after `commit()`.
@@ -12,6 +13,7 @@ export type SessionErrorCode =
   | 'invalid-id'
   | 'invalid-data'
   | 'timeout'
+  | 'interrupted'
   | 'unavailable'
   | 'refused'
   | 'committed';

@@ -43,9 +43,8 @@ export function extract(flat: Flat, root: number): string {
   try {
     visit(root);
   } catch (error) {
-    if (error !== UNKNOWN_FORM && !(error instanceof RangeError)) throw error;
-    // A form that a newer devalue in Astro writes, or nested deeper than the stack reaches here: going through the value gives the same
-    // encoding, as far as our devalue knows it.
+    if (error !== UNKNOWN_FORM) throw error;
+    // A form that a newer devalue in Astro writes: as far as ours knows it, going through the value gives the same encoding.
     return encodeValue((unflatten([[root], ...flat.slice(1)], revivers) as [unknown])[0]);
   }
   return JSON.stringify(own);

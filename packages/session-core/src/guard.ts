@@ -137,7 +137,7 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
 
 /** Whether an error shows that the backend is there. One that a store passes on as it got it may be anything. */
 function isAnswer(error: unknown): boolean {
-  return isSessionDriverError(error) && error.code === 'refused';
+  return isSessionDriverError(error) && (error.code === 'refused' || error.code === 'configuration');
 }
 
 function pause(ms: number): Promise<void> {

@@ -6,7 +6,7 @@ import type { Fields } from './store.ts';
 /** What one read handed to a request. */
 export interface Handed {
   id: string;
-  /** When it was read, by this process's clock. */
+  /** When the read was sent, by this process's clock: what it tells was true then or later. */
   at: number;
   /** Every key of the record, expired ones included, with its expiry. */
   keys: Map<string, number | undefined>;
@@ -95,7 +95,7 @@ export function split(
     const isMarked = Array.isArray(mark) && at(mark[0]) === nonce;
     if (isMarked) markAt = entry['~'];
     let body: string | undefined;
-    const encodeBody = (): string => (body ??= extract(flat, data));
+    const encodeBody = (): string => (body ??= encode(driver, flat, data));
     const expires = normalizeExpiry((entry['expires'] ?? -1) === -5 ? -Infinity : at(entry['expires']));
     entries.set(key, {
       expires,
@@ -111,6 +111,15 @@ export function fieldsOfPayload(driver: string, payload: unknown): Fields {
   const fields: Fields = new Map();
   for (const [key, entry] of split(driver, payload, '').entries) fields.set(key, entry.encoded());
   return fields;
+}
+
+function encode(driver: string, flat: Flat, position: number): string {
+  try {
+    return extract(flat, position);
+  } catch {
+    // The encoder's own words may quote the value.
+    throw createError(driver, 'invalid-data', 'A value is of a kind that cannot be stored here. Nothing was stored.');
+  }
 }
 
 function handedOf(flat: Flat, [, id, at, ...pairs]: number[]): Handed {

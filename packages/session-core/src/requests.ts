@@ -1,4 +1,4 @@
-import type { Held } from './engine.ts';
+import type { Held, SessionFields } from './engine.ts';
 import { copyError } from './errors.ts';
 import type { Handed } from './payload.ts';
 
@@ -6,10 +6,18 @@ import type { Handed } from './payload.ts';
 export interface RequestMemory {
   /** The last read of each session, by driver and id. */
   reads: Map<string, Handed>;
-  /** Removals that this request started. */
-  removals: Promise<Held>[];
+  /** Reads that are under way, by driver and id, unless this request wrote to the session since. */
+  reading: Map<string, Reading>;
+  /** Removals that this request started, by driver and id. */
+  removals: Map<string, Promise<Held>>;
   /** Node's response to it. */
   response: Response;
+}
+
+export interface Reading {
+  /** When it was sent. */
+  at: number;
+  fields: Promise<SessionFields | null>;
 }
 
 /** What is needed of Node's `ServerResponse`. */
@@ -39,7 +47,12 @@ export function trackRequests(): void {
   holder[STORAGE] = storage;
   // Published before the server's own listeners run, in the context in which they run.
   diagnostics.subscribe('http.server.request.start', (message) =>
-    storage.enterWith({ reads: new Map(), removals: [], response: (message as { response: Response }).response }),
+    storage.enterWith({
+      reads: new Map(),
+      reading: new Map(),
+      removals: new Map(),
+      response: (message as { response: Response }).response,
+    }),
   );
 }
 

@@ -28,7 +28,7 @@ type Key<Data> = keyof Data & string;
 export interface Sessions<Data extends object = Record<string, unknown>> {
   /**
    * The session of a request: a `Request`, or the text of its `Cookie` header. Does nothing else: nothing is read before it is asked
-   * for, and a visitor without a session who stores nothing costs no call and gets no cookie.
+   * for, and a visitor without a session who stores nothing costs no call and gets no cookie. Throws a TypeError for anything else.
    */
   open(request: Request | string | null | undefined): Session<Data>;
 }
@@ -96,8 +96,14 @@ export function createSessions<Data extends object = Record<string, unknown>>(
   const engine = engineOfAny(driver);
   return {
     open(request) {
-      const header = typeof request === 'object' && request !== null ? request.headers.get('cookie') : request;
-      const isLocal = typeof request === 'object' && request !== null && isLocalUrl(request.url);
+      const isRequest = typeof request === 'object' && request !== null;
+      if (isRequest && typeof request.headers?.get !== 'function') {
+        throw new TypeError(
+          '`open` takes a Request, or the text of its Cookie header: in Node `request.headers.cookie`.',
+        );
+      }
+      const header = isRequest ? request.headers.get('cookie') : request;
+      const isLocal = isRequest && isLocalUrl(request.url);
       const id = header ? readCookie(header, cookie.name) : undefined;
       return new OpenSession({ engine, ttl, cookie, isLocal }, id) as unknown as Session<Data>;
     },

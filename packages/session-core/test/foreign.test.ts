@@ -41,7 +41,10 @@ function wrappedDriver(): SessionDriver {
 /** Parses by itself, as some do. */
 function parsingDriver(): SessionDriver {
   const { getItem, ...others } = mapDriver();
-  return { ...others, getItem: async (key) => JSON.parse(((await getItem(key)) as string | null) ?? 'null') as unknown };
+  return {
+    ...others,
+    getItem: async (key) => JSON.parse(((await getItem(key)) as string | null) ?? 'null') as unknown,
+  };
 }
 
 const drivers: [name: string, create: () => SessionDriver][] = [
@@ -245,7 +248,9 @@ describe('a foreign driver', () => {
         (thrown: unknown) => thrown,
       )) as Error;
       expect(error).toMatchObject({ name: 'SessionDriverError', code: 'invalid-data' });
-      expect(`${error.message} ${error.stack} ${String(error.cause)} ${JSON.stringify(error)}`).not.toContain('hunter2');
+      expect(`${error.message} ${error.stack} ${String(error.cause)} ${JSON.stringify(error)}`).not.toContain(
+        'hunter2',
+      );
     }
     expect(values.get(UNKNOWN)).toBe(stored);
   });

@@ -21,7 +21,7 @@ interface ExampleConfig extends SharedOptions {
   fast?: FromEnv<boolean>;
   mode?: FromEnv<'strong' | 'weak'>;
   names?: string[] | EnvRef | undefined;
-  nodes?: { host: string | EnvRef; port?: FromEnv<number> }[] | undefined;
+  nodes?: { host?: FromEnv<string>; port?: FromEnv<number> }[] | undefined;
 }
 
 const kinds: OptionKinds<Omit<ExampleConfig, keyof SharedOptions>> = {
@@ -31,7 +31,7 @@ const kinds: OptionKinds<Omit<ExampleConfig, keyof SharedOptions>> = {
   fast: flag,
   mode: oneOf('strong', 'weak'),
   names: list(text),
-  nodes: list(group<{ host: string; port?: number | undefined }>({ host: text, port: whole({ from: 1, to: 65_535 }) })),
+  nodes: list(group<{ host?: FromEnv<string>; port?: FromEnv<number> }>({ host: text, port: whole({ from: 1, to: 65_535 }) })),
 };
 
 const entrypoint = new URL('file:///somewhere/astro.js');

@@ -1,25 +1,12 @@
-import { isSessionDriverError, type StoreCall } from '@coatcheck/session-core';
+import { isSessionDriverError } from '@coatcheck/session-core';
+import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { connectCluster, connectRedis, watch, type IoRedis } from './client.ts';
 import { explain, interrupted, notSent } from './errors.ts';
 import type { Target } from './target.ts';
 
-export interface Request {
-  name: string;
-  args: string[];
-  /** The source of the script whose SHA-1 is the first argument, for a Redis that does not have it. */
-  script?: string;
-  /** Whether it may be sent again when the connection broke before the answer came. */
-  repeatable: boolean;
-}
-
-/** A way to one Redis that mends itself. */
-export interface Connection {
-  /**
-   * Sends one command and resolves to the reply. Waits for Redis until the call's signal aborts, and sends nothing after that. Rejects
-   * at once with what Redis has to say where waiting is no use, such as after a wrong password.
-   */
-  send(request: Request, call: StoreCall): Promise<unknown>;
+/** A way to one Redis that mends itself. Waits for Redis until the call's signal aborts, and sends nothing after that. */
+export interface Connection extends RedisConnection {
   close(): Promise<void>;
 }
 
@@ -107,10 +94,11 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   /** Hands a command to a client, and calls `onSent` when it goes out. Resolves to the reply. */
   const dispatch = async (
     client: Client,
-    { name, args }: Request,
+    { name, args }: RedisCommand,
     signal: AbortSignal,
     onSent: () => void,
   ): Promise<unknown> => {
+    // Not in small letters: ioredis would turn the reply of `hgetall` into an object, where `__proto__` is no key like others.
     const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
     // ioredis shows commands, with all that is in them, to whoever traces it.
     command.isTraced = true;
@@ -179,8 +167,8 @@ function discard(client: Client): void {
   for (const { stream } of connections) stream?.destroy();
 }
 
-function withSource(request: Request, script: string): Request {
-  return { ...request, name: 'eval', args: request.args.with(0, script) };
+function withSource(request: RedisCommand, script: string): RedisCommand {
+  return { ...request, name: 'EVAL', args: request.args.with(0, script) };
 }
 
 function isUnknownScript(error: unknown): boolean {

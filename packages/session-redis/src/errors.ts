@@ -1,4 +1,5 @@
 import { createError, type SessionErrorCode } from '@coatcheck/session-core';
+import { recordError } from '@coatcheck/session-core/redis';
 
 export const DRIVER = 'session-redis';
 
@@ -80,8 +81,6 @@ const KNOWN: Known[] = [
   ],
 ];
 
-const WRONG_TYPE = /\bWRONGTYPE\b/;
-const UNREADABLE = /\bUNREADABLE\b/;
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /** Undefined: there was no answer. The connection could not be made, or broke. */
@@ -91,8 +90,8 @@ export function explain(error: unknown): Meaning | undefined {
   if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };
   const answered = name === 'ReplyError';
   if (!answered && !message.startsWith('All sentinels are unreachable')) return undefined;
-  if (WRONG_TYPE.test(message)) return { error: foreignKey() };
-  if (UNREADABLE.test(message)) return { error: unreadableRecord() };
+  const aboutRecord = recordError(DRIVER, message);
+  if (aboutRecord) return { error: aboutRecord };
   const known = KNOWN.find(([pattern]) => pattern.test(message));
   if (known) {
     const [, kind, text, how] = known;
@@ -102,27 +101,11 @@ export function explain(error: unknown): Meaning | undefined {
   return { error: createError(DRIVER, 'refused', 'Redis refused; the cause says why.', { cause: error }) };
 }
 
-export function foreignKey(): Error {
-  return createError(
-    DRIVER,
-    'refused',
-    'The key of a session holds something else (WRONGTYPE), and was left alone. Remove it, or give this site a `prefix` of its own.',
-  );
-}
-
-export function unreadableRecord(): Error {
-  return createError(
-    DRIVER,
-    'refused',
-    'A stored session is in a form that this version does not know: its header is damaged, or a newer version wrote it.',
-  );
-}
-
 /** A write whose connection broke before the answer came. */
 export function interrupted(): Error {
   return createError(
     DRIVER,
-    'timeout',
+    'interrupted',
     'The connection to Redis broke while a write was under way. It may have been stored; it is not sent again.',
   );
 }

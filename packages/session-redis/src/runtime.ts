@@ -1,16 +1,18 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core';
+import { redisStore } from '@coatcheck/session-core/redis';
 import { openConnection } from './connection.ts';
+import { DRIVER } from './errors.ts';
 import { redisKinds, type RedisDriverConfig } from './options.ts';
-import { redisStore } from './store.ts';
 import { targetOf } from './target.ts';
 
 /** The driver itself, free of Astro. Drivers of one process with the same configuration share one connection. */
 const redis: (config?: RedisDriverConfig, host?: Host) => SessionDriver = defineDriver<RedisDriverConfig>({
-  name: 'session-redis',
+  name: DRIVER,
   options: redisKinds,
-  async open(options, { env }) {
+  variables: ['REDIS_URL'],
+  async open(options, { env, timeoutMs }) {
     const target = targetOf(options, env);
-    return redisStore(openConnection(await import('ioredis'), target, options.timeout ?? 5000));
+    return redisStore(DRIVER, openConnection(await import('ioredis'), target, timeoutMs));
   },
 });
 

@@ -229,7 +229,7 @@ describe('a write whose caller was told that it failed', () => {
     // More than the buffers of the sockets take.
     const large = `:"${'x'.repeat(60_000_000)}"`;
     const { error, ms } = await timed(store.patch(key, change({ set: new Map([['large', large]]) }), call(400)));
-    expect(codeOf(error)).toBe('timeout');
+    expect(codeOf(error)).toBe('interrupted');
     expect(ms).toBeLessThan(1000);
     await proxy.pass();
     await store.patch(newKey(), change({ set: new Map([['a', ':1']]) }), call());
@@ -250,7 +250,7 @@ describe('a write whose caller was told that it failed', () => {
     await eventually(async () => (await direct.read(key, call())) !== null);
     await proxy.reset();
     await expect(patch).rejects.toMatchObject({
-      code: 'timeout',
+      code: 'interrupted',
       message:
         '[session-redis] The connection to Redis broke while a write was under way. It may have been stored; it is not sent again.',
     });

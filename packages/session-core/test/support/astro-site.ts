@@ -96,38 +96,58 @@ export interface RequestOptions {
   identified?: boolean;
 }
 
-const contexts = new AsyncLocalStorage<object>();
 const requestStart = channel('http.server.request.start');
+const contexts = new AsyncLocalStorage<object>();
 
-/** Runs `work` in an asynchronous context of its own, as a server does with every request. */
-export function inRequest<Result>(work: () => Result, { identified = true }: RequestOptions = {}): Result {
+/** An asynchronous context of its own, as a server gives to every request. */
+export function newRequest({ identified = true }: RequestOptions = {}): <Result>(work: () => Result) => Result {
   return contexts.run({}, () => {
     if (identified) requestStart.publish({});
-    return work();
+    return AsyncLocalStorage.snapshot();
   });
+}
+
+/** One request under way. */
+export interface Page {
+  session: AstroSession;
+  /** What the page does next. */
+  run<Result>(work: (session: AstroSession) => Result): Result;
+  /** Ends the request as Astro does; the browser gets its cookie. */
+  end(): Promise<void>;
 }
 
 /** A browser on a site: it keeps the cookie that it was given last. */
 export interface Browser {
   cookie: string | undefined;
-  /** One request: the work of a page, then what Astro does afterwards, even when the page throws. */
+  open(): Page;
+  /** A whole request: the work of a page, then what Astro does afterwards, even when the page throws. */
   visit<Result>(work: (session: AstroSession) => Result | Promise<Result>): Promise<Result>;
 }
 
 export function createBrowser(astro: Astro, driver: SessionDriver, options?: RequestOptions, cookie?: string): Browser {
   const browser: Browser = {
     cookie,
-    visit: (work) =>
-      inRequest(async () => {
-        const cookies = createCookies(browser.cookie);
-        const session = astro.openSession(driver, cookies);
-        try {
-          return await work(session);
-        } finally {
-          await astro.persist(session);
+    open() {
+      const inRequest = newRequest(options);
+      const cookies = createCookies(browser.cookie);
+      const session = inRequest(() => astro.openSession(driver, cookies));
+      return {
+        session,
+        run: (work) => inRequest(() => work(session)),
+        async end() {
+          await inRequest(() => astro.persist(session));
           if (cookies.sent !== undefined) browser.cookie = cookies.sent ?? undefined;
-        }
-      }, options),
+        },
+      };
+    },
+    async visit(work) {
+      const page = browser.open();
+      try {
+        return await page.run(work);
+      } finally {
+        await page.end();
+      }
+    },
   };
   return browser;
 }

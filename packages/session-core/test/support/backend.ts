@@ -2,6 +2,7 @@ import {
   defineDriver,
   recordKey,
   type Fields,
+  type Lifetime,
   type SessionDriver,
   type Sessions,
   type Session,
@@ -21,14 +22,16 @@ export interface Backend {
   before: (operation: Operation) => unknown;
   /** What the store answers after it has done its work: by default, what it found. */
   after: (operation: Operation, answer: unknown) => unknown;
+  /** How long each change said that its record has to live. */
+  lifetimes: Lifetime[];
   /** Every key that the store was asked about. */
   keys: Set<string>;
   /** What is stored under an id, past the counting. */
   peek(id: string): Promise<Fields | null>;
   /** Writes fields as they are, past the counting and past every check. */
   poke(id: string, fields: Record<string, string>): Promise<void>;
-  /** Loses a record, as a backend that is full does. */
-  evict(id: string): void;
+  /** Loses every record, as a backend that is full does with some. */
+  evict(): void;
 }
 
 let backends = 0;
@@ -49,7 +52,11 @@ export function createBackend(config: SharedOptions = {}): Backend {
   const watched: SessionStore = {
     atomic: true,
     read: (key, options) => watch('read', key, () => store.read(key, options)),
-    patch: (key, change, options) => watch('patch', key, () => store.patch(key, change, options)),
+    patch: (key, change, options) =>
+      watch('patch', key, () => {
+        backend.lifetimes.push(change.lifetimeMs);
+        return store.patch(key, change, options);
+      }),
     retire: (key, ms, options) => watch('retire', key, () => store.retire(key, ms, options)),
   };
 
@@ -58,6 +65,7 @@ export function createBackend(config: SharedOptions = {}): Backend {
     calls: [],
     before: () => undefined,
     after: (_operation, answer) => answer,
+    lifetimes: [],
     keys: new Set(),
     peek: (id) => store.read(recordKey(id), call),
     async poke(id, fields) {

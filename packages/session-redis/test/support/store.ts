@@ -1,15 +1,16 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import type { Change, SessionStore, StoreCall } from '@coatcheck/session-core';
+import { redisStore } from '@coatcheck/session-core/redis';
 import * as ioredis from 'ioredis';
 import { openConnection } from '../../src/connection.ts';
 import type { RedisDriverConfig } from '../../src/options.ts';
-import { redisStore } from '../../src/store.ts';
 import { targetOf } from '../../src/target.ts';
 
 /** A store as the driver opens it, for tests that need no engine around it. */
 export function openStore(config: RedisDriverConfig, timeoutMs = 5000): SessionStore {
   return redisStore(
+    'session-redis',
     openConnection(
       ioredis,
       targetOf(config as never, () => undefined),

@@ -1,4 +1,4 @@
-import type { Handle } from '@sveltejs/kit';
+import type { Handle } from '@sveltejs/kit/hooks';
 import { sessions } from './sessions.ts';
 
 export const handle: Handle = async ({ event, resolve }) => {

@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto';
+import { sha1 } from '@noble/hashes/legacy.js';
+import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
 
 /**
  * A session is one hash. The field with the empty name is its header, the others are the session's:
@@ -19,7 +20,13 @@ export interface Script {
 }
 
 function script(source: string): Script {
-  return { source, sha1: createHash('sha1').update(source).digest('hex') };
+  let digest: string | undefined;
+  return {
+    source,
+    get sha1() {
+      return (digest ??= bytesToHex(sha1(utf8ToBytes(source))));
+    },
+  };
 }
 
 // A script is the only way to change a hash and its expiry at once, and one key makes it right for a cluster. What is refused is
@@ -49,7 +56,7 @@ local function unreadable()
 end
 `;
 
-/** Applies a change. ARGV: see `patchArguments` in store.ts. */
+/** Applies a change. ARGV: see `patchArguments` in redis.ts. */
 export const PATCH: Script = script(`${PRELUDE}
 if header == '${RETIRED}' then return 'retired' end
 

@@ -1,0 +1,511 @@
+import { channel } from 'node:diagnostics_channel';
+import { stringify, unflatten } from 'devalue';
+import type { ReportedEvent } from '@coatcheck/session-core';
+import memory from '@coatcheck/session-memory/runtime';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { astros, createBrowser, newRequest, type RequestOptions } from './support/astro-site.ts';
+import { createBackend } from './support/backend.ts';
+
+const NOON = Date.UTC(2030, 0, 1, 12);
+
+function stopClock(): void {
+  vi.useFakeTimers({ toFake: ['Date'], now: NOON });
+}
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+/** What is reported from now on. */
+function listenFor(...events: ReportedEvent[]): string[] {
+  const heard: string[] = [];
+  for (const event of events) {
+    const listener = (): void => void heard.push(event);
+    channel(`coatcheck:${event}`).subscribe(listener);
+    onTestFinished(() => {
+      channel(`coatcheck:${event}`).unsubscribe(listener);
+    });
+  }
+  return heard;
+}
+
+describe.each(astros)('Astro.session of $version', (astro) => {
+  /** A site, and a browser that holds a session with these values. */
+  async function startSession(values: Record<string, unknown>, options?: RequestOptions) {
+    const backend = createBackend();
+    const browser = createBrowser(astro, backend.driver, options);
+    await browser.visit((session) => {
+      for (const [key, value] of Object.entries(values)) session.set(key, value);
+    });
+    backend.calls = [];
+    return { backend, browser, look: () => look(browser.cookie) };
+
+    /** What a visitor with that cookie sees. */
+    async function look(cookie: string | undefined): Promise<Record<string, unknown>> {
+      const other = createBrowser(astro, backend.driver, options, cookie);
+      return Object.fromEntries(await other.visit((session) => session.entries()));
+    }
+  }
+
+  describe('while other requests of the session are under way', () => {
+    it('a flash message is gone once it was taken, whoever else has seen it', async () => {
+      const { browser, look } = await startSession({ flash: 'Saved.', user: 'ada' });
+      const [taker, other, late] = [browser.open(), browser.open(), browser.open()];
+      expect(await other.run((session) => session.get('flash'))).toBe('Saved.');
+      expect(await taker.run((session) => session.get('flash'))).toBe('Saved.');
+      await late.run((session) => session.get('user'));
+      taker.run((session) => session.delete('flash'));
+      other.run((session) => session.set('seen', 1));
+      await taker.end();
+      await other.end();
+      late.run((session) => session.set('user', 'grace'));
+      await late.end();
+      expect(await look()).toEqual({ user: 'grace', seen: 1 });
+    });
+
+    it('a flash message is gone once it was taken, even when nothing else is left as it was', async () => {
+      const { browser, look } = await startSession({ flash: 'Saved.', views: 1 });
+      const [taker, other] = [browser.open(), browser.open()];
+      await taker.run((session) => session.get('flash'));
+      other.run((session) => session.set('basket', 1));
+      await other.end();
+      taker.run((session) => session.delete('flash'));
+      taker.run((session) => session.set('views', 2));
+      await taker.end();
+      expect(await look()).toEqual({ views: 2, basket: 1 });
+    });
+
+    it('parts of a page that ask side by side see the same session, and what one of them takes is gone', async () => {
+      const { backend, browser, look } = await startSession({ user: 'ada' });
+      const page = browser.open();
+      let answer = (): void => {};
+      const isAsked = new Promise<void>((resolve) => {
+        backend.before = (operation) => {
+          if (operation !== 'read') return undefined;
+          resolve();
+          return new Promise<void>((done) => (answer = done));
+        };
+      });
+      const first = page.run((session) => session.get('user'));
+      await isAsked;
+      const second = page.run((session) => session.get('flash'));
+      backend.before = () => undefined;
+      await createBrowser(astro, backend.driver, {}, browser.cookie).visit((session) => session.set('flash', 'Saved.'));
+      const calls = backend.calls.length;
+      answer();
+      expect([await first, await second]).toEqual(['ada', 'Saved.']);
+      expect(backend.calls.length).toBe(calls);
+      page.run((session) => session.delete('flash'));
+      await page.end();
+      expect(await look()).toEqual({ user: 'ada' });
+    });
+
+    it('a value that was changed in place is saved beside another that was set', async () => {
+      const { browser, look } = await startSession({ cart: { hat: 1 }, user: 'ada', list: [1] });
+      const [page, other] = [browser.open(), browser.open()];
+      ((await page.run((session) => session.get('cart'))) as Record<string, number>)['hat'] = 2;
+      page.run((session) => session.set('seen', true));
+      ((await other.run((session) => session.get('list'))) as number[]).push(2);
+      other.run((session) => session.set('user', 'grace'));
+      await page.end();
+      await other.end();
+      expect(await look()).toEqual({ cart: { hat: 2 }, user: 'grace', list: [1, 2], seen: true });
+    });
+
+    it('a value that was changed in place alone is not saved, as ever in Astro', async () => {
+      const { backend, browser, look } = await startSession({ cart: { hat: 1 } });
+      await browser.visit(async (session) => Object.assign((await session.get('cart')) as object, { hat: 2 }));
+      expect(backend.calls).toEqual(['read']);
+      expect(await look()).toEqual({ cart: { hat: 1 } });
+    });
+
+    it('a key that has expired is cleared away, but not when another request has renewed it', async () => {
+      stopClock();
+      const { backend, browser, look } = await startSession({ user: 'ada' });
+      await browser.visit((session) => {
+        session.set('renewed', 'old', { ttl: 10 });
+        session.set('stale', 'old', { ttl: 10 });
+      });
+      vi.setSystemTime(NOON + 11_000);
+      const [page, other] = [browser.open(), browser.open()];
+      expect(await page.run((session) => session.get('renewed'))).toBeUndefined();
+      other.run((session) => session.set('renewed', 'new', { ttl: 10 }));
+      await other.end();
+      page.run((session) => session.set('user', 'grace'));
+      await page.end();
+      expect(await look()).toEqual({ user: 'grace', renewed: 'new' });
+      expect([...(await backend.peek(browser.cookie!))!.keys()].sort()).toEqual(['renewed', 'user']);
+    });
+
+    it('a key that expires while the request is under way does not overwrite what another request has set', async () => {
+      stopClock();
+      const { browser, look } = await startSession({ user: 'ada' });
+      await browser.visit((session) => session.set('token', { value: 'old' }, { ttl: 10 }));
+      const [page, other] = [browser.open(), browser.open()];
+      expect(await page.run((session) => session.get('token'))).toEqual({ value: 'old' });
+      vi.setSystemTime(NOON + 11_000);
+      other.run((session) => session.set('token', { value: 'new' }, { ttl: 10 }));
+      await other.end();
+      page.run((session) => session.set('user', 'grace'));
+      await page.end();
+      expect(await look()).toEqual({ user: 'grace', token: { value: 'new' } });
+    });
+  });
+
+  describe('when the backend loses the record', () => {
+    it('a request that has read it just before puts it back, with its own changes', async () => {
+      const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'], flash: 'Saved.' });
+      const page = browser.open();
+      await page.run((session) => session.get('user'));
+      backend.evict();
+      page.run((session) => session.set('user', 'grace'));
+      page.run((session) => session.delete('flash'));
+      await page.end();
+      expect(await look()).toEqual({ user: 'grace', cart: ['hat'] });
+    });
+
+    it('what another request has stored meanwhile is not put back as it was', async () => {
+      const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+      const [page, other, third] = [browser.open(), browser.open(), browser.open()];
+      for (const each of [page, other, third]) await each.run((session) => session.get('user'));
+      backend.evict();
+      other.run((session) => session.set('cart', ['hat', 'coat']));
+      await other.end();
+      third.run((session) => session.set('seen', 1));
+      await third.end();
+      page.run((session) => session.set('user', 'grace'));
+      await page.end();
+      expect(await look()).toEqual({ user: 'grace', cart: ['hat', 'coat'], seen: 1 });
+    });
+
+    it.each([
+      { name: 'a minute ago', delay: 61_000, slowness: 0 },
+      { name: 'almost a minute ago, from a backend that takes its time,', delay: 59_500, slowness: 2000 },
+    ])('a request that has read it $name does not put it back: it may have been removed', async (times) => {
+      stopClock();
+      const heard = listenFor('stale-write');
+      const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+      const page = browser.open();
+      await page.run((session) => session.get('user'));
+      backend.evict();
+      vi.setSystemTime(NOON + times.delay);
+      backend.before = () => void vi.advanceTimersByTime(times.slowness);
+      page.run((session) => session.set('user', 'grace'));
+      await page.end();
+      expect(heard).toEqual(['stale-write']);
+      expect(await look()).toEqual({});
+    });
+  });
+
+  describe('when someone signs out', () => {
+    it.each([
+      { name: 'a moment', ms: 0, event: 'retired-write' },
+      { name: 'almost a minute', ms: 59_999, event: 'retired-write' },
+      { name: 'more than a minute', ms: 61_000, event: 'stale-write' },
+    ])('a request under way that saves $name later does not bring the session back', async ({ ms, event }) => {
+      stopClock();
+      const { backend, browser } = await startSession({ user: 'ada', cart: ['hat'] });
+      const heard = listenFor('retired-write', 'stale-write');
+      const id = browser.cookie!;
+      const [some, all] = [browser.open(), browser.open()];
+      for (const page of [some, all]) await page.run((session) => session.get('user'));
+      await browser.visit((session) => session.destroy());
+      expect(browser.cookie).toBeUndefined();
+      vi.setSystemTime(NOON + ms);
+      some.run((session) => session.set('seen', 1));
+      await some.end();
+      all.run((session) => session.set('user', 'grace'));
+      all.run((session) => session.set('cart', []));
+      await all.end();
+      expect(await backend.peek(id)).toBeNull();
+      expect(heard).toEqual([event, event]);
+    });
+
+    it('a read that was on its way then does not let a request bring it back a minute later', async () => {
+      stopClock();
+      const { backend, browser } = await startSession({ user: 'ada', cart: ['hat'] });
+      const id = browser.cookie!;
+      const page = browser.open();
+      // The answer takes four seconds, in which the session is removed.
+      backend.after = async (_operation, answer) => {
+        backend.after = (_, its) => its;
+        await createBrowser(astro, backend.driver, {}, id).visit((session) => session.destroy());
+        vi.setSystemTime(NOON + 4000);
+        return answer;
+      };
+      expect(await page.run((session) => session.get('user'))).toBe('ada');
+      vi.setSystemTime(NOON + 62_000);
+      page.run((session) => session.set('user', 'grace'));
+      await page.end();
+      expect(await backend.peek(id)).toBeNull();
+    });
+
+    it('what is set afterwards begins a new session, which holds nothing of the old one', async () => {
+      const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+      const id = browser.cookie!;
+      await browser.visit(async (session) => {
+        await session.get('user');
+        session.destroy();
+        session.set('flash', 'Bye.');
+      });
+      expect(browser.cookie).not.toBe(id);
+      expect(await look()).toEqual({ flash: 'Bye.' });
+      expect(await backend.peek(id)).toBeNull();
+    });
+
+    it.each([
+      { name: 'before the session moves', signOutFirst: true },
+      { name: 'before the move is saved', signOutFirst: false },
+    ])('$name in another request: only what that request set itself is kept', async ({ signOutFirst }) => {
+      const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+      const id = browser.cookie!;
+      const [page, leaver] = [browser.open(), browser.open()];
+      await page.run((session) => session.get('user'));
+      const signOut = async (): Promise<void> => {
+        leaver.run((session) => session.destroy());
+        await leaver.end();
+      };
+      if (signOutFirst) await signOut();
+      await page.run((session) => session.regenerate());
+      if (!signOutFirst) await signOut();
+      page.run((session) => session.set('seen', 1));
+      await page.end();
+      expect(browser.cookie).not.toBe(id);
+      expect(await look()).toEqual({ seen: 1 });
+      expect(await backend.peek(id)).toBeNull();
+    });
+
+    it('and the removal of another request fails, the session is gone all the same', async () => {
+      vi.spyOn(console, 'error').mockImplementation(() => undefined);
+      const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+      const page = browser.open();
+      await page.run((session) => session.get('user'));
+      const leaver = createBrowser(astro, backend.driver, {}, browser.cookie);
+      await leaver.visit((session) => session.destroy());
+      backend.before = (operation) => {
+        if (operation === 'retire') throw new Error('The backend has a hiccup.');
+      };
+      await page.run((session) => session.regenerate());
+      page.run((session) => session.set('seen', 1));
+      await page.end();
+      expect(await look()).toEqual({ seen: 1 });
+    });
+  });
+
+  describe.each([
+    { name: 'where the server tells requests apart', identified: true },
+    { name: 'where nobody does', identified: false },
+  ])('regenerate(), $name,', (options) => {
+    it('takes along what lands before the old session is gone, and nothing that was deleted', async () => {
+      const { backend, browser, look } = await startSession(
+        { user: null, cart: ['hat'], flash: 'Hi.', '~': 1 },
+        options,
+      );
+      const id = browser.cookie!;
+      const [page, other, late] = [browser.open(), browser.open(), browser.open()];
+      for (const each of [page, other, late]) await each.run((session) => session.get('user'));
+      other.run((session) => session.set('cart', ['hat', 'coat']));
+      other.run((session) => session.set('added', 1));
+      other.run((session) => session.delete('~'));
+      await other.end();
+      page.run((session) => session.delete('flash'));
+      await page.run((session) => session.regenerate());
+      page.run((session) => session.set('user', 'ada'));
+      await page.end();
+      expect(browser.cookie).not.toBe(id);
+      expect(await look()).toEqual({ user: 'ada', cart: ['hat', 'coat'], added: 1 });
+      late.run((session) => session.set('cart', []));
+      await late.end();
+      expect(await backend.peek(id)).toBeNull();
+    });
+
+    it('keeps what was set when the request has set everything anew', async () => {
+      const { backend, browser, look } = await startSession({ user: null, cart: ['hat'], flash: 'Hi.' }, options);
+      const id = browser.cookie!;
+      await browser.visit(async (session) => {
+        await session.regenerate();
+        session.set('user', 'ada');
+        session.set('cart', ['coat']);
+        session.delete('flash');
+      });
+      expect(await look()).toEqual({ user: 'ada', cart: ['coat'] });
+      expect(await backend.peek(id)).toBeNull();
+    });
+
+    it('twice is as good as once', async () => {
+      const { browser, look } = await startSession({ user: 'ada', cart: ['hat'] }, options);
+      await browser.visit(async (session) => {
+        await session.regenerate();
+        session.set('seen', 1);
+        await session.regenerate();
+      });
+      expect(await look()).toEqual({ user: 'ada', cart: ['hat'], seen: 1 });
+    });
+
+    it('takes along a field that cannot be read', async () => {
+      const { backend, browser } = await startSession({ user: 'ada' }, options);
+      await backend.poke(browser.cookie!, { damaged: ':[["Unheard of"]]' });
+      await browser.visit((session) => session.regenerate());
+      expect(Object.fromEntries((await backend.peek(browser.cookie!))!)).toEqual({
+        user: ':["ada"]',
+        damaged: ':[["Unheard of"]]',
+      });
+    });
+  });
+
+  it('a request that takes more than a minute after regenerate() keeps the session, whoever signs out meanwhile', async () => {
+    stopClock();
+    const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+    const page = browser.open();
+    await page.run((session) => session.regenerate());
+    vi.setSystemTime(NOON + 61_000);
+    const stranger = createBrowser(astro, backend.driver);
+    await stranger.visit((session) => session.set('user', 'mallory'));
+    await stranger.visit((session) => session.destroy());
+    page.run((session) => session.set('seen', 1));
+    await page.end();
+    expect(await look()).toEqual({ user: 'ada', cart: ['hat'], seen: 1 });
+  });
+
+  it('an error page that reads the session beside the page that failed changes nothing', async () => {
+    const { backend, browser, look } = await startSession({ user: 'ada', flash: 'Hi.' });
+    const page = browser.open();
+    await page.run((session) => session.get('user'));
+    page.run((session) => session.delete('flash'));
+    page.run((session) => session.set('user', 'grace'));
+    const other = createBrowser(astro, backend.driver, {}, browser.cookie);
+    await other.visit((session) => session.set('added', 1));
+    // Astro opens another session for it, in the same request, with the cookies of the request.
+    const cookies = { get: () => ({ value: browser.cookie! }), set() {}, delete() {}, sent: undefined };
+    const errorPage = page.run(() => astro.openSession(backend.driver, cookies));
+    const reading = page.run(() => errorPage.get('added'));
+    await page.end();
+    await reading;
+    await page.run(() => astro.persist(errorPage));
+    expect(await look()).toEqual({ user: 'grace', added: 1 });
+  });
+
+  it('a session that was carried through another driver and back is written whole', async () => {
+    const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+    const id = browser.cookie!;
+    const elsewhere = memory({ maxSessions: 10 });
+    const carry = (handed: unknown): string => stringify(unflatten(handed as unknown[]));
+    await elsewhere.setItem(id, carry(await backend.driver.getItem(id)));
+    await createBrowser(astro, elsewhere, {}, id).visit((session) => session.set('user', 'grace'));
+    backend.evict();
+    await backend.driver.setItem(id, carry(await elsewhere.getItem(id)));
+    expect(await look()).toEqual({ user: 'grace', cart: ['hat'] });
+    expect(Object.fromEntries((await backend.peek(id))!)).toEqual({ user: ':["grace"]', cart: ':[[1],"hat"]' });
+  });
+
+  it('reads of one tick share a call; a read after a write of one’s own sees the write', async () => {
+    const { backend, browser } = await startSession({ user: 'ada' });
+    const id = browser.cookie!;
+    const { driver } = backend;
+    const read = async (): Promise<unknown> => unflatten((await driver.getItem(id)) as unknown[]);
+    const [first, second] = await Promise.all([read(), read(), read()]);
+    expect(backend.calls).toEqual(['read']);
+    expect(first).toEqual(second);
+    expect(first).not.toBe(second);
+
+    await newRequest()(async () => {
+      const before = driver.getItem(id);
+      const writing = driver.setItem(id, stringify(new Map([['user', { data: 'grace' }]])));
+      await writing;
+      const after = unflatten((await driver.getItem(id)) as unknown[]) as Map<string, { data: string }>;
+      expect(after.get('user')!.data).toBe('grace');
+      await before;
+    });
+  });
+
+  it('a load of an id that is not known begins a session under that id, though it was known before', async () => {
+    stopClock();
+    const { browser, look } = await startSession({ user: 'ada' }, { identified: false });
+    await browser.visit((session) => session.set('user', 'ada', { ttl: 10 }));
+    await browser.visit((session) => session.get('user'));
+    vi.setSystemTime(NOON + 120_000);
+    const id = browser.cookie!;
+    await browser.visit(async (session) => {
+      await session.load(id);
+      session.set('user', 'grace');
+    });
+    expect(await look()).toEqual({ user: 'grace' });
+  });
+
+  describe('expiry', () => {
+    it('is Astro’s own: a value lives through the millisecond that its ttl names', async () => {
+      stopClock();
+      const { browser, look } = await startSession({ user: 'ada' });
+      await browser.visit((session) => session.set('token', 1, { ttl: 10 }));
+      vi.setSystemTime(NOON + 10_000);
+      expect(await look()).toEqual({ user: 'ada', token: 1 });
+      vi.setSystemTime(NOON + 10_001);
+      expect(await look()).toEqual({ user: 'ada' });
+    });
+
+    it('takes the session with its last value', async () => {
+      stopClock();
+      const { backend, browser, look } = await startSession({});
+      await browser.visit((session) => session.set('token', 1, { ttl: 10 }));
+      vi.setSystemTime(NOON + 9999);
+      expect(await look()).toEqual({ token: 1 });
+      vi.setSystemTime(NOON + 10_001);
+      expect(await look()).toEqual({});
+      expect(await backend.peek(browser.cookie!)).toBeNull();
+    });
+
+    it.each([-1, -Infinity, -1e300])('a ttl of %d is past at once', async (ttl) => {
+      const { browser, look } = await startSession({ user: 'ada', token: 0 });
+      await browser.visit((session) => session.set('token', 1, { ttl }));
+      expect(await look()).toEqual({ user: 'ada' });
+    });
+
+    it.each([Infinity, NaN, 1e300])('a ttl of %d never ends', async (ttl) => {
+      stopClock();
+      const { browser, look } = await startSession({});
+      await browser.visit((session) => session.set('token', 1, { ttl }));
+      vi.setSystemTime(NOON + 25 * 24 * 3_600_000);
+      expect(await look()).toEqual({ token: 1 });
+    });
+  });
+
+  describe('what cannot be stored', () => {
+    it.each([
+      ['a number as a key', 1, 'number'],
+      ['null as a key', {}, 'object'],
+      ['a truth as a key', true, 'boolean'],
+    ])('%s is refused, and nothing of the session is lost', async (_name, key, kind) => {
+      const { browser, look } = await startSession({ user: 'ada' });
+      const visit = browser.visit((session) => {
+        session.set('user', 'grace');
+        session.set(key, 'value');
+      });
+      await expect(visit).rejects.toMatchObject({
+        name: 'SessionDriverError',
+        code: 'invalid-data',
+        message: expect.stringContaining(`Session keys must be strings that are not empty; got ${kind}.`),
+      });
+      expect(await look()).toEqual({ user: 'ada' });
+    });
+
+    it('a kind of value that only a newer Astro knows is refused in words that quote nothing of it', async () => {
+      const { backend, browser, look } = await startSession({ user: 'ada' });
+      const payload = '[["Map",1,2],"secret",{"data":3},["Unheard of","secret"]]';
+      const writing = backend.driver.setItem(browser.cookie!, payload);
+      await expect(writing).rejects.toMatchObject({ name: 'SessionDriverError', code: 'invalid-data' });
+      await expect(writing).rejects.not.toThrow(/secret/);
+      expect(await look()).toEqual({ user: 'ada' });
+    });
+
+    it.each(['', 'null', '{}', '[]', '[1]', '[["Set"]]', '[["Map",1],"a"]', '[["Map",1,2],"a",3]', 'secret'])(
+      'a payload %j that is no session is refused',
+      async (payload) => {
+        const { backend, browser } = await startSession({ user: 'ada' });
+        const writing = backend.driver.setItem(browser.cookie!, payload);
+        await expect(writing).rejects.toMatchObject({ name: 'SessionDriverError', code: 'invalid-data' });
+        await expect(writing).rejects.not.toThrow(/secret/);
+      },
+    );
+  });
+});

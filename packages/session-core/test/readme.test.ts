@@ -1,0 +1,55 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { createSessions } from '@coatcheck/session-core';
+import { createBackend, createBrowser } from './support/backend.ts';
+import { handle } from './support/examples/api.ts';
+
+// Every block of code in the README is a file in `support/` that some test runs.
+const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+const blocks = [...readme.matchAll(/^```ts *(.*)\n([^]*?)^```$/gm)].map(([, name, code]) => [name!, code!] as const);
+
+function source(name: string): string {
+  return readFileSync(new URL(`support/${name}`, import.meta.url), 'utf8');
+}
+
+describe('the README', () => {
+  it.each(blocks)('prints %s as it is run', (name, code) => {
+    expect(code).toBe(source(name));
+  });
+
+  it.each(blocks.filter(([name]) => /^frameworks\/(?!sessions|app\.d)/.test(name)))(
+    '%s takes less than ten lines, imports aside',
+    (_name, code) => {
+      const lines = code.split('\n').filter((line) => line !== '' && !/^(?:import|\/\/)/.test(line));
+      expect(lines.length).toBeLessThan(10);
+    },
+  );
+
+  it('has every framework', () => {
+    const names = blocks.map(([name]) => name);
+    for (const name of ['hono', 'h3', 'sveltekit', 'astro', 'node']) expect(names).toContain(`frameworks/${name}.ts`);
+  });
+
+  it('shows how to hear of what nobody is told', async () => {
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    onTestFinished(() => warn.mockRestore());
+    await import('./support/examples/observe.ts');
+    const backend = createBackend();
+    const browser = createBrowser(createSessions({ driver: backend.driver }));
+    await browser.visit((session) => session.set('a', 1));
+    const late = browser.open();
+    late.set('b', 2);
+    await browser.visit((session) => session.destroy());
+    await late.commit();
+    expect(warn.mock.calls).toEqual([['retired-write', { driver: expect.stringContaining('session-test') }]]);
+  });
+
+  it('shows a handler that works', async () => {
+    const first = await handle(new Request('https://shop.example/'));
+    expect(await first.text()).toBe('Hello stranger, visit 1');
+    const [cookie = ''] = first.headers.get('set-cookie')!.split(';');
+    const second = await handle(new Request('https://shop.example/', { headers: { cookie } }));
+    expect(await second.text()).toBe('Hello stranger, visit 2');
+    expect(second.headers.get('set-cookie')).toBeNull();
+  });
+});
