@@ -1,0 +1,186 @@
+import { execFile } from 'node:child_process';
+import { globSync, readFileSync } from 'node:fs';
+import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const workspace: string = fileURLToPath(new URL('../../', import.meta.url));
+
+/** A Markdown file that people read. */
+export interface Page {
+  /** From the root of the workspace, such as `packages/session-core/README.md`. */
+  path: string;
+  text: string;
+}
+
+/** A block of code, from the line after the fence. */
+interface Block {
+  line: number;
+  /** The words after the fence: the language, then perhaps the name of a file, or `partial`. */
+  info: string[];
+  code: string;
+}
+
+/** A table; cells are without the backticks and the escapes of Markdown. */
+export interface Table {
+  line: number;
+  header: string[];
+  rows: { line: number; cells: string[] }[];
+}
+
+/** A file to type-check, and the line of the page where its first line stands. */
+export interface Source {
+  page: string;
+  line: number;
+  name: string;
+  code: string;
+}
+
+export function readPages(): Page[] {
+  const patterns = ['*.md', 'docs/**/*.md', '{packages,examples}/*/*.md', 'test/*/*.md'];
+  const paths = globSync(patterns, { cwd: workspace, exclude: ['**/node_modules/**', '**/CHANGELOG.md'] });
+  return paths.sort().map((path) => ({ path, text: readFileSync(join(workspace, path), 'utf8') }));
+}
+
+function blocksOf({ text }: Page): Block[] {
+  const blocks: Block[] = [];
+  let open: { block: Block; fence: string; indent: number; lines: string[] } | undefined;
+  for (const [index, line] of text.split('\n').entries()) {
+    const [, indent = '', fence, info = ''] = /^( *)(`{3,})(.*)$/.exec(line) ?? [];
+    if (open && fence === open.fence && info === '') {
+      blocks.push({ ...open.block, code: `${open.lines.join('\n')}\n` });
+      open = undefined;
+    } else if (open) {
+      open.lines.push(line.slice(open.indent));
+    } else if (fence) {
+      const block = { line: index + 2, info: info.split(' ').filter(Boolean), code: '' };
+      open = { block, fence, indent: indent.length, lines: [] };
+    }
+  }
+  return blocks;
+}
+
+const SCRIPT = /(?:^|\.)([cm]?[jt]sx?)$/;
+
+/**
+ * What a page shows as code, as files. A block is named by a file name after its language; the blocks of one page can import each
+ * other by these names. A `diff` with a name stands for the file after the change. `partial` means that a block is no whole file.
+ */
+export function sourcesOf(page: Page): Source[] {
+  const sources: Source[] = [];
+  for (const { line, info, code } of blocksOf(page)) {
+    const [language = '', ...words] = info;
+    const name = words.find((word) => SCRIPT.test(word));
+    const extension = SCRIPT.exec(name ?? language)?.[1];
+    if (!extension || words.includes('partial')) continue;
+    const after = language === 'diff' ? code.replace(/^-.*$/gm, '').replace(/^[+ ]/gm, '') : code;
+    // A file of declarations is checked only as one of code.
+    const file = name?.replace(/\.d\.ts$/, '.declarations.ts') ?? `line-${line}.${extension}`;
+    if (sources.some((other) => other.name === file)) throw new Error(`${page.path}:${line} has a second ${file}`);
+    sources.push({ page: page.path, line, name: file, code: after });
+  }
+  return sources;
+}
+
+/** The tables of one section, down to the next heading of its rank. */
+export function tablesOf({ text }: Page, heading: string): Table[] {
+  const tables: Table[] = [];
+  let inside = false;
+  let table: Table | undefined;
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.startsWith('## ')) inside = line === `## ${heading}`;
+    if (!inside || !line.startsWith('|')) {
+      table = undefined;
+      continue;
+    }
+    const cells = line
+      .split(/(?<!\\)\|/)
+      .slice(1, -1)
+      .map((cell) => cell.replaceAll('\\|', '|').replaceAll('`', '').trim());
+    if (table === undefined) tables.push((table = { line: index + 1, header: cells, rows: [] }));
+    else if (!cells.every((cell) => /^:?-+:?$/.test(cell))) table.rows.push({ line: index + 1, cells });
+  }
+  return tables;
+}
+
+export function headingsOf({ text }: Page): string[] {
+  return [...withoutCode(text).matchAll(/^#{1,6} +(.+)$/gm)].map(([, heading]) => heading!);
+}
+
+/** Where GitHub puts the anchor of a heading. */
+export function anchorOf(heading: string): string {
+  return heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N} _-]/gu, '')
+    .replaceAll(' ', '-');
+}
+
+/** Links and images to files of this repository, and to places in them. */
+export function linksOf({ text }: Page): string[] {
+  const prose = withoutCode(text).replace(/`[^`]*`/g, '');
+  const links = [...prose.matchAll(/\]\(([^)\s]+)[^)]*\)|(?:src|srcset|href)="([^"]+)"/g)];
+  return links.map(([, link, attribute]) => (link ?? attribute)!).filter((link) => !/^[a-z]+:/.test(link));
+}
+
+function withoutCode(text: string): string {
+  return text.replace(/^ *(`{3,})[^]*?^ *\1$/gm, '');
+}
+
+/**
+ * Type-checks all sources with one run of TypeScript, strictly, in a folder where everything can be imported that a package or an
+ * example of this workspace has installed. Returns what is wrong, as `packages/session-core/README.md:41 error TS2322: ...`.
+ */
+export async function typeCheck(sources: Source[]): Promise<string[]> {
+  const folder = await realpath(await mkdtemp(join(tmpdir(), 'coatcheck-pages-')));
+  try {
+    await installEverything(folder);
+    const write = async (path: string, text: string): Promise<void> => {
+      await mkdir(dirname(join(folder, path)), { recursive: true });
+      await writeFile(join(folder, path), text);
+    };
+    await write('package.json', JSON.stringify({ type: 'module' }));
+    const compilerOptions = { noEmit: true, allowJs: true, checkJs: true, jsx: 'preserve', moduleDetection: 'force' };
+    const config = { extends: join(workspace, 'tsconfig.base.json'), compilerOptions };
+    await write('tsconfig.json', JSON.stringify(config));
+    // The lines before stand for those of the page, so that TypeScript names the right one.
+    for (const { page, line, name, code } of sources) await write(join(page, name), '\n'.repeat(line - 1) + code);
+
+    const problems = await runTsc(folder);
+    return problems.map((problem) => problem.replace(/^(.*?\.md)\/\S+?\((\d+),\d+\):/, '$1:$2'));
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Makes every dependency of the workspace's packages and examples, and every package itself, a dependency of the folder. */
+async function installEverything(folder: string): Promise<void> {
+  const ours = globSync('packages/*', { cwd: workspace });
+  const modules = ['{packages,examples}/*/node_modules', 'node_modules'];
+  const theirs = globSync(
+    modules.flatMap((parent) => [`${parent}/[!.@]*`, `${parent}/@*/*`]),
+    { cwd: workspace },
+  );
+  const installed = new Map(ours.map((path) => [path.replace('packages', '@coatcheck'), path]));
+  // Of several versions, the one of a package comes before those of the root and the examples.
+  for (const path of theirs.sort().reverse()) {
+    const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
+    if (!installed.has(name)) installed.set(name, path);
+  }
+  for (const [name, path] of installed) {
+    const link = join(folder, 'node_modules', name);
+    await mkdir(dirname(link), { recursive: true });
+    await symlink(join(workspace, path), link);
+  }
+}
+
+/** One line for each thing that is wrong. */
+function runTsc(folder: string): Promise<string[]> {
+  const tsc = join(workspace, 'node_modules/typescript/bin/tsc');
+  return new Promise((resolve, reject) => {
+    execFile(process.execPath, [tsc, '--pretty', 'false'], { cwd: folder }, (error, stdout, stderr) => {
+      if (error && stdout === '') reject(new Error(stderr, { cause: error }));
+      else resolve(stdout.split(/\n(?! )/).filter((problem) => problem !== ''));
+    });
+  });
+}
