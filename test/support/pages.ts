@@ -156,7 +156,7 @@ export async function typeCheck(sources: Source[]): Promise<string[]> {
 /** Makes every dependency of the workspace's packages and examples, and every package itself, a dependency of the folder. */
 async function installEverything(folder: string): Promise<void> {
   const ours = globSync('packages/*', { cwd: workspace });
-  const modules = ['{packages,examples}/*/node_modules', 'node_modules'];
+  const modules = ['{packages,examples,test/apps}/*/node_modules', 'node_modules'];
   const theirs = globSync(
     modules.flatMap((parent) => [`${parent}/[!.@]*`, `${parent}/@*/*`]),
     { cwd: workspace },

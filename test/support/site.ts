@@ -12,7 +12,8 @@ const workspace = fileURLToPath(new URL('../../', import.meta.url));
 
 /** A site to build: the source in `test/apps/astro-7`, with one session configuration, on one version of Astro. */
 export interface SiteSpec {
-  astro: 6 | 7;
+  /** The folder `test/apps/astro-<this>`. */
+  astro: 6 | 7 | '7-cloudflare' | '7-storage';
   /** The expression that a user would write after `driver:` in `astro.config.mjs`; its names are those in `importable`. */
   driver: string;
   /** The other options of `session`. */
@@ -27,6 +28,7 @@ export interface SiteSpec {
 const importable: Record<string, string> = {
   redisDriver: '@coatcheck/session-redis',
   memoryDriver: '@coatcheck/session-memory',
+  fsDriver: '@coatcheck/session-fs',
   fromEnv: '@coatcheck/session-core',
   sessionDrivers: 'astro/config',
   documentedDriver: './src/drivers/documented/config.ts',

@@ -1,5 +1,7 @@
 import { RETIRE_MS, type Engine, type Held, type SessionFields } from './engine.ts';
 import { expiryOf, isExpired } from './fields.ts';
+import { withDeadline } from './guard.ts';
+import { keepAlive } from './keep-alive.ts';
 import { join, split, type Entry, type Handed } from './payload.ts';
 import { report } from './report.ts';
 import { currentRequest, orAnswer, trackRequests, type Reading } from './requests.ts';
@@ -17,17 +19,16 @@ const REMEMBERED = 10_000;
 export function astroFace(engine: Engine): SessionDriver {
   const { driver } = engine;
   // Marks count only where they were made: a payload that was carried elsewhere and back is written whole.
-  const nonce = crypto.randomUUID();
+  let nonce: string | undefined;
+  // A Worker has no random values before its first request.
+  const ownNonce = (): string => (nonce ??= crypto.randomUUID());
   const lastReads = new Map<string, Handed>();
   const removals = new Map<string, Removal>();
   const underway = new Set<Promise<Held>>();
   trackRequests();
 
   /** The name of a session in what is remembered of a request, which drivers share. */
-  const nameOf = (id: string): string => `${nonce}:${id}`;
-
-  // A session cannot have been removed, and the removal be forgotten, since a read as recent as this.
-  const isYoung = (handed: Handed): boolean => Math.abs(Date.now() - handed.at) < RETIRE_MS - engine.timeoutMs;
+  const nameOf = (id: string): string => `${ownNonce()}:${id}`;
 
   const onDamaged = (): void => report('damaged-field', driver);
 
@@ -59,15 +60,25 @@ export function astroFace(engine: Engine): SessionDriver {
     return request ? request.reads.get(nameOf(id)) : lastReads.get(id);
   };
 
+  // A removal never ends where the request that began it was cancelled, as Workers' requests are: it is not waited for longer than it can
+  // take.
+  const endOf = async (removal: Promise<Held> | undefined): Promise<Held> => {
+    if (!removal) return null;
+    return withDeadline(engine.timeoutMs, () => removal).catch(() => {
+      underway.delete(removal);
+      return null;
+    });
+  };
+
   const save = async (id: string, payload: unknown): Promise<void> => {
     const request = currentRequest();
     request?.reading.delete(nameOf(id));
-    const { entries, handed: marked } = split(driver, payload, nonce);
-    await Promise.allSettled([...(request?.removals.values() ?? underway), removals.get(id)?.done]);
+    const { entries, handed: marked } = split(driver, payload, ownNonce());
+    await Promise.all([...(request?.removals.values() ?? underway), removals.get(id)?.done].map(endOf));
 
     if (marked && marked.id !== id) {
       const removal = removals.get(marked.id)?.done ?? request?.removals.get(nameOf(marked.id));
-      const held = (await removal?.catch(() => null)) ?? (isYoung(marked) ? 'lost' : 'stale');
+      const held = (await endOf(removal)) ?? (isYoung(marked) ? 'lost' : 'stale');
       if (held === 'retired' || held === 'stale') report(`${held}-write`, driver);
       await engine.patch(id, { set: afterRegenerate(entries, marked, held) });
       return;
@@ -100,12 +111,12 @@ export function astroFace(engine: Engine): SessionDriver {
         return null;
       }
       const handed: Handed = { id, at, keys: new Map() };
-      const flat = join(fields, Date.now(), onDamaged, { nonce, handed });
+      const flat = join(fields, Date.now(), onDamaged, { nonce: ownNonce(), handed });
       remember(id, handed);
       return flat;
     },
 
-    setItem: (id, payload) => orAnswer(save(id, payload)),
+    setItem: (id, payload) => keepAlive(orAnswer(save(id, payload))),
 
     removeItem(id) {
       const removing = engine.retire(id);
@@ -174,6 +185,11 @@ function afterRegenerate(
     if (!set.has(key) && !deleted && !isExpired(expiryOf(field), now)) set.set(key, field);
   }
   return set;
+}
+
+/** Whether a read is so recent that the session cannot have been removed since, and the removal be forgotten. */
+function isYoung(handed: Handed): boolean {
+  return Math.abs(Date.now() - handed.at) < RETIRE_MS;
 }
 
 function encodeAll(entries: Map<string, Entry>, which: (entry: Entry) => boolean): Fields {

@@ -3,7 +3,8 @@ import { createError } from './errors.ts';
 import { expiryOf, fieldName, isExpired, keyOfField } from './fields.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { isSessionId, recordKey } from './ids.ts';
-import { resolveOptions, type OptionKinds, type Resolved, type SharedOptions } from './options.ts';
+import { keepAlive } from './keep-alive.ts';
+import { isData, resolveOptions, type OptionKinds, type Resolved, type SharedOptions } from './options.ts';
 import { report } from './report.ts';
 import type { Change, Fields, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
 
@@ -198,36 +199,45 @@ function openBackend<Config extends SharedOptions>(
   env: ReadEnv,
 ): Backend {
   let opening: Promise<SessionStore> | undefined;
+  let opened: SessionStore | undefined;
   let guard: Guard | undefined;
   const timeoutMs = options.timeout ?? DEFAULT_TIMEOUT_MS;
 
-  const store = (call: StoreCall): Promise<SessionStore> => {
-    opening ??= (async () => definition.open(options, { env, timeoutMs, call }))();
-    opening.catch(() => (opening = undefined));
-    return opening;
+  const store = async (call: StoreCall): Promise<SessionStore> => {
+    const current = (opening ??= (async () => definition.open(options, { env, timeoutMs, call }))());
+    const giveUp = (): void => {
+      if (opening === current && !opened) opening = undefined;
+    };
+    current.catch(giveUp);
+    // It may never end: a Worker's request that is cancelled takes its work along.
+    call.signal.addEventListener('abort', giveUp);
+    const ready = await current;
+    if (opening === current) opened = ready;
+    return ready;
   };
 
   const probe = async (call: StoreCall): Promise<unknown> =>
-    (await store(call)).read(`${options.prefix ?? 'session:'}probe`, call);
+    (opened ?? (await store(call))).read(`${options.prefix ?? 'session:'}probe`, call);
 
   return {
     run(operation, work) {
       guard ??= createGuard({ driver: definition.name, timeoutMs, probe });
-      return guard(operation, async (call) => {
-        const opened = await store(call);
-        if (options.idleTtl !== undefined && !opened.atomic) {
+      const running = guard(operation, async (call) => {
+        const ready = opened ?? (await store(call));
+        if (options.idleTtl !== undefined && !ready.atomic) {
           throw createError(
             definition.name,
             'configuration',
             '`idleTtl` needs a backend whose changes are atomic; leave it out.',
           );
         }
-        return work(opened, call);
+        return work(ready, call);
       });
+      return keepAlive(running);
     },
     async close() {
       const closing = opening;
-      opening = undefined;
+      opening = opened = undefined;
       await (await closing?.catch(() => undefined))?.close?.();
     },
   };
@@ -240,6 +250,8 @@ interface Registry {
   backends: Map<string, Backend>;
   /** The backend that the configuration in `astro dev` names, by driver. */
   configured: Map<string, string>;
+  /** Names for options that are no plain data, such as a Worker's binding. */
+  names: WeakMap<object, string>;
 }
 
 function shareBackend<Config extends SharedOptions>(
@@ -249,11 +261,13 @@ function shareBackend<Config extends SharedOptions>(
   replaces: boolean,
 ): Backend {
   const holder = globalThis as { [REGISTRY]?: Registry };
-  const registry = (holder[REGISTRY] ??= { backends: new Map(), configured: new Map() });
+  const registry = (holder[REGISTRY] ??= { backends: new Map(), configured: new Map(), names: new WeakMap() });
   // Keys and lifetimes are the driver's own; everything else makes another connection.
   const { ttl: _ttl, prefix: _prefix, idleTtl, ...identity }: Resolved<SharedOptions> = options;
   const variables = (definition.variables ?? []).map(env);
-  const key = JSON.stringify([definition.name, identity, idleTtl !== undefined, variables]);
+  const key = JSON.stringify([definition.name, identity, idleTtl !== undefined, variables], (_name, value: unknown) =>
+    isData(value) ? value : nameOf(value as object, registry.names),
+  );
 
   let backend = registry.backends.get(key);
   if (!backend) registry.backends.set(key, (backend = openBackend(definition, options, env)));
@@ -266,6 +280,12 @@ function shareBackend<Config extends SharedOptions>(
     }
   }
   return backend;
+}
+
+function nameOf(object: object, names: WeakMap<object, string>): string {
+  let name = names.get(object);
+  if (!name) names.set(object, (name = crypto.randomUUID()));
+  return name;
 }
 
 function withTouch(call: StoreCall, touchMs: number | undefined): StoreCall & { touchMs?: number } {

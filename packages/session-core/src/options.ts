@@ -163,7 +163,9 @@ export function resolveOptions<Config extends object>(
   config: Config,
   readEnv: ReadEnv,
 ): Resolved<Config> {
-  const withoutRefs = replaceRefs(config, (name) => {
+  // Astro's Cloudflare adapter adds a KV binding of the name SESSION to the options of whatever driver there is.
+  const { binding: _added, ...own } = config as Config & { binding?: unknown };
+  const withoutRefs = replaceRefs(own, (name) => {
     const value = readEnv(name);
     if (value === undefined || value === '') throw missingVariable(driver, name);
     return value;
@@ -200,8 +202,17 @@ function readWith<Config extends object>(
 function replaceRefs(value: unknown, replace: (name: string) => unknown): unknown {
   if (isEnvRef(value)) return replace(value.fromEnv);
   if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace));
-  if (typeof value !== 'object' || value === null) return value;
+  if (typeof value !== 'object' || value === null || !isData(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, replaceRefs(item, replace)]));
+}
+
+/** Whether an option is a plain value, and no object with a life of its own, such as a Worker's binding. */
+export function isData(value: unknown): boolean {
+  if (typeof value === 'function') return false;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return true;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // What stands for a binding in Node (Wrangler's `getPlatformProxy`) has neither a prototype nor keys.
+  return prototype === Object.prototype || (prototype === null && Object.keys(value).length > 0);
 }
 
 // References are left out: what they stand for is not known before the server runs.
@@ -211,7 +222,7 @@ function checkJson(driver: string, value: unknown, path: string[]): unknown {
     const items = value.map((item, index) => checkJson(driver, item, [...path, String(index)]));
     return items.includes(undefined) ? undefined : items;
   }
-  if (typeof value === 'object' && value !== null && [Object.prototype, null].includes(Object.getPrototypeOf(value))) {
+  if (typeof value === 'object' && value !== null && isData(value)) {
     const items = Object.entries(value).map(([name, item]) => [name, checkJson(driver, item, [...path, name])]);
     return Object.fromEntries(items);
   }

@@ -39,7 +39,9 @@ export function redisStore(driver: string, connection: RedisConnection): Session
     },
 
     async patch(key, change, call) {
-      return (await connection.send(evaluate(PATCH, key, patchArguments(change)), call)) as PatchResult;
+      const reply = await connection.send(evaluate(PATCH, key, patchArguments(change)), call);
+      if (!isPatchResult(reply)) throw new Error('The reply to a change is none that its script gives.');
+      return reply;
     },
 
     async retire(key, retireForMs, call) {
@@ -82,6 +84,10 @@ function patchArguments(change: Change): string[] {
   add(ifAbsent?.size ?? 0, ifAbsent ? [...ifAbsent].flat() : []);
   add(set.size, [...set].flat());
   return args;
+}
+
+function isPatchResult(reply: unknown): reply is PatchResult {
+  return reply === 'applied' || reply === 'retired' || reply === 'missing' || reply === 'conflict';
 }
 
 /** The latest moment that a Date can hold; Redis's own arithmetic ends not far beyond. */

@@ -36,9 +36,26 @@ type Step<Answer> = (slot: Slot, clock: number) => { slot: Slot; answer: Answer 
 
 interface Job {
   step: Step<unknown>;
-  call: StoreCall;
+  since: number;
+  /** Whether its caller was told that it failed. */
+  isOver: boolean;
+  begin(turn: Turn): void;
   resolve(answer: never): void;
   reject(error: unknown): void;
+}
+
+/** The operations of one key. */
+interface Queue {
+  waiting: Job[];
+  turn: Turn | undefined;
+}
+
+/** One operation at work, for itself and for those that waited when it began. */
+interface Turn {
+  of: Job;
+  since: number;
+  jobs: Job[];
+  isSaving: boolean;
 }
 
 /**
@@ -51,56 +68,80 @@ export function valueStore(
   codec: RecordCodec = { pack: packRecord, unpack: unpackRecord },
 ): SessionStore {
   const layout = backend.compareAndSet ? inOneValue(backend, codec) : inTwoValues(backend, codec);
-  const queues = new Map<string, Job[]>();
+  const queues = new Map<string, Queue>();
 
-  const run = <Answer>(key: string, call: StoreCall, step: Step<Answer>): Promise<Answer> =>
-    new Promise((resolve, reject) => {
-      const job = { step, call, resolve, reject } as Job;
-      const queue = queues.get(key);
-      if (queue) {
-        queue.push(job);
-        return;
+  // Every operation does its work in the request that it belongs to, and looks at no signal but its own: what a Cloudflare Worker made
+  // in one request, it may not touch in another. A request that is cancelled there takes its work along without a word, so whoever has
+  // waited to its deadline ends the turn that it waited for.
+  const run = <Answer>(key: string, call: StoreCall, step: Step<Answer>): Promise<Answer> => {
+    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
+    const { promise: begun, resolve: begin } = Promise.withResolvers<Turn>();
+    const job = { step, since: Date.now(), isOver: call.signal.aborted, begin, resolve, reject } as Job;
+    const queue = queues.get(key) ?? { waiting: [], turn: undefined };
+    const before = queue.turn;
+
+    call.signal.addEventListener('abort', () => {
+      job.isOver = true;
+      const isSilent = before && queue.turn === before && Date.now() - before.since > SILENT_MS;
+      if (isSilent) {
+        // All who came earlier have waited as long, and know it or are gone.
+        for (const other of [...before.jobs, ...queue.waiting]) other.isOver ||= other.since <= job.since;
       }
-      queues.set(key, [job]);
-      void work(key);
+      if (isSilent || queue.turn?.of === job) pass(key, queue);
     });
-
-  const work = async (key: string): Promise<void> => {
-    const queue = queues.get(key)!;
-    while (queue.length > 0) {
-      const jobs = queue.splice(0);
-      try {
-        await runTogether(key, jobs);
-      } catch (error) {
-        for (const job of jobs) job.reject(error);
-      }
-    }
-    queues.delete(key);
+    void begun.then(async (turn) => {
+      if (!job.isOver) await work(key, queue, turn, call);
+      if (queue.turn === turn) pass(key, queue);
+    });
+    queues.set(key, queue);
+    queue.waiting.push(job);
+    if (!before) pass(key, queue);
+    return promise;
   };
 
-  const runTogether = async (key: string, jobs: Job[]): Promise<void> => {
-    for (let round = 0; ; round++) {
-      // Whoever was told of a failure is not served any more: a rejected write is never sent later.
-      const waiting = jobs.filter((job) => !job.call.signal.aborted);
-      const call = waiting.at(-1)?.call;
-      if (!call) return;
-      const loaded = await layout.load(key, call);
-      const clock = Date.now();
-      let slot = loaded.slot;
-      const answers = waiting.map((job) => {
-        const done = job.step(slot, clock);
-        slot = done.slot;
-        return done.answer;
-      });
-      if (call.signal.aborted) continue;
-      const saved = slot === loaded.slot ? 'saved' : await layout.save(key, slot, loaded.version, clock, call);
-      if (saved === 'conflict') {
-        await backOff(round);
-        continue;
+  /** Ends the turn, if there is one, and begins the next. */
+  const pass = (key: string, queue: Queue): void => {
+    // What is being written is not written by another as well.
+    if (queue.turn && !queue.turn.isSaving) queue.waiting.unshift(...queue.turn.jobs.splice(0));
+    queue.waiting = queue.waiting.filter((job) => !job.isOver);
+    const [next] = queue.waiting;
+    queue.turn = next && { of: next, since: Date.now(), jobs: [], isSaving: false };
+    if (queue.turn) next!.begin(queue.turn);
+    else if (queues.get(key) === queue) queues.delete(key);
+  };
+
+  const work = async (key: string, queue: Queue, turn: Turn, call: StoreCall): Promise<void> => {
+    turn.jobs = queue.waiting.splice(0);
+    try {
+      for (let round = 0; turn.jobs.length > 0 && !(await runTogether(key, turn, call)); round++) {
+        if (queue.turn === turn) await backOff(round);
+        else queue.waiting.unshift(...turn.jobs.splice(0));
       }
-      waiting.forEach((job, index) => job.resolve((saved === 'retired' ? 'retired' : answers[index]) as never));
-      return;
+    } catch (error) {
+      for (const job of turn.jobs.splice(0)) job.reject(error);
     }
+    if (!queue.turn) pass(key, queue);
+  };
+
+  /** Resolves to false when somebody else was faster. */
+  const runTogether = async (key: string, turn: Turn, call: StoreCall): Promise<boolean> => {
+    const loaded = await layout.load(key, call);
+    const clock = Date.now();
+    // Whoever was told of a failure is not served any more: a rejected write is never sent later.
+    const jobs = turn.jobs.filter((job) => !job.isOver);
+    let slot = loaded.slot;
+    const answers = jobs.map((job) => {
+      const done = job.step(slot, clock);
+      slot = done.slot;
+      return done.answer;
+    });
+    turn.isSaving = true;
+    const saved = slot === loaded.slot ? 'saved' : await layout.save(key, slot, loaded.version, clock, call);
+    turn.isSaving = false;
+    if (saved === 'conflict') return false;
+    jobs.forEach((job, index) => job.resolve((saved === 'retired' ? 'retired' : answers[index]) as never));
+    turn.jobs = [];
+    return true;
   };
 
   return {
@@ -116,7 +157,7 @@ export function valueStore(
           answer: slot.record?.fields ?? null,
         }));
       }
-      return (await layout.load(key, call)).slot.record?.fields ?? null;
+      return (await layout.read(key, call))?.fields ?? null;
     },
 
     patch: (key, change, call) =>
@@ -143,6 +184,9 @@ export function valueStore(
 
 /** How a slot lies in the backend. */
 interface Layout {
+  /** The live record. */
+  read(key: string, call: StoreCall): Promise<StoredRecord | null>;
+  /** What a change is made to. A tombstone may be overlooked where there is a record: `save` finds it. */
   load(key: string, call: StoreCall): Promise<{ slot: Slot; version: unknown }>;
   save(
     key: string,
@@ -157,11 +201,13 @@ const TOMBSTONE = 'retired ';
 
 /** With compare-and-set: the tombstone takes the record's place. */
 function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
+  const load = async (key: string, call: StoreCall): Promise<{ slot: Slot; version: unknown }> => {
+    const stored = await backend.get(key, call);
+    return { slot: readSlot(stored?.value, codec), version: stored ? stored.version : null };
+  };
   return {
-    async load(key, call) {
-      const stored = await backend.get(key, call);
-      return { slot: readSlot(stored?.value, codec), version: stored ? stored.version : null };
-    },
+    load,
+    read: async (key, call) => (await load(key, call)).slot.record,
     async save(key, { record, retiredUntil }, version, clock, call) {
       const value = record ? codec.pack(record) : TOMBSTONE + retiredUntil;
       const lifetimeMs = lifetimeUntil(record ? endOf(record) : retiredUntil, clock);
@@ -170,15 +216,23 @@ function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
   };
 }
 
-/** Without: the tombstone has a key of its own, and is looked for before and after a record is written. */
+/**
+ * Without: the tombstone has a key of its own, which late writers cannot overwrite. Reading looks at both, because a writer that could not
+ * see the tombstone yet may have put the record back; writing looks for it when the record is written.
+ */
 function inTwoValues(backend: ValueBackend, codec: RecordCodec): Layout {
+  const recordOf = async (key: string, call: StoreCall): Promise<StoredRecord | null> =>
+    readSlot((await backend.get(key, call))?.value, codec).record;
   const tombstoneOf = async (key: string, call: StoreCall): Promise<number> =>
     readSlot((await backend.get(tombstoneKey(key), call))?.value, codec).retiredUntil;
   return {
+    async read(key, call) {
+      const [record, retiredUntil] = await Promise.all([recordOf(key, call), tombstoneOf(key, call)]);
+      return retiredUntil > Date.now() ? null : record;
+    },
     async load(key, call) {
-      const [stored, retiredUntil] = await Promise.all([backend.get(key, call), tombstoneOf(key, call)]);
-      const record = retiredUntil > Date.now() ? null : readSlot(stored?.value, codec).record;
-      return { slot: { record, retiredUntil }, version: undefined };
+      const record = await recordOf(key, call);
+      return { slot: { record, retiredUntil: record ? 0 : await tombstoneOf(key, call) }, version: undefined };
     },
     async save(key, { record, retiredUntil }, version, clock, call) {
       if (!record) {
@@ -226,6 +280,9 @@ function lifetimeUntil(end: number, clock: number): Lifetime {
 function withSignal(call: StoreCall): StoreCall {
   return { signal: call.signal };
 }
+
+/** Below that, an operation that ended early says nothing of the one that it waited for. */
+const SILENT_MS = 500;
 
 const BACK_OFF_MS = 5;
 const BACK_OFF_LONGEST_MS = 200;

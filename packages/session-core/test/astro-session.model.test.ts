@@ -153,7 +153,7 @@ function modelDriver(): SessionDriver {
   };
 }
 
-describe.each(astros)('requests that follow each other, in Astro $version', (astro) => {
+describe.each(astros)('requests that follow each other, in Astro $version', { timeout: 60_000 }, (astro) => {
   it.each([
     { name: 'told apart by the server', identified: true },
     { name: 'that nobody tells apart', identified: false },

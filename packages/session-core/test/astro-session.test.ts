@@ -179,18 +179,14 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ user: 'grace', cart: ['hat', 'coat'], seen: 1 });
     });
 
-    it.each([
-      { name: 'a minute ago', delay: 61_000, slowness: 0 },
-      { name: 'almost a minute ago, from a backend that takes its time,', delay: 59_500, slowness: 2000 },
-    ])('a request that has read it $name does not put it back: it may have been removed', async (times) => {
+    it('a request that has read it a minute ago does not put it back: the session may have been removed', async () => {
       stopClock();
       const heard = listenFor('stale-write');
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
       const page = browser.open();
       await page.run((session) => session.get('user'));
       backend.evict();
-      vi.setSystemTime(NOON + times.delay);
-      backend.before = () => void vi.advanceTimersByTime(times.slowness);
+      vi.setSystemTime(NOON + 61_000);
       page.run((session) => session.set('user', 'grace'));
       await page.end();
       expect(heard).toEqual(['stale-write']);

@@ -31,7 +31,9 @@ const kinds: OptionKinds<Omit<ExampleConfig, keyof SharedOptions>> = {
   fast: flag,
   mode: oneOf('strong', 'weak'),
   names: list(text),
-  nodes: list(group<{ host?: FromEnv<string>; port?: FromEnv<number> }>({ host: text, port: whole({ from: 1, to: 65_535 }) })),
+  nodes: list(
+    group<{ host?: FromEnv<string>; port?: FromEnv<number> }>({ host: text, port: whole({ from: 1, to: 65_535 }) }),
+  ),
 };
 
 const entrypoint = new URL('file:///somewhere/astro.js');

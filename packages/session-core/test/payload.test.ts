@@ -103,31 +103,35 @@ const damagedBody: fc.Arbitrary<string> = fc
 const builtins = [Object, Array, Map, Set, Date, URL, RegExp, Function].map((type) => type.prototype as object);
 const describeBuiltins = (): string => JSON.stringify(builtins.map((proto) => Reflect.ownKeys(proto).map(String)));
 
-it('no damaged field makes Astro throw, changes a prototype, or leaves a trace when it is left out', () => {
-  const before = describeBuiltins();
-  let kept = 0;
-  let leftOut = 0;
-  fc.assert(
-    fc.property(damagedBody, (body) => {
-      const flat: Flat = ['root', ['Map'], 'other'];
-      const position = append(flat, body);
-      if (position === undefined) {
-        expect(flat).toEqual(['root', ['Map'], 'other']);
-        leftOut++;
-        return;
-      }
-      flat[0] = [position];
-      // Astro hydrates it, and writes it again.
-      const [value] = unflatten(flat, revivers) as [unknown];
-      encodeValue(value);
-      kept++;
-    }),
-    { numRuns: runs(8000) },
-  );
-  expect(describeBuiltins()).toBe(before);
-  // Both ways were gone, often.
-  expect(Math.min(kept, leftOut)).toBeGreaterThan(runs(800));
-});
+it(
+  'no damaged field makes Astro throw, changes a prototype, or leaves a trace when it is left out',
+  { timeout: 60_000 },
+  () => {
+    const before = describeBuiltins();
+    let kept = 0;
+    let leftOut = 0;
+    fc.assert(
+      fc.property(damagedBody, (body) => {
+        const flat: Flat = ['root', ['Map'], 'other'];
+        const position = append(flat, body);
+        if (position === undefined) {
+          expect(flat).toEqual(['root', ['Map'], 'other']);
+          leftOut++;
+          return;
+        }
+        flat[0] = [position];
+        // Astro hydrates it, and writes it again.
+        const [value] = unflatten(flat, revivers) as [unknown];
+        encodeValue(value);
+        kept++;
+      }),
+      { numRuns: runs(8000) },
+    );
+    expect(describeBuiltins()).toBe(before);
+    // Both ways were gone, often.
+    expect(Math.min(kept, leftOut)).toBeGreaterThan(runs(800));
+  },
+);
 
 it.each([
   ['cut off', '[[1,2],"a"'],
@@ -155,7 +159,7 @@ it.each([
   expect(flat).toEqual([['Map']]);
 });
 
-describe.each(astros)('in Astro $version', (astro) => {
+describe.each(astros)('in Astro $version', { timeout: 60_000 }, (astro) => {
   it('the rest of the session lives, and the damaged field stays as it is', async () => {
     const backend = createBackend();
     const browser = createBrowser(astro, backend.driver);

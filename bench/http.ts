@@ -1,0 +1,175 @@
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { startRedis } from '../test/support/redis-server.ts';
+import { buildSite, startSite } from '../test/support/site.ts';
+import { load } from './load.ts';
+import { median, nothingYet, ratio, type Measured } from './measure.ts';
+import { digits, percent, times, type Group, type Row } from './report.ts';
+import type { ServerName } from './servers.ts';
+
+/** A server in a process of its own, with the pages of `pages.ts`, and `/cpu`, which tells what CPU time it took so far. */
+interface Server extends AsyncDisposable {
+  address: string;
+}
+
+async function startServer(name: ServerName, redisUrl?: string): Promise<Server> {
+  const child = fork(new URL('servers.ts', import.meta.url), redisUrl ? [name, redisUrl] : [name], {
+    env: process.env,
+  });
+  const [address] = (await once(child, 'message')) as [string];
+  return {
+    address,
+    async [Symbol.asyncDispose]() {
+      child.kill();
+      await once(child, 'exit');
+    },
+  };
+}
+
+/** A built Astro 7 site. */
+async function startAstro(driver: string, redisUrl: string): Promise<Server> {
+  const files = {
+    'src/middleware.ts': 'export const onRequest = (_: unknown, next: () => unknown) => next();\n',
+    'src/bench-pages.ts': await readFile(new URL('pages.ts', import.meta.url), 'utf8'),
+    'src/pages/[page].ts': `
+      import { pages } from '../bench-pages.ts';
+      export const GET = async (context) => {
+        const { page } = context.params;
+        if (page === 'none') return Response.json(null);
+        if (page === 'cpu') return new Response(String(Object.values(process.cpuUsage()).reduce((a, b) => a + b)));
+        return Response.json((await pages[page](context.session)) ?? null);
+      };`,
+  };
+  const site = await startSite(await buildSite({ astro: 7, driver, files }), {
+    env: { REDIS_URL: redisUrl, NODE_ENV: 'production' },
+  });
+  return { address: site.url, [Symbol.asyncDispose]: () => site.kill() };
+}
+
+const CONNECTIONS = 32;
+
+/** A page of a server, as visitors with a session ask for it. */
+interface Load {
+  server: Server;
+  path: string;
+  cookies: string[];
+}
+
+async function cookiesOf({ address }: Server): Promise<string[]> {
+  const login = async () => {
+    const answer = await fetch(`${address}/login`);
+    if (!answer.ok) throw new Error(`/login was answered with ${answer.status}: ${await answer.text()}`);
+    return answer.headers.getSetCookie()[0]!.split(';')[0]!;
+  };
+  return Promise.all(Array.from({ length: CONNECTIONS }, login));
+}
+
+async function cpuOf({ address }: Server): Promise<number> {
+  return Number(await (await fetch(`${address}/cpu`)).text());
+}
+
+/** Lets the loads take turns; `cpuUs` is the CPU time that the server took for one answer. */
+async function loadInTurns<Name extends string>(
+  loads: Record<Name, Load>,
+  quick: boolean,
+): Promise<Record<Name, Measured>> {
+  const names = Object.keys(loads) as Name[];
+  const measured = nothingYet(names);
+  const [rounds, ms] = quick ? [3, 150] : [9, 700];
+  for (let round = -2; round < rounds; round++) {
+    for (const name of round % 2 ? names : names.toReversed()) {
+      const { server, path, cookies } = loads[name];
+      const cpuBefore = await cpuOf(server);
+      const us = await load(server.address, path, cookies, ms);
+      // As many answers as there were between the two looks at the clock.
+      const cpuUs = ((await cpuOf(server)) - cpuBefore) / ((ms * 1000) / us);
+      if (round < 0) continue;
+      measured[name].us.push(us);
+      measured[name].cpuUs.push(cpuUs);
+    }
+  }
+  return measured;
+}
+
+const rate = ({ us, cpuUs }: Measured): string => `${digits(1e6 / median(us))}/s, ${digits(median(cpuUs))} µs`;
+const shareOf = (one: Measured, none: Measured): string => `${rate(one)}: **${percent(ratio(none.us, one.us))}**`;
+
+function peer(name: ServerName, what: string, reach?: { read: number; write: number }): Row {
+  return {
+    name: `http-${name}`,
+    what,
+    reach: reach ? `${percent(reach.read)} / ${percent(reach.write)}` : '',
+    async run(quick) {
+      await using redis = await startRedis({ args: ['--appendonly', 'no'] });
+      await using without = await startServer(name);
+      await using server = await startServer(name, redis.url);
+      const cookies = await cookiesOf(server);
+      const took = await loadInTurns(
+        {
+          none: { server: without, path: '/none', cookies },
+          read: { server, path: '/read', cookies },
+          write: { server, path: '/write', cookies },
+        },
+        quick,
+      );
+      const [readShare, writeShare] = [ratio(took.none.us, took.read.us), ratio(took.none.us, took.write.us)];
+      return {
+        cells: [rate(took.none), shareOf(took.read, took.none), shareOf(took.write, took.none)],
+        ours: reach ? `${percent(readShare)} / ${percent(writeShare)}` : '',
+        ...(reach && { reached: readShare >= reach.read && writeShare >= reach.write }),
+      };
+    },
+  };
+}
+
+/** Two sites that differ in their driver only. */
+const astroSites: Row = {
+  name: 'http-astro',
+  what: "Astro 7.3: unstorage's driver, then ours",
+  reach: "above unstorage's",
+  async run(quick) {
+    await using redis = await startRedis({ args: ['--appendonly', 'no'] });
+    await using theirs = await startAstro('wrappedUnstorageDriver()', redis.url);
+    await using ours = await startAstro('redisDriver()', redis.url);
+    const [theirCookies, ourCookies] = [await cookiesOf(theirs), await cookiesOf(ours)];
+    const took = await loadInTurns(
+      {
+        none: { server: theirs, path: '/none', cookies: theirCookies },
+        read: { server: theirs, path: '/read', cookies: theirCookies },
+        ourRead: { server: ours, path: '/read', cookies: ourCookies },
+        write: { server: theirs, path: '/write', cookies: theirCookies },
+        ourWrite: { server: ours, path: '/write', cookies: ourCookies },
+      },
+      quick,
+    );
+    const [readGain, writeGain] = [ratio(took.read.us, took.ourRead.us), ratio(took.write.us, took.ourWrite.us)];
+    return {
+      cells: [
+        rate(took.none),
+        `${shareOf(took.read, took.none)}<br>${shareOf(took.ourRead, took.none)}`,
+        `${shareOf(took.write, took.none)}<br>${shareOf(took.ourWrite, took.none)}`,
+      ],
+      ours: `${times(readGain)} / ${times(writeGain)}`,
+      reached: readGain >= 1 && writeGain >= 1,
+    };
+  },
+};
+
+export const overHttp: Group = {
+  title: 'Over HTTP, on Redis',
+  about:
+    `Answers a second, and the CPU time that each takes of the server's process, over ${CONNECTIONS} connections; in bold the share of what the same ` +
+    'server answers without any session. Every server runs in a process of its own; the load, the server and Redis share this machine. The ' +
+    'session is the typical one. A read reads one key, a write sets one. Each library is set up as its documentation says; `@hono/session` ' +
+    'answers before a write is stored. By hand: ioredis, a cookie and nothing else, on `node:http`.',
+  columns: ['without sessions', 'read', 'write'],
+  rows: [
+    peer('node', '`node:http` with `Session`', { read: 0.55, write: 0.5 }),
+    peer('raw', '`node:http`, by hand'),
+    astroSites,
+    peer('express', 'Express with express-session and connect-redis'),
+    peer('fastify', 'Fastify with @fastify/session and connect-redis'),
+    peer('hono', 'Hono with @hono/session'),
+  ],
+};

@@ -1,0 +1,265 @@
+import { createHash } from 'node:crypto';
+import type { SessionDriver } from '@coatcheck/session-core';
+import redisRuntime from '@coatcheck/session-redis/runtime';
+import { Redis } from 'ioredis';
+import unstorageRedis from 'unstorage/drivers/redis';
+import { startProxy } from '../test/support/fault-proxy.ts';
+import { startRedis } from '../test/support/redis-server.ts';
+import { median, ratio, takeTurns, type Measured, type Samples } from './measure.ts';
+import { login, read, typical, write, type Page } from './pages.ts';
+import { digits, percent, spread, times, type Group, type Result, type Row } from './report.ts';
+import { astro, astroWithOurs, session, visitorOf, type Visit } from './subjects.ts';
+
+/** The same sessions on one Redis, behind each library. Ends its connections when it is disposed of. */
+function connect(url: string, timeout?: number) {
+  const unstorage = unstorageRedis({ url });
+  // Without a listener, ioredis prints what happens to it.
+  (unstorage.getInstance!() as Redis).on('error', () => {});
+  const driver: SessionDriver = redisRuntime({ url, timeout });
+  return {
+    visits: { astro: astro(unstorage), session: session(driver), face: astroWithOurs(driver) },
+    [Symbol.dispose]: () => void unstorage.dispose!(),
+  };
+}
+
+type Name = keyof ReturnType<typeof connect>['visits'];
+
+const AT_ONCE = 128;
+
+/** 128 visitors, each of whom asks again when he has been answered, and the raw client as the limit. */
+function busy(
+  name: string,
+  what: string,
+  reach: number,
+  page: Page,
+  limit: (client: Redis, key: string) => Promise<unknown>,
+): Row {
+  return {
+    name,
+    what,
+    reach: times(reach),
+    async run(quick) {
+      await using redis = await startRedis({ args: ['--appendonly', 'no'] });
+      using libraries = connect(redis.url);
+      const client = new Redis(redis.url);
+      const { visits } = libraries;
+      const work = async (visit: Visit) => {
+        const requests = await Promise.all(Array.from({ length: AT_ONCE }, () => visitorOf(visit, login)));
+        return (worker: number) => visit(requests[worker]!, page);
+      };
+      const works = {
+        astro: await work(visits.astro),
+        raw: (worker: number) => limit(client, `raw:${worker}`),
+        session: await work(visits.session),
+        face: await work(visits.face),
+      };
+      await client.script('LOAD', HSET);
+      for (let worker = 0; worker < AT_ONCE; worker++)
+        await client.hset(`raw:${worker}`, 'user', JSON.stringify(typical.user));
+      const took = await takeTurns(works, quick ? { rounds: 4, sliceMs: 150 } : { rounds: 15, sliceMs: 400 }, AT_ONCE);
+      client.disconnect();
+      const factor = ratio(took.astro.us, took.session.us);
+      return {
+        cells: [took.astro, took.raw, took.session, took.face].map(rate),
+        ours: times(factor),
+        reached: factor >= reach,
+      };
+    },
+  };
+}
+
+function rate({ us, cpuUs }: Measured): string {
+  return `${digits(1e6 / median(us))}/s, ${spread(cpuUs, 'µs')}`;
+}
+
+const HSET = `redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[3]) return 'applied'`;
+const HSET_SHA1 = createHash('sha1').update(HSET).digest('hex');
+
+const far: Row = {
+  name: 'far',
+  what: 'Redis answers 100 ms later: set one key, read none',
+  reach: 'one round trip: 105 ms',
+  async run(quick) {
+    await using redis = await startRedis();
+    await using proxy = await startProxy({ target: redis.port });
+    using libraries = connect(`redis://127.0.0.1:${proxy.port}`);
+    const client = new Redis(proxy.port);
+    await client.ping();
+    const took: Record<string, Samples> = {};
+    for (const [name, visit] of Object.entries(libraries.visits)) {
+      await proxy.pass();
+      const request = await visitorOf(visit, login);
+      await proxy.delay(100);
+      took[name] = await timesOf(quick ? 3 : 10, () => visit(request, write));
+    }
+    took['raw'] = await timesOf(3, () => client.hset('raw', 'flash', 'Saved.'));
+    client.disconnect();
+    const ms = median(took['session']!);
+    return {
+      cells: ['astro', 'raw', 'session', 'face'].map((name) => `${digits(median(took[name]!))} ms`),
+      ours: `${digits(ms)} ms`,
+      reached: ms < 105.5,
+    };
+  },
+};
+
+async function timesOf(count: number, work: () => Promise<unknown>): Promise<Samples> {
+  const samples: Samples = [];
+  for (let index = 0; index < count; index++) samples.push(await msOf(work()));
+  return samples;
+}
+
+async function msOf(work: Promise<unknown>, capMs = Infinity): Promise<number> {
+  const startedAt = performance.now();
+  const cap = Promise.withResolvers<void>();
+  const timer = capMs === Infinity ? undefined : setTimeout(() => cap.resolve(), capMs);
+  await Promise.race([work.catch(() => undefined), cap.promise]);
+  clearTimeout(timer);
+  return performance.now() - startedAt;
+}
+
+interface Outage {
+  firstMs: number;
+  nextMs: number;
+  backMs: number;
+}
+
+/** What one visitor goes through: the request that meets the outage, the next one, and how soon one succeeds afterwards. */
+function outage(
+  name: string,
+  what: string,
+  begin: (site: Site) => Promise<void>,
+  end: (site: Site) => Promise<void>,
+): Row {
+  return {
+    name,
+    what,
+    reach: 'the deadline (5 s), then 5 ms; back within 250 ms',
+    async run(quick) {
+      const capMs = quick ? 6000 : 15_000;
+      await using redis = await startRedis();
+      await using proxy = await startProxy({ target: redis.port });
+      const site = { redis, proxy };
+      using libraries = connect(`redis://127.0.0.1:${proxy.port}`);
+      const { astro: astroVisit, session: sessionVisit, face } = libraries.visits;
+      const visitors = await Promise.all(
+        [astroVisit, sessionVisit, face].map(async (visit) => ({ visit, request: await visitorOf(visit, login) })),
+      );
+      await begin(site);
+      const waited = await Promise.all(
+        visitors.map(async ({ visit, request }) => {
+          const firstMs = await msOf(visit(request, read), capMs);
+          return { firstMs, nextMs: firstMs < capMs ? await msOf(visit(request, read), capMs - firstMs) : NaN };
+        }),
+      );
+      await end(site);
+      const outages = await Promise.all(
+        visitors.map(async ({ visit, request }, index): Promise<Outage> => {
+          const backMs = await msOf(
+            untilItWorks(() => visit(request, read), capMs),
+            capMs,
+          );
+          return { ...waited[index]!, backMs };
+        }),
+      );
+      const told = ({ firstMs, nextMs, backMs }: Outage): string =>
+        [
+          answeredAfter(firstMs, capMs),
+          Number.isNaN(nextMs) ? '' : `then ${answeredAfter(nextMs, capMs - firstMs)}`,
+          `back after ${digits(backMs)} ms`,
+        ]
+          .filter(Boolean)
+          .join(', ');
+      const [ofAstro, ofSession, ofFace] = outages as [Outage, Outage, Outage];
+      const { firstMs, nextMs, backMs } = ofSession;
+      return {
+        cells: [told(ofAstro), '', told(ofSession), told(ofFace)],
+        reached: firstMs < 5250 && nextMs < 5 && backMs < 250,
+      };
+    },
+  };
+}
+
+interface Site {
+  redis: Awaited<ReturnType<typeof startRedis>>;
+  proxy: Awaited<ReturnType<typeof startProxy>>;
+}
+
+const answeredAfter = (ms: number, capMs: number): string =>
+  ms > capMs - 5
+    ? `not within ${digits(capMs / 1000)} s`
+    : ms < 1000
+      ? `${digits(ms)} ms`
+      : `${(ms / 1000).toFixed(1)} s`;
+
+async function untilItWorks(visit: () => Promise<unknown>, capMs: number): Promise<void> {
+  const endsAt = performance.now() + capMs;
+  while (performance.now() < endsAt) {
+    try {
+      await visit();
+      return;
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+}
+
+const WRITERS = 64;
+
+const writers: Row = {
+  name: 'writers',
+  what: '64 requests at once, each sets another key of one session: lost',
+  reach: percent(0),
+  async run() {
+    await using redis = await startRedis();
+    using libraries = connect(redis.url);
+    const lost = {} as Record<Name, number>;
+    for (const [name, visit] of Object.entries(libraries.visits) as [Name, Visit][]) {
+      const request = await visitorOf(visit, login);
+      const keys = Array.from({ length: WRITERS }, (_, index) => `key${index}`);
+      await Promise.all(keys.map((key) => visit(request, (opened) => opened.set(key, key))));
+      lost[name] = 0;
+      await visit(request, async (opened) => {
+        for (const key of keys) if ((await opened.get(key)) !== key) lost[name]++;
+      });
+    }
+    return {
+      cells: [percent(lost.astro / WRITERS), '', percent(lost.session / WRITERS), percent(lost.face / WRITERS)],
+      ours: percent((lost.session + lost.face) / WRITERS),
+      reached: lost.session + lost.face === 0,
+    } satisfies Result;
+  },
+};
+
+export const onRedis: Group = {
+  title: 'On Redis',
+  about:
+    'Requests a second, with 128 at once in one process, and the CPU time that each takes of that process; the raw client (ioredis) is the ' +
+    'limit, with `HGET` for a read and a script of two commands for a write. `ours` is how many times as many `Session` serves as Astro with ' +
+    "unstorage's driver in the same round. Then what distance and outages do: how long the request waits that meets the outage, the next one, " +
+    'and how long after the end of it one succeeds. A wait is given up after 15 s (6 s with `--quick`).',
+  columns: ['Astro, unstorage', 'raw client', '`Session`', 'Astro, Coatcheck'],
+  rows: [
+    busy('redis-read', 'read one key', 2.5, read, (client, key) => client.hget(key, 'user')),
+    busy('redis-set', 'set one key, read none', 10, write, (client, key) =>
+      client.evalsha(HSET_SHA1, 1, key, 'flash', 'Saved.', 2_592_000_000),
+    ),
+    far,
+    outage(
+      'stopped',
+      'Redis is stopped',
+      ({ redis, proxy }) => Promise.all([redis.kill(), proxy.refuse()]).then(() => undefined),
+      async ({ redis, proxy }) => {
+        await redis.restart();
+        await proxy.pass();
+      },
+    ),
+    outage(
+      'silent',
+      'the network swallows everything',
+      ({ proxy }) => proxy.silence(),
+      ({ proxy }) => proxy.pass(),
+    ),
+    writers,
+  ],
+};

@@ -1,0 +1,165 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import fastifyCookie from '@fastify/cookie';
+import fastifySession from '@fastify/session';
+import { createSessions } from '@coatcheck/session-core';
+import redisRuntime from '@coatcheck/session-redis/runtime';
+import { getRequestListener } from '@hono/node-server';
+import { useSession, useSessionStorage, type SessionEnv } from '@hono/session';
+import { RedisStore } from 'connect-redis';
+import expressApp, { type Request, type Response } from 'express';
+import expressSession from 'express-session';
+import fastifyApp from 'fastify';
+import { Hono } from 'hono';
+import { Redis } from 'ioredis';
+import { createClient } from 'redis';
+import { pages, typical } from './pages.ts';
+
+/**
+ * The same pages on every server, each as its documentation sets it up, on Redis. `calls` is told of every command. Without a `url` it
+ * is the same server without any sessions.
+ */
+export const servers = { node, raw, express, fastify, hono };
+
+export type ServerName = keyof typeof servers;
+
+type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
+
+interface Options {
+  url: string | undefined;
+  onCall?: () => void;
+}
+
+const SECRET = 'a secret of at least thirty-two characters';
+const WEEK_S = 7 * 86_400;
+
+/** `node:http` with our `Session`. */
+async function node({ url }: Options): Promise<Listener> {
+  const sessions = url ? createSessions({ driver: redisRuntime({ url }) }) : undefined;
+  return async (request, response) => {
+    const session = sessions?.open(request.headers.cookie);
+    const body = session && (await pages[request.url!.slice(1)]!(session));
+    const setCookie = await session?.commit();
+    if (setCookie) response.setHeader('set-cookie', setCookie);
+    response.setHeader('content-type', 'application/json').end(JSON.stringify(body ?? null));
+  };
+}
+
+/** `node:http` with ioredis and nothing else: what somebody would write by hand who needs no guarantee at all. */
+async function raw({ url }: Options): Promise<Listener> {
+  const client = url ? new Redis(url) : undefined;
+  return async (request, response) => {
+    const id = /(?:^|; *)astro-session=([\w-]+)/.exec(request.headers.cookie ?? '')?.[1] ?? crypto.randomUUID();
+    let body: unknown;
+    if (request.url === '/login') {
+      const fields = Object.entries(typical).map(([key, value]) => [key, JSON.stringify(value)]);
+      await client!.hset(id, Object.fromEntries(fields) as Record<string, string>);
+      response.setHeader('set-cookie', `astro-session=${id}`);
+    } else if (request.url === '/read') {
+      body = (JSON.parse((await client!.hget(id, 'user'))!) as { name: string }).name;
+    } else if (request.url === '/write') {
+      await client!
+        .multi()
+        .hset(id, 'flash', JSON.stringify(`Saved at ${Date.now()}.`))
+        .expire(id, WEEK_S)
+        .exec();
+    }
+    response.setHeader('content-type', 'application/json').end(JSON.stringify(body ?? null));
+  };
+}
+
+async function express({ url, onCall }: Options): Promise<Listener> {
+  const app = expressApp();
+  if (url) {
+    const store = new RedisStore({ client: await nodeRedis(url, onCall) });
+    app.use(expressSession({ store, resave: false, saveUninitialized: false, secret: SECRET }));
+  }
+  const answer = async (request: Request<{ page: string }>, response: Response): Promise<void> => {
+    const data = request.session as unknown as Record<string, unknown> | undefined;
+    const session = data && {
+      get: (key: string) => data[key],
+      set: (key: string, value: unknown) => (data[key] = value),
+    };
+    const body = session && (await pages[request.params.page]!(session));
+    response.json(body ?? null);
+  };
+  app.get('/:page', (request, response) => void answer(request, response));
+  return app;
+}
+
+async function fastify({ url, onCall }: Options): Promise<Listener> {
+  const app = fastifyApp();
+  if (url) {
+    const store = new RedisStore({ client: await nodeRedis(url, onCall) });
+    await app.register(fastifyCookie);
+    await app.register(fastifySession, { store, secret: SECRET, saveUninitialized: false, cookie: { secure: false } });
+  }
+  app.get<{ Params: { page: string } }>('/:page', async (request, reply) => {
+    const body = url && (await pages[request.params.page]!(request.session));
+    return reply.type('application/json').send(JSON.stringify(body ?? null));
+  });
+  await app.ready();
+  return (request, response) => app.routing(request, response);
+}
+
+async function hono({ url, onCall }: Options): Promise<Listener> {
+  const app = new Hono<SessionEnv>();
+  if (url) {
+    const client = await nodeRedis(url, onCall);
+    const storage = {
+      get: async (id: string) => JSON.parse((await client.get(id)) ?? 'null'),
+      set: (id: string, data: unknown) =>
+        client.set(id, JSON.stringify(data), { expiration: { type: 'EX', value: WEEK_S } }),
+      delete: (id: string) => client.del(id),
+    };
+    app.use(useSessionStorage(storage as never), useSession({ secret: SECRET }));
+  }
+  app.get('/:page', async (context) => {
+    if (!url) return context.json(null);
+    const { session } = context.var;
+    let reading: Promise<Record<string, unknown> | null> | undefined;
+    const changes: Record<string, unknown> = {};
+    const body = await pages[context.req.param('page')]!({
+      get: async (key) => (await (reading ??= session.get()))?.[key],
+      set: (key, value) => (changes[key] = value),
+    });
+    if (Object.keys(changes).length > 0) await session.update((data) => ({ ...data, ...changes }));
+    return context.json(body ?? null);
+  });
+  return getRequestListener(app.fetch);
+}
+
+async function nodeRedis(url: string, onCall?: () => void) {
+  const client = await createClient({ url }).connect();
+  if (!onCall) return client;
+  return new Proxy(client, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]) => {
+        onCall();
+        return (value as (...all: unknown[]) => unknown).apply(target, args);
+      };
+    },
+  });
+}
+
+/** Resolves to the server's address. */
+export async function listen(listener: Listener): Promise<string> {
+  const server = createServer(listener).listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+// As a process of its own, which ends with the one that started it: node servers.ts <name> [REDIS_URL]
+if (import.meta.main) {
+  const [name, url] = process.argv.slice(2) as [ServerName, string | undefined];
+  const listener = await servers[name]({ url });
+  const address = await listen((request, response) => {
+    if (request.url !== '/cpu') return listener(request, response);
+    const { user, system } = process.cpuUsage();
+    response.end(String(user + system));
+  });
+  process.once('disconnect', () => process.exit());
+  process.send!(address);
+}

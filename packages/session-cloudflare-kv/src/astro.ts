@@ -1,0 +1,8 @@
+import type { SessionDriver } from '@coatcheck/session-core';
+import { getSecret } from 'astro:env/server';
+import type { CloudflareKvDriverConfig } from './options.ts';
+import cloudflareKv from './runtime.ts';
+
+// The only way to variables that also sees `.dev.vars` and `.env` in `astro dev`.
+export default (config?: CloudflareKvDriverConfig): SessionDriver =>
+  cloudflareKv(config, { env: getSecret, replaces: import.meta.env.DEV });

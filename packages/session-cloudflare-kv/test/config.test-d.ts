@@ -1,0 +1,19 @@
+import type { KVNamespace } from '@cloudflare/workers-types';
+import { cloudflareKvDriver, fromEnv } from '@coatcheck/session-cloudflare-kv';
+import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
+import { expectTypeOf } from 'vitest';
+
+declare const env: { SESSION: KVNamespace };
+
+// In a Worker the binding itself, as Wrangler types it, or its name.
+cloudflareKv({ namespace: env.SESSION });
+cloudflareKv({ namespace: 'CARTS' });
+
+// In a config its name: a binding does not survive the build.
+cloudflareKvDriver({ namespace: fromEnv('NAMESPACE') });
+// @ts-expect-error
+cloudflareKvDriver({ namespace: env.SESSION });
+// @ts-expect-error The name that Astro's adapter overwrites.
+cloudflareKvDriver({ binding: 'SESSION' });
+
+expectTypeOf(cloudflareKvDriver).returns.toHaveProperty('entrypoint');

@@ -1,0 +1,44 @@
+import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';
+import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
+import { Miniflare } from 'miniflare';
+import { expect, it } from 'vitest';
+
+it('the config function checks its options at once', () => {
+  expect(cloudflareKvDriver({ namespace: 'CARTS' })).toMatchObject({ config: { namespace: 'CARTS' } });
+  // @ts-expect-error The name that Astro's adapter overwrites.
+  expect(() => cloudflareKvDriver({ binding: 'CARTS' })).toThrow('`binding` is not an option');
+  expect(() => cloudflareKvDriver({ namespace: '' })).toThrow('`namespace`: expected text that is not empty');
+  // @ts-expect-error A binding does not survive the build.
+  expect(() => cloudflareKvDriver({ namespace: new Map() })).toThrow('does not survive the build');
+});
+
+it('outside of a Worker it says where it can run', async () => {
+  await expect(cloudflareKv().getItem(crypto.randomUUID())).rejects.toMatchObject({
+    code: 'configuration',
+    message: expect.stringContaining('This is not a Cloudflare Worker'),
+  });
+});
+
+it('refuses `idleTtl`, which KV cannot do', async () => {
+  await using miniflare = running(new Miniflare({ modules: true, script: '', kvNamespaces: ['SESSION'], cf: false }));
+  const namespace = await miniflare.running.getKVNamespace('SESSION');
+  await expect(cloudflareKv({ namespace, idleTtl: 60 }).getItem(crypto.randomUUID())).rejects.toMatchObject({
+    code: 'configuration',
+    message: expect.stringContaining('`idleTtl` needs a backend whose changes are atomic'),
+  });
+});
+
+it('takes what stands for a binding in Node, each for itself', async () => {
+  await using miniflare = running(
+    new Miniflare({ modules: true, script: '', kvNamespaces: ['ONE', 'OTHER'], cf: false }),
+  );
+  const [one, other] = await Promise.all(['ONE', 'OTHER'].map((name) => miniflare.running.getKVNamespace(name)));
+  const id = crypto.randomUUID();
+  await cloudflareKv({ namespace: one! }).setItem(id, '[["Map",1,2],"user",{"data":3,"expires":-1},"ada"]');
+  expect(await cloudflareKv({ namespace: one! }).getItem(id)).not.toBeNull();
+  expect(await cloudflareKv({ namespace: other! }).getItem(id)).toBeNull();
+});
+
+function running(miniflare: Miniflare): { running: Miniflare } & AsyncDisposable {
+  return { running: miniflare, [Symbol.asyncDispose]: () => miniflare.dispose() };
+}

@@ -1,0 +1,25 @@
+import { testDriver, testStore } from '@coatcheck/session-core/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startWorker, type Worker } from './support/worker.ts';
+
+let worker: Worker;
+beforeAll(async () => {
+  worker = await startWorker('conformance.ts');
+}, 60_000);
+afterAll(() => worker[Symbol.asyncDispose]());
+
+/** Has workerd run the test of that name. */
+function inWorkerd(name: string): void {
+  // oxlint-disable-next-line vitest/valid-title -- the suite names its tests
+  it(name, { timeout: 30_000 }, async () => {
+    expect((await worker.fetch(`/?name=${encodeURIComponent(name)}`)).text).toBe('passed');
+  });
+}
+
+describe('the store', () => {
+  testStore({ it: inWorkerd, createStore: () => undefined as never });
+});
+
+describe('the driver', () => {
+  testDriver({ it: inWorkerd, createDriver: () => undefined as never });
+});

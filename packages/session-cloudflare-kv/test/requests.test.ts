@@ -1,0 +1,291 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { startIsolates, startWorker, type Answer, type Isolate, type Isolates, type Worker } from './support/worker.ts';
+
+// Sessions in workerd. What is tested most is what only Workers have: an isolate serves many requests, and none may wait for what another
+// one does, nor use what belongs to it.
+
+const timeoutMs = 3000;
+
+let worker: Worker;
+beforeAll(async () => {
+  worker = await startWorker('requests.ts');
+}, 60_000);
+afterAll(() => worker?.[Symbol.asyncDispose]());
+beforeEach(() => kvIs({}));
+
+interface Operations {
+  get: number;
+  put: number;
+  delete: number;
+}
+
+/** Says how KV is from now on, and resolves to what it was asked since the last call. */
+async function kvIs(
+  how: { slowMs?: number; tooSoon?: number; failing?: string; refusing?: string },
+  at: Isolate = worker,
+): Promise<Operations> {
+  const query = Object.entries(how).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+  return JSON.parse((await at.fetch(`/kv?${query.join('&')}`)).text);
+}
+
+/** A browser: sends its cookie, and keeps those it gets. */
+function browser(at: Isolate = worker, cookie = '') {
+  return {
+    fork: (elsewhere = at) => browser(elsewhere, cookie),
+    async go(path: string): Promise<Answer> {
+      const answer = await at.fetch(path, { headers: { cookie } });
+      const [given] = answer.headers.getSetCookie();
+      if (given) cookie = /Max-Age=0/.test(given) ? '' : given.split(';')[0]!;
+      return answer;
+    },
+    async session(): Promise<Record<string, unknown>> {
+      return JSON.parse((await this.go('/all')).text);
+    },
+  };
+}
+
+/** A session as Astro writes it. */
+const payload = (user = 'ada'): string =>
+  JSON.stringify([['Map', 1, 2], 'user', { data: 3, expires: 4 }, user, Date.now() + 3_600_000]);
+
+describe('in one isolate', () => {
+  it.each([
+    ['2024-10-14', []],
+    ['2026-07-30', ['nodejs_compat']],
+  ])('64 requests at once lose nothing, and cost few operations: %s', async (compatibilityDate, compatibilityFlags) => {
+    await using own = await startWorker('requests.ts', { compatibilityDate, compatibilityFlags });
+    const visitor = browser(own);
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({ slowMs: 50 }, own);
+    const answers = await Promise.all(
+      Array.from({ length: 64 }, (_, index) => visitor.fork().go(`/set?key=key${index}&value=1`)),
+    );
+    expect(answers.map(({ status, text }) => `${status} ${text}`)).toEqual(Array.from({ length: 64 }, () => '200 ok'));
+    const { put } = await kvIs({}, own);
+    expect(put).toBeLessThan(10);
+    console.log(`64 requests at once in one isolate: ${put} writes`);
+    expect(Object.keys(await visitor.session())).toHaveLength(65);
+  });
+
+  it('requests that read at once do not wait for each other', async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({ slowMs: 50 });
+    const sessions = await Promise.all(Array.from({ length: 32 }, () => visitor.fork().session()));
+    expect(sessions).toEqual(Array.from({ length: 32 }, () => ({ user: 'ada' })));
+  });
+
+  it('counts by `update` what many count at once', { timeout: 30_000 }, async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=count&value=');
+    await visitor.go('/regenerate');
+    await kvIs({ slowMs: 5 });
+    const fresh = browser();
+    await fresh.go('/count');
+    const answers = await Promise.all(Array.from({ length: 8 }, () => fresh.fork().go('/count')));
+    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 200));
+    expect(await fresh.session()).toEqual({ count: 9 });
+  });
+
+  it('a removal that the request does not wait for, as Astro does not, is carried out', async () => {
+    const id = randomUUID();
+    await worker.fetch(`/save?id=${id}`, { method: 'POST', body: payload('grace') });
+    await kvIs({ slowMs: 50 });
+    expect((await worker.fetch(`/remove?id=${id}`)).text).toBe('signed out');
+    await expect.poll(async () => (await worker.fetch(`/item?id=${id}`)).text, { timeout: 10_000 }).toBe('null');
+    const values = async (): Promise<string> => [...(await worker.stored()).values()].join();
+    await expect.poll(values, { timeout: 10_000 }).not.toContain('grace');
+  });
+
+  // Without `nodejs_compat` there is no way to go on after the answer.
+  it(
+    'a request that ends in the middle of its work holds nobody up for longer than the deadline',
+    { timeout: 30_000 },
+    async () => {
+      await using own = await startWorker('requests.ts', { compatibilityFlags: [] });
+      const [id, other] = [randomUUID(), randomUUID()];
+      const save = (session: string): Promise<Answer> =>
+        own.fetch(`/save?id=${session}`, { method: 'POST', body: payload() });
+      await save(id);
+      await kvIs({ slowMs: 50 }, own);
+      await own.fetch(`/remove?id=${id}`);
+      expect((await save(other)).text).toBe('saved');
+      expect((await save(randomUUID())).text).toBe('saved');
+
+      await own.fetch(`/save-and-go?id=${other}`, { method: 'POST', body: payload() });
+      const started = Date.now();
+      await save(other);
+      expect(Date.now() - started).toBeLessThan(timeoutMs + 1000);
+      await expect.poll(async () => (await save(other)).text, { timeout: 10_000 }).toBe('saved');
+    },
+  );
+});
+
+describe('in two isolates, on one KV', () => {
+  let isolates: Isolates;
+  let one: Isolate;
+  let other: Isolate;
+  beforeAll(async () => {
+    isolates = await startIsolates('requests.ts', 2);
+    [one, other] = isolates.all as [Isolate, Isolate];
+  }, 60_000);
+  afterAll(() => isolates?.[Symbol.asyncDispose]());
+
+  // KV has no compare-and-set. What is lost is printed; the README has the numbers.
+  it.each([0, 20, 100])(
+    'at %s ms an operation, 64 requests at once leave a session whole, though the last write wins',
+    { timeout: 60_000 },
+    async (slowMs) => {
+      const visitor = browser(one);
+      await visitor.go('/set?key=user&value=ada');
+      for (const isolate of isolates.all) await kvIs({ slowMs }, isolate);
+      const answers = await Promise.all(
+        Array.from({ length: 64 }, (_, index) =>
+          visitor.fork(index % 2 ? one : other).go(`/look-and-set?key=key${index}&value=1`),
+        ),
+      );
+      expect(answers.map(({ text }) => text)).toEqual(Array.from({ length: 64 }, () => 'ok'));
+      for (const isolate of isolates.all) await kvIs({}, isolate);
+      const { user, ...rest } = await visitor.session();
+      expect(user).toBe('ada');
+      expect(Object.keys(rest).length).toBeGreaterThan(0);
+      console.log(`${slowMs} ms an operation: ${Object.keys(rest).length} of 64 changes kept`);
+    },
+  );
+
+  it('a session that is removed while others write to it stays removed', { timeout: 60_000 }, async () => {
+    for (let round = 0; round < 10; round++) {
+      const visitor = browser(one);
+      await visitor.go('/set?key=user&value=ada');
+      for (const isolate of isolates.all) await kvIs({ slowMs: 20 }, isolate);
+      const late = visitor.fork();
+      const writing = Array.from({ length: 8 }, (_, index) =>
+        visitor.fork(index % 2 ? one : other).go(`/look-and-set?key=key${index}&value=1`),
+      );
+      await visitor.go('/destroy');
+      await Promise.all(writing);
+      for (const isolate of isolates.all) expect(await late.fork(isolate).session()).toEqual({});
+    }
+  });
+});
+
+describe('what an operation costs', () => {
+  let visitor: ReturnType<typeof browser>;
+  beforeEach(async () => {
+    visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({});
+  });
+
+  it.each<[string, (known: ReturnType<typeof browser>) => Promise<unknown>, Operations]>([
+    ['reading', (known) => known.go('/all'), { get: 2, put: 0, delete: 0 }],
+    ['writing', (known) => known.go('/set?key=cart&value=hat'), { get: 2, put: 1, delete: 0 }],
+    ['a visitor without a session who stores nothing', () => browser().go('/all'), { get: 0, put: 0, delete: 0 }],
+    ['writing what is there already', (known) => known.go('/set?key=user&value=ada'), { get: 2, put: 1, delete: 0 }],
+    ['… after a look', (known) => known.go('/look-and-set?key=user&value=ada'), { get: 2, put: 0, delete: 0 }],
+    ['the first write', () => browser().go('/set?key=cart&value=hat'), { get: 3, put: 1, delete: 0 }],
+    ['signing in', (known) => known.go('/regenerate'), { get: 6, put: 2, delete: 1 }],
+    ['signing out', (known) => known.go('/destroy'), { get: 1, put: 1, delete: 1 }],
+  ])('%s', async (_what, act, operations) => {
+    await act(visitor);
+    expect(await kvIs({})).toEqual(operations);
+  });
+
+  it('a session that a request does not change is not written', async () => {
+    const id = randomUUID();
+    await worker.fetch(`/save?id=${id}`, { method: 'POST', body: payload() });
+    const item = (await worker.fetch(`/item?id=${id}`)).text;
+    await kvIs({});
+    await worker.fetch(`/save?id=${id}`, { method: 'POST', body: item });
+    expect(await kvIs({})).toEqual({ get: 0, put: 0, delete: 0 });
+  });
+});
+
+describe('KV', () => {
+  it('that is too slow is an error at the deadline, and works again afterwards', { timeout: 30_000 }, async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({ slowMs: 20_000 });
+    const started = Date.now();
+    const { status, text } = await visitor.go('/all');
+    expect(Date.now() - started).toBeLessThan(timeoutMs + 500);
+    expect(status).toBe(500);
+    expect(JSON.parse(text)).toMatchObject({ name: 'SessionDriverError', code: 'timeout' });
+    await kvIs({});
+    await expect.poll(() => visitor.session(), { timeout: 10_000 }).toEqual({ user: 'ada' });
+  });
+
+  it('that fails is an error with its words, never a session that is not there', async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({ failing: '503 Service Unavailable' });
+    const { status, text } = await visitor.go('/all');
+    expect(status).toBe(500);
+    expect(JSON.parse(text)).toMatchObject({ code: 'refused', cause: 'KV GET failed: 503 Service Unavailable' });
+    await kvIs({});
+    expect(await visitor.session()).toEqual({ user: 'ada' });
+  });
+
+  it('that was written to a moment ago is written to again', { timeout: 20_000 }, async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({ tooSoon: 1 });
+    expect((await visitor.go('/set?key=cart&value=hat')).text).toBe('ok');
+    expect(await kvIs({})).toMatchObject({ put: 2 });
+    expect(await visitor.session()).toEqual({ user: 'ada', cart: 'hat' });
+  });
+
+  it('that is written to all the time says so before the deadline', { timeout: 20_000 }, async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({ tooSoon: 1000 });
+    const started = Date.now();
+    const { status, text } = await visitor.go('/set?key=cart&value=hat');
+    expect(Date.now() - started).toBeLessThan(timeoutMs);
+    expect(status).toBe(500);
+    const { code, message, cause } = JSON.parse(text);
+    expect(code).toBe('refused');
+    expect(message).toContain('one write a second');
+    expect(cause).toContain('429');
+    await kvIs({});
+    expect(await visitor.session()).toEqual({ user: 'ada' });
+  });
+
+  it('is not tried again where the day is used up', async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({ refusing: '429 KV put() limit exceeded for the day.' });
+    const { code, cause } = JSON.parse((await visitor.go('/set?key=cart&value=hat')).text);
+    expect(code).toBe('refused');
+    expect(cause).toContain('limit exceeded for the day');
+    expect(await kvIs({})).toMatchObject({ put: 1 });
+  });
+
+  it('is not sent more than 25 MiB, and the old session is intact', { timeout: 30_000 }, async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    await kvIs({});
+    const { status, text } = await visitor.go(`/set?key=file&size=${13 * 2 ** 20}`);
+    expect(status).toBe(500);
+    const { code, message } = JSON.parse(text);
+    expect(code).toBe('invalid-data');
+    expect(message).toContain('25 MiB');
+    expect(await kvIs({})).toMatchObject({ put: 0 });
+    expect(await visitor.session()).toEqual({ user: 'ada' });
+  });
+});
+
+describe('a driver', () => {
+  it('takes the binding itself or its name, at the top of a module as well, for the same sessions', async () => {
+    const visitor = browser();
+    await visitor.go('/set?key=user&value=ada');
+    expect(JSON.parse((await visitor.go('/shared')).text)).toEqual({ user: 'ada' });
+  });
+
+  it('reads in `createSessions` what Astro wrote', async () => {
+    const id = randomUUID();
+    await worker.fetch(`/save?id=${id}`, { method: 'POST', body: payload() });
+    expect(await browser(worker, `astro-session=${id}`).session()).toEqual({ user: 'ada' });
+  });
+});

@@ -1,0 +1,81 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Miniflare } from 'miniflare';
+import type { SiteSpec } from '../../../../test/support/site.ts';
+
+/** A site for Workers: the source of all test sites, with Astro's Cloudflare adapter and a KV namespace. */
+export function workerSite({
+  driver = 'cloudflareKvDriver()',
+  namespace = 'SESSION',
+}: { driver?: string; namespace?: string | undefined } = {}): SiteSpec {
+  const wrangler = {
+    name: 'site',
+    compatibility_date: '2026-07-01',
+    compatibility_flags: ['nodejs_compat'],
+    kv_namespaces: namespace ? [{ binding: namespace, id: 'sessions' }] : [],
+  };
+  return {
+    astro: '7-cloudflare',
+    driver,
+    // Wrangler and Miniflare would ask Cloudflare for things that no test needs.
+    env: { CLOUDFLARE_CF_FETCH_ENABLED: 'false', WRANGLER_SEND_METRICS: 'false', CI: 'true' },
+    files: {
+      'wrangler.jsonc': JSON.stringify(wrangler),
+      'astro.config.mjs': [
+        `import cloudflare from '@astrojs/cloudflare';`,
+        `import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';`,
+        `import { defineConfig } from 'astro/config';`,
+        `export default defineConfig({`,
+        `  output: 'server',`,
+        `  adapter: cloudflare({ imageService: 'passthrough' }),`,
+        `  devToolbar: { enabled: false },`,
+        `  session: { driver: ${driver} },`,
+        `});`,
+      ].join('\n'),
+    },
+  };
+}
+
+export interface Workers extends AsyncDisposable {
+  /** One for each isolate. */
+  urls: string[];
+  miniflare: Miniflare;
+}
+
+/** Runs what was built in workerd: as many isolates as asked for, on one KV. */
+export async function startWorkers(dist: string, { isolates = 1, namespace = 'SESSION' } = {}): Promise<Workers> {
+  const root = join(dist, 'server');
+  const config = JSON.parse(await readFile(join(root, 'wrangler.json'), 'utf8')) as {
+    main: string;
+    compatibility_date: string;
+    compatibility_flags: string[];
+  };
+  const files = (await readdir(root, { recursive: true })).filter((path) => path.endsWith('.mjs'));
+  const ordered = [config.main, ...files.filter((path) => path !== config.main)];
+  const modules = await Promise.all(
+    ordered.map(async (path) => ({
+      type: 'ESModule' as const,
+      path: join(root, path),
+      contents: await readFile(join(root, path), 'utf8'),
+    })),
+  );
+  const names = Array.from({ length: isolates }, (_, index) => `isolate-${index}`);
+  const miniflare = new Miniflare({
+    cf: false,
+    workers: names.map((name) => ({
+      name,
+      modulesRoot: root,
+      modules,
+      compatibilityDate: config.compatibility_date,
+      compatibilityFlags: config.compatibility_flags,
+      kvNamespaces: namespace ? { [namespace]: 'sessions' } : {},
+      serviceBindings: { ASSETS: () => new Response('no such asset', { status: 404 }) },
+      unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
+    })),
+  });
+  await miniflare.ready;
+  const urls = await Promise.all(
+    names.map(async (name) => String(await miniflare.unsafeGetDirectURL(name)).replace(/\/$/, '')),
+  );
+  return { urls, miniflare, [Symbol.asyncDispose]: () => miniflare.dispose() };
+}

@@ -1,0 +1,91 @@
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { Miniflare } from 'miniflare';
+
+export interface Isolate {
+  /** Sends a request to the Worker, in workerd. */
+  fetch(path: string, init?: { method?: string; body?: string; headers?: Record<string, string> }): Promise<Answer>;
+  /** What lies in its KV. */
+  stored(): Promise<Map<string, string>>;
+}
+
+export interface Answer {
+  status: number;
+  text: string;
+  headers: Headers;
+}
+
+export interface WorkerOptions {
+  compatibilityDate?: string;
+  compatibilityFlags?: string[];
+}
+
+export interface Worker extends Isolate, AsyncDisposable {}
+
+export interface Isolates extends AsyncDisposable {
+  all: Isolate[];
+}
+
+/** Bundles a module of `test/workers` as Wrangler does, and runs it in workerd. */
+export async function startWorker(entry: string, options: WorkerOptions = {}): Promise<Worker> {
+  const isolates = await startIsolates(entry, 1, options);
+  return { ...isolates.all[0]!, [Symbol.asyncDispose]: isolates[Symbol.asyncDispose] };
+}
+
+/** The same several times over, with one KV between them. */
+export async function startIsolates(
+  entry: string,
+  count: number,
+  { compatibilityDate = '2026-07-30', compatibilityFlags = ['nodejs_compat'] }: WorkerOptions = {},
+): Promise<Isolates> {
+  const contents = await bundleWorker(entry);
+  const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
+  const miniflare = new Miniflare({
+    cf: false,
+    workers: names.map((name) => ({
+      name,
+      modules: [{ type: 'ESModule', path: 'worker.mjs', contents }],
+      compatibilityDate,
+      compatibilityFlags,
+      kvNamespaces: { SESSION: 'sessions' },
+      unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
+    })),
+  });
+  await miniflare.ready;
+  const all = await Promise.all(
+    names.map(async (name) => isolateAt(await miniflare.unsafeGetDirectURL(name), miniflare)),
+  );
+  return { all, [Symbol.asyncDispose]: () => miniflare.dispose() };
+}
+
+function isolateAt(url: URL, miniflare: Miniflare): Isolate {
+  return {
+    stored: () => storedIn(miniflare),
+    async fetch(path, init = {}) {
+      const signal = AbortSignal.timeout(30_000);
+      const response = await fetch(new URL(path, url), { redirect: 'manual', signal, ...init });
+      return { status: response.status, text: await response.text(), headers: response.headers };
+    },
+  };
+}
+
+async function storedIn(miniflare: Miniflare): Promise<Map<string, string>> {
+  const kv = await miniflare.getKVNamespace('SESSION', 'isolate-0');
+  const { keys } = await kv.list();
+  return new Map(await Promise.all(keys.map(async ({ name }) => [name, (await kv.get(name, 'text')) ?? ''] as const)));
+}
+
+async function bundleWorker(entry: string): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL(`../workers/${entry}`, import.meta.url))],
+    bundle: true,
+    write: false,
+    format: 'esm',
+    target: 'es2022',
+    platform: 'browser',
+    conditions: ['workerd', 'worker', 'browser'],
+    external: ['cloudflare:*', 'node:*'],
+    logLevel: 'silent',
+  });
+  return outputFiles[0]!.text;
+}

@@ -1,0 +1,24 @@
+import { createSessions } from '@coatcheck/session-core';
+import { testDriver, testStore } from '@coatcheck/session-core/testing';
+import cloudflareKv, { type KvNamespace } from '@coatcheck/session-cloudflare-kv/runtime';
+import { describe, expect, it } from 'vitest';
+import { kvStore } from '../../src/store.ts';
+
+const { env } = process.getBuiltinModule('cloudflare:workers') as { env: { SESSION: KvNamespace } };
+
+describe('the store', () => {
+  testStore({ it, createStore: () => kvStore(env.SESSION, 5000) });
+});
+
+describe('the driver', () => {
+  testDriver({ it, createDriver: (config) => cloudflareKv(config) });
+});
+
+it('keeps a session from request to request', async () => {
+  const sessions = createSessions({ driver: cloudflareKv() });
+  const visit = sessions.open(new Request('http://localhost/'));
+  visit.set('cart', new Map([['hat', 2]]));
+  const cookie = (await visit.commit())!.split(';')[0]!;
+  const next = sessions.open(new Request('http://localhost/', { headers: { cookie } }));
+  expect(await next.get('cart')).toEqual(new Map([['hat', 2]]));
+});

@@ -1,0 +1,121 @@
+import { createSessions, type Session } from '@coatcheck/session-core';
+import cloudflareKv, { type KvNamespace } from '@coatcheck/session-cloudflare-kv/runtime';
+
+const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** How slow KV is, what it answers to anything, to writes, and to how many writes that they come too soon; the tests change it. */
+const kvIs = { slowMs: 0, tooSoon: 0, failing: '', refusing: '', operations: { get: 0, put: 0, delete: 0 } };
+
+/** The binding, made slower, busier or broken; I/O is done by the request that asks. */
+function slow(kv: KvNamespace): KvNamespace {
+  const before = async (operation: 'get' | 'put' | 'delete'): Promise<void> => {
+    kvIs.operations[operation]++;
+    if (kvIs.slowMs > 0) await wait(kvIs.slowMs);
+    const name = operation.toUpperCase();
+    if (kvIs.failing) throw new Error(`KV ${name} failed: ${kvIs.failing}`);
+    if (operation !== 'get' && kvIs.refusing) throw new Error(`KV ${name} failed: ${kvIs.refusing}`);
+    if (operation !== 'get' && kvIs.tooSoon > 0 && kvIs.tooSoon-- > 0)
+      throw new Error(`KV ${name} failed: 429 Too Many Requests`);
+  };
+  return {
+    get: async (key, options) => (await before('get'), kv.get(key, options)),
+    put: async (key, value, options) => (await before('put'), kv.put(key, value, options)),
+    delete: async (key) => (await before('delete'), kv.delete(key)),
+  };
+}
+
+// One for all requests, as in a site.
+let onlyDriver: ReturnType<typeof cloudflareKv> | undefined;
+
+// At the top of a module, where a Worker may not wait for anything, and has no random values.
+const shared = createSessions({ driver: cloudflareKv() });
+
+export default {
+  async fetch(request: Request, env: { SESSION: KvNamespace }): Promise<Response> {
+    const { pathname, searchParams } = new URL(request.url);
+    const query = Object.fromEntries(searchParams);
+    const driver = (onlyDriver ??= cloudflareKv({ namespace: slow(env.SESSION), timeout: 3000 }));
+    const sessions = createSessions({ driver });
+    try {
+      return await routes[pathname]!(query, { request, driver, session: sessions.open(request) });
+    } catch (error) {
+      const { name, message, code, cause } = error as Error & { code?: string };
+      return Response.json({ name, message, code, cause: (cause as Error | undefined)?.message }, { status: 500 });
+    }
+  },
+};
+
+interface Context {
+  request: Request;
+  driver: ReturnType<typeof cloudflareKv>;
+  session: Session;
+}
+
+const routes: Record<string, (query: Record<string, string>, context: Context) => Promise<Response>> = {
+  async '/kv'({ slowMs = '0', tooSoon = '0', failing = '', refusing = '' }) {
+    const before = kvIs.operations;
+    const operations = { get: 0, put: 0, delete: 0 };
+    Object.assign(kvIs, { slowMs: Number(slowMs), tooSoon: Number(tooSoon), failing, refusing, operations });
+    return Response.json(before);
+  },
+
+  async '/shared'(_query, { request }) {
+    return Response.json(Object.fromEntries(await shared.open(request).entries()));
+  },
+
+  async '/all'(_query, { session }) {
+    return Response.json(Object.fromEntries(await session.entries()));
+  },
+
+  async '/set'({ key, value, size }, { session }) {
+    session.set(key!, size ? 'é'.repeat(Number(size)) : value);
+    return answer(await session.commit());
+  },
+
+  async '/look-and-set'({ key, value }, { session }) {
+    await session.keys();
+    await wait(Math.random() * 100);
+    session.set(key!, value);
+    return answer(await session.commit());
+  },
+
+  async '/count'(_query, { session }) {
+    const count = await session.update('count', (now = 0) => Number(now) + 1);
+    return answer(await session.commit(), String(count));
+  },
+
+  async '/regenerate'(_query, { session }) {
+    await session.regenerate();
+    return answer(await session.commit());
+  },
+
+  async '/destroy'(_query, { session }) {
+    session.destroy();
+    return answer(await session.commit());
+  },
+
+  // As Astro does it: the removal is started, and the answer is given without waiting for it.
+  async '/remove'({ id }, { driver }) {
+    driver.removeItem(id!).catch(() => undefined);
+    return new Response('signed out');
+  },
+
+  async '/item'({ id }, { driver }) {
+    return Response.json(await driver.getItem(id!));
+  },
+
+  async '/save'({ id }, { driver, request }) {
+    await driver.setItem(id!, await request.text());
+    return new Response('saved');
+  },
+
+  // A request that is over in the middle of its work, as one that is cancelled.
+  async '/save-and-go'({ id }, { driver, request }) {
+    driver.setItem(id!, await request.text()).catch(() => undefined);
+    return new Response('gone');
+  },
+};
+
+function answer(setCookie: string | undefined, text = 'ok'): Response {
+  return new Response(text, { headers: setCookie ? { 'set-cookie': setCookie } : {} });
+}

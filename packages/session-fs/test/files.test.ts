@@ -1,0 +1,376 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, openSync, closeSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { link } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { createSessions, recordKey, sweep, valueStore, type SessionDriver } from '@coatcheck/session-core';
+import { fsDriver } from '@coatcheck/session-fs';
+import fs from '@coatcheck/session-fs/runtime';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { openFiles } from '../src/files.ts';
+import { call, newFolder } from './support/folder.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** The clock alone: files and promises go on. */
+const moveClock = (ms: number) => {
+  const to = Date.now() + ms;
+  vi.useFakeTimers({ toFake: ['Date'] });
+  vi.setSystemTime(to);
+};
+
+/** Every file below a folder, as paths from there. */
+const filesIn = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1))
+    .sort();
+
+const onlyFile = (folder: string): string => {
+  const files = filesIn(folder);
+  expect(files).toHaveLength(1);
+  return join(folder, files[0]!);
+};
+
+const HOUR = 3_600_000;
+const forAnHour = (version: unknown) => ({ ...call(), lifetimeMs: HOUR, version });
+
+async function visit(driver: SessionDriver, values: Record<string, unknown>, ttl?: number): Promise<string> {
+  const session = createSessions({ driver }).open('');
+  for (const [key, value] of Object.entries(values)) session.set(key, value, ttl === undefined ? {} : { ttl });
+  return (await session.commit())!.split(';')[0]!;
+}
+
+describe('what lies in the folder', () => {
+  it('is one file for each session, for the eyes of its owner alone, under the hash of the id', async () => {
+    const directory = join(newFolder(), 'made', 'here');
+    const before = process.umask(0);
+    const cookie = await visit(fs({ directory }), { user: 'ada' });
+    process.umask(before);
+    const file = onlyFile(directory);
+    const [, id = ''] = cookie.split('=');
+    expect(decodeURIComponent(basename(file))).toBe(recordKey(id));
+    expect(file).not.toContain(id);
+    expect(readFileSync(file, 'utf8')).not.toContain(id);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    for (const folder of [directory, join(directory, '..'), join(file, '..')]) {
+      expect(statSync(folder).mode & 0o777).toBe(0o700);
+    }
+  });
+
+  it.each([
+    '../../../escape/',
+    '/etc/',
+    '..',
+    '.',
+    'a\\b?*"<>|',
+    'näme 🧥 ',
+    'x\u0000\n',
+    '+after+',
+    'long'.repeat(500),
+  ])('stays there when the prefix is %j', async (prefix) => {
+    const outside = newFolder();
+    const directory = join(outside, 'a', 'b', 'sessions');
+    const driver = fs({ directory, prefix });
+    const cookie = await visit(driver, { site: prefix });
+    expect(await createSessions({ driver }).open(cookie).get('site')).toBe(prefix);
+    expect(
+      await createSessions({ driver: fs({ directory, prefix: `${prefix}x` }) })
+        .open(cookie)
+        .keys(),
+    ).toEqual([]);
+    expect(filesIn(outside)).toEqual([expect.stringMatching(/^a\/b\/sessions\/[\da-f]{2}\/[^/]+$/)]);
+  });
+
+  it('is spread over 256 folders', async () => {
+    const directory = newFolder();
+    const backend = await openFiles(directory, 5000);
+    await Promise.all(Array.from({ length: 2000 }, (_, index) => backend.set(`key${index}`, 'value', forAnHour(null))));
+    const sizes = readdirSync(directory).map((folder) => readdirSync(join(directory, folder)).length);
+    expect(sizes.length).toBeGreaterThan(200);
+    expect(Math.max(...sizes)).toBeLessThan(40);
+  });
+});
+
+describe('compare-and-set', () => {
+  it('stores only over the version that was read, also when that is long gone', async () => {
+    const backend = await openFiles(newFolder(), 5000);
+    expect(await backend.set('key', 'one', forAnHour(null))).toBe(true);
+    expect(await backend.set('key', 'other', forAnHour(null))).toBe(false);
+    const { version: first } = (await backend.get('key', call()))!;
+    expect(await backend.set('key', 'two', forAnHour(first))).toBe(true);
+    expect(await backend.set('key', 'late', forAnHour(first))).toBe(false);
+    const { version: second } = (await backend.get('key', call()))!;
+    expect(await backend.set('key', 'three', forAnHour(second))).toBe(true);
+    expect(await backend.set('key', 'late', forAnHour(first))).toBe(false);
+    expect((await backend.get('key', call()))!.value).toBe('three');
+    await backend.remove('key', call());
+    expect(await backend.set('key', 'late', forAnHour(second))).toBe(false);
+    expect(await backend.get('key', call())).toBeNull();
+  });
+
+  it('leaves nothing but the value', async () => {
+    const directory = newFolder();
+    const backend = await openFiles(directory, 5000);
+    await backend.set('key', 'one', forAnHour(null));
+    const { version } = (await backend.get('key', call()))!;
+    const attempts = Array.from({ length: 10 }, (_, index) => backend.set('key', `two ${index}`, forAnHour(version)));
+    expect((await Promise.all(attempts)).filter(Boolean)).toHaveLength(1);
+    expect(filesIn(directory)).toHaveLength(1);
+  });
+
+  it('a write whose caller was told that it failed is not stored', async () => {
+    const directory = newFolder();
+    const backend = await openFiles(directory, 5000);
+    const signal = AbortSignal.abort();
+    await expect(backend.set('key', 'late', { signal, lifetimeMs: HOUR, version: null })).rejects.toThrow('aborted');
+    expect(filesIn(directory)).toEqual([]);
+  });
+});
+
+// What a process leaves that ends between two of the steps of a write.
+describe('after a process that ended in the middle of a write', () => {
+  const prepare = async () => {
+    const directory = newFolder();
+    const backend = await openFiles(directory, 5000);
+    await backend.set('key', 'old', forAnHour(null));
+    const file = onlyFile(directory);
+    const version = (await backend.get('key', call()))!.version as string;
+    const draft = `${file}+${'n'.repeat(16)}`;
+    writeFileSync(draft, readFileSync(file, 'utf8').replace(version, 'n'.repeat(16)).replace('old', 'new'));
+    return { directory, backend, file, version, draft, claim: `${file}+after+${version}` };
+  };
+
+  it('a draft changes nothing, and is swept after an hour', async () => {
+    const { directory, backend, draft, version } = await prepare();
+    expect((await backend.get('key', call()))!.value).toBe('old');
+    await backend.sweep!(10, call());
+    expect(filesIn(directory)).toHaveLength(2);
+    expect(await backend.set('key', 'mine', forAnHour(version))).toBe(true);
+    moveClock(2 * HOUR);
+    await backend.sweep!(10, call());
+    expect(filesIn(directory)).not.toContain(basename(draft));
+  });
+
+  it('a claim is finished by the next writer, who then starts over', async () => {
+    const { directory, backend, draft, claim, version } = await prepare();
+    await link(draft, claim);
+    expect((await backend.get('key', call()))!.value).toBe('old');
+    expect(await backend.set('key', 'mine', forAnHour(version))).toBe(false);
+    const found = (await backend.get('key', call()))!;
+    expect(found.value).toBe('new');
+    expect(await backend.set('key', 'mine', forAnHour(found.version))).toBe(true);
+    expect(filesIn(directory)).toHaveLength(1);
+  });
+
+  it('a claim that no writer meets is finished by a sweep after an hour', async () => {
+    const { directory, backend, draft, claim } = await prepare();
+    await link(draft, claim);
+    await backend.sweep!(10, call());
+    expect(filesIn(directory)).toHaveLength(3);
+    moveClock(2 * HOUR);
+    // By now it has expired as well; the order in which files are met decides whether the same sweep takes it.
+    await backend.sweep!(10, call());
+    await backend.sweep!(10, call());
+    expect(filesIn(directory)).toEqual([]);
+  });
+
+  it('a claim on a version that is gone harms nobody', async () => {
+    const { directory, backend, draft, claim, version } = await prepare();
+    expect(await backend.set('key', 'mine', forAnHour(version))).toBe(true);
+    await link(draft, claim);
+    expect(await backend.set('key', 'late', forAnHour(version))).toBe(false);
+    expect((await backend.get('key', call()))!.value).toBe('mine');
+    expect(filesIn(directory)).toHaveLength(2);
+  });
+
+  it('a removal that was begun holds up an expired session for an hour at most', async () => {
+    const directory = newFolder();
+    const backend = await openFiles(directory, 5000);
+    await backend.set('key', 'old', { ...call(), lifetimeMs: 0, version: null });
+    const file = onlyFile(directory);
+    const { version } = (await backend.get('key', call()))!;
+    await link(file, `${file}+after+${version as string}`);
+    expect(await backend.set('key', 'mine', forAnHour(version))).toBe(false);
+    moveClock(2 * HOUR);
+    await backend.sweep!(10, call());
+    await backend.sweep!(10, call());
+    expect(filesIn(directory)).toEqual([]);
+  });
+});
+
+describe('sweeping', () => {
+  it('removes what has expired, up to a limit, and nothing else', async () => {
+    const directory = newFolder();
+    const driver = fs({ directory });
+    const kept = await visit(driver, { user: 'ada' });
+    for (let index = 0; index < 5; index++) await visit(driver, { user: index }, 60);
+    writeFileSync(join(directory, 'notes.txt'), 'mine');
+    moveClock(61_000);
+    expect(await sweep(driver, 2)).toBe(2);
+    expect(await sweep(driver)).toBe(3);
+    expect(await sweep(driver)).toBe(0);
+    expect(filesIn(directory)).toHaveLength(2);
+    expect(await createSessions({ driver }).open(kept).get('user')).toBe('ada');
+  });
+
+  it('takes tombstones with it, and sessions that were left alone for `idleTtl`', async () => {
+    const directory = newFolder();
+    const driver = fs({ directory, idleTtl: 30 });
+    await visit(driver, { user: 'ada' });
+    const session = createSessions({ driver }).open(await visit(driver, { user: 'bob' }));
+    session.destroy();
+    await session.commit();
+    expect(filesIn(directory)).toHaveLength(2);
+    moveClock(31_000);
+    expect(await sweep(driver)).toBe(1);
+    moveClock(60_000);
+    expect(await sweep(driver)).toBe(1);
+    expect(filesIn(directory)).toEqual([]);
+  });
+
+  it('is done by writes, too: now and then, a folder at a time', async () => {
+    const directory = newFolder();
+    const backend = await openFiles(directory, 5000);
+    const store = (key: string) => backend.set(key, 'value', { ...call(), lifetimeMs: 1000, version: null });
+    await Promise.all(Array.from({ length: 20 }, (_, index) => store(`old${index}`)));
+    const old = () => filesIn(directory).filter((file) => file.includes('old')).length;
+    moveClock(5000);
+    await store('soon');
+    expect(old()).toBe(20);
+    for (let index = 0; index < 300 && old() > 0; index++) {
+      moveClock(11_000);
+      await store(`new${index}`);
+    }
+    await expect.poll(old).toBe(0);
+  });
+
+  it('beside writers removes nothing that one has just renewed', async () => {
+    const backend = await openFiles(newFolder(), 5000);
+    for (let round = 0; round < 200; round++) {
+      await backend.set('key', 'old', { ...call(), lifetimeMs: 0, version: null });
+      const { version } = (await backend.get('key', call()))!;
+      const [stored] = await Promise.all([backend.set('key', 'new', forAnHour(version)), backend.sweep!(10, call())]);
+      const found = await backend.get('key', call());
+      expect(found?.value ?? null).toBe(stored ? 'new' : null);
+      await backend.remove('key', call());
+    }
+  });
+});
+
+it('`idleTtl`: reading keeps a session, leaving it alone ends it', async () => {
+  const driver = fs({ directory: newFolder(), idleTtl: 30 });
+  const sessions = createSessions({ driver });
+  const cookie = await visit(driver, { user: 'ada' });
+  for (let round = 0; round < 3; round++) {
+    moveClock(20_000);
+    expect(await sessions.open(cookie).get('user')).toBe('ada');
+  }
+  moveClock(31_000);
+  expect(await sessions.open(cookie).get('user')).toBeUndefined();
+});
+
+describe('a folder that cannot be used', () => {
+  it('a file in its place is said at once, also by reading', async () => {
+    const directory = join(newFolder(), 'sessions');
+    writeFileSync(directory, '');
+    const driver = fs({ directory });
+    const expected = { driver: 'session-fs', code: 'configuration', message: expect.stringContaining('`directory`') };
+    await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({ ...expected, operation: 'read' });
+    await expect(visit(driver, { user: 'ada' })).rejects.toMatchObject({ ...expected, operation: 'patch' });
+    rmSync(directory);
+    await visit(driver, { user: 'ada' });
+  });
+
+  it('a folder that is removed while the server runs is made again', async () => {
+    const directory = join(newFolder(), 'sessions');
+    const driver = fs({ directory });
+    const cookie = await visit(driver, { user: 'ada' });
+    rmSync(directory, { recursive: true });
+    expect(await createSessions({ driver }).open(cookie).get('user')).toBeUndefined();
+    await visit(driver, { user: 'ada' });
+  });
+
+  it('a file that is no session of ours is an error and no miss, and the error names it', async () => {
+    const directory = newFolder();
+    const driver = fs({ directory });
+    const cookie = await visit(driver, { user: 'ada' });
+    const file = onlyFile(directory);
+    writeFileSync(file, '');
+    const session = createSessions({ driver }).open(cookie);
+    await expect(session.get('user')).rejects.toMatchObject({
+      code: 'refused',
+      message: expect.stringContaining(`${file} is no session`),
+    });
+  });
+
+  it('a disk that does not answer is an error within the deadline', async () => {
+    const directory = newFolder();
+    const driver = fs({ directory, timeout: 300 });
+    const cookie = await visit(driver, { user: 'ada' });
+    const file = onlyFile(directory);
+    // Opening a pipe that nobody writes to waits for ever, as a dead network disk does.
+    rmSync(file);
+    spawnSync('mkfifo', [file]);
+    const started = performance.now();
+    await expect(createSessions({ driver }).open(cookie).get('user')).rejects.toMatchObject({ code: 'timeout' });
+    expect(performance.now() - started).toBeLessThan(800);
+    closeSync(openSync(file, 'r+'));
+  });
+});
+
+// In a process of its own, whose disk or file size is limited.
+describe('a full disk', () => {
+  const script = new URL('support/full-disk.ts', import.meta.url).pathname;
+  const run = (command: string[], ...more: string[]) => {
+    const directory = join(newFolder(), 'disk');
+    mkdirSync(directory);
+    const [program = '', ...args] = [...command, process.execPath, script, directory, ...more];
+    const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8' });
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+    return stdout.trim().split('\n');
+  };
+  const intact = 'the session is {"user":"ada"}';
+
+  it('by a limit on the size of files', () => {
+    const lines = run(['bash', '-c', 'ulimit -f 16; exec "$@"', 'bash']);
+    expect(lines).toEqual([
+      expect.stringMatching(/^refused: \[session-fs\] There is no room .*\(EFBIG\).* Make room/),
+      intact,
+      'no file is left over',
+    ]);
+  });
+
+  it('and a disk that became read-only, on a disk of its own', ({ skip }) => {
+    if (spawnSync('unshare', ['-rm', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']).status !== 0) {
+      if (process.env['CI']) throw new Error('CI must allow `unshare -rm mount`.');
+      skip('this system does not allow `unshare -rm mount`');
+    }
+    expect(run(['unshare', '-rm'], 'mount')).toEqual([
+      expect.stringMatching(/^refused: \[session-fs\] There is no room .*\(ENOSPC\).* Make room/),
+      intact,
+      'no file is left over',
+      'with room again: {"user":"ada","cart":"x"}',
+      expect.stringMatching(/^configuration: \[session-fs\] .*\(EROFS\)/),
+      'the session is {"user":"ada","cart":"x"}',
+    ]);
+  });
+});
+
+it('the config function checks its options at once, and holds no path of the build', () => {
+  expect(fsDriver()).toMatchObject({ config: {} });
+  expect(fsDriver({ directory: 'data/sessions' })).toMatchObject({ config: { directory: 'data/sessions' } });
+  // @ts-expect-error a wrong option is a compile error, too
+  expect(() => fsDriver({ base: 'data' })).toThrow(
+    '`base` is not an option. Options: prefix, ttl, idleTtl, timeout, directory',
+  );
+  expect(() => fsDriver({ directory: '' })).toThrow('`directory`: expected text that is not empty');
+});
+
+it('two backends on one folder are one', async () => {
+  const directory = newFolder();
+  const [one, other] = [valueStore(await openFiles(directory, 5000)), valueStore(await openFiles(directory, 5000))];
+  await one.patch('key', { set: new Map([['a', ':1']]), unset: [], lifetimeMs: HOUR, now: Date.now() }, call());
+  expect(await other.read('key', call())).toEqual(new Map([['a', ':1']]));
+});

@@ -1,0 +1,49 @@
+// Fills what it is given as a disk, and tells what became of a session:
+//   node full-disk.ts <directory> [mount]
+// Run under `ulimit -f`; with `mount`, in a mount namespace of its own.
+import { spawnSync } from 'node:child_process';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createSessions, type SessionDriverError } from '@coatcheck/session-core';
+import fs from '@coatcheck/session-fs/runtime';
+
+const [directory = '', mount] = process.argv.slice(2);
+if (mount) spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', directory]);
+const folder = join(directory, 'sessions');
+const sessions = createSessions({ driver: fs({ directory: folder }) });
+
+const change = async (cookie: string, key: string, value: string): Promise<string> => {
+  const session = sessions.open(cookie);
+  session.set(key, value);
+  return (await session.commit())?.split(';')[0] ?? cookie;
+};
+const tell = async (prefix: string): Promise<void> =>
+  console.log(prefix + JSON.stringify(Object.fromEntries(await sessions.open(cookie).entries())).slice(0, 80));
+const tellFailure = async (work: Promise<unknown>): Promise<void> =>
+  work.then(
+    () => console.log('it was stored'),
+    (error: SessionDriverError) => console.log(`${error.code}: ${error.message}`),
+  );
+const count = () => readdirSync(folder, { recursive: true, withFileTypes: true }).filter((it) => it.isFile()).length;
+
+const cookie = await change('', 'user', 'ada');
+const filler = join(directory, 'filler');
+if (mount) {
+  try {
+    writeFileSync(filler, 'x'.repeat(2_000_000));
+  } catch {
+    // It is as large as there is room.
+  }
+}
+await tellFailure(change(cookie, 'cart', 'x'.repeat(100_000)));
+await tell('the session is ');
+console.log(count() === 1 ? 'no file is left over' : 'a file is left over');
+
+if (mount) {
+  rmSync(filler);
+  await change(cookie, 'cart', 'x');
+  await tell('with room again: ');
+  spawnSync('mount', ['-o', 'remount,ro', directory]);
+  await tellFailure(change(cookie, 'user', 'bob'));
+  await tell('the session is ');
+}

@@ -1,0 +1,51 @@
+import { valueStore, type SessionStore } from '@coatcheck/session-core';
+import { testDriver, testStore } from '@coatcheck/session-core/testing';
+import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
+import * as client from '@netlify/blobs';
+import { afterAll, beforeAll, describe, it, vi } from 'vitest';
+import { inBlobStore } from '../src/client.ts';
+import { blobBackend } from '../src/store.ts';
+import { contextFor, startBlobs, startGateway, type Blobs } from './support/blobs.ts';
+
+vi.setConfig({ testTimeout: 30_000 });
+
+const openStore = (): SessionStore => valueStore(blobBackend(inBlobStore(client, {}), 5000));
+
+function serve(start: () => Promise<Blobs[]>): void {
+  let parts: Blobs[];
+  beforeAll(async () => {
+    parts = await start();
+    vi.stubEnv('NETLIFY_BLOBS_CONTEXT', contextFor(parts[0]!.port));
+  });
+  afterAll(async () => {
+    vi.unstubAllEnvs();
+    for (const part of parts) await part[Symbol.asyncDispose]();
+  });
+}
+
+describe('with the promises of Netlify’s storage', () => {
+  serve(async () => {
+    const blobs = await startBlobs();
+    return [await startGateway(blobs), blobs];
+  });
+
+  describe('the store', () => {
+    testStore({ it, createStore: openStore, slackMs: 400 });
+  });
+  describe('the driver', () => {
+    testDriver({ it, createDriver: (config) => netlifyBlobs(config) });
+  });
+});
+
+describe('on Netlify’s development server as it is', () => {
+  serve(async () => [await startBlobs()]);
+
+  // Its conditional writes are not atomic: one process is all that it is for.
+  const store = openStore();
+  describe('the store', () => {
+    testStore({ it, createStore: () => store, slackMs: 400 });
+  });
+  describe('the driver', () => {
+    testDriver({ it, createDriver: (config) => netlifyBlobs(config) });
+  });
+});

@@ -1,0 +1,65 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { createSessions, valueStore, type SessionStore } from '@coatcheck/session-core';
+import { testDriver, testStore, type It } from '@coatcheck/session-core/testing';
+import { fromUnstorage } from '@coatcheck/session-unstorage';
+import nullDriver from 'unstorage/drivers/null';
+import type { Driver } from 'unstorage';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { unstorageBackend } from '../src/backend.ts';
+import { makeDriver } from './support/make-driver.ts';
+import { services } from './support/services.ts';
+
+describe.each(Object.entries(services))('unstorage/drivers/%s', (name, start) => {
+  const cleanUps: (() => unknown)[] = [];
+  let driver: Driver;
+
+  beforeAll(async () => {
+    driver = makeDriver[name]!(await start((cleanUp) => cleanUps.push(cleanUp)));
+  });
+  afterAll(async () => {
+    await driver.dispose?.();
+    for (const cleanUp of cleanUps) await cleanUp();
+  });
+
+  describe('the store', () => {
+    // All tests share the driver, which one of them must not close.
+    const createStore = (): SessionStore => ({
+      ...valueStore(unstorageBackend(driver, 5000)),
+      close: async () => undefined,
+    });
+    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, slackMs: 50 });
+  });
+
+  describe('the session driver', () => {
+    testDriver({ it, createDriver: (config) => fromUnstorage(driver, config) });
+  });
+});
+
+const runTest: It = it;
+/** Deno KV takes no value of more than 64 KiB: what is larger is an error. */
+const upTo64KiB: It = (name, run) =>
+  name.startsWith('fields come back')
+    ? runTest(`${name}, up to 64 KiB`, () => expect(run()).rejects.toThrow('ValueTooLong'))
+    : runTest(name, run);
+
+it('unstorage/drivers/localstorage and session-storage, on the Web Storage of Node', { timeout: 60_000 }, async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'coatcheck-webstorage-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const script = fileURLToPath(new URL('support/webstorage.ts', import.meta.url));
+  const flags = ['--experimental-webstorage', `--localstorage-file=${join(folder, 'storage')}`];
+  const { stdout } = await promisify(execFile)(process.execPath, [...flags, script]);
+  expect(stdout).toMatch(/^[1-9]\d passed, 0 failed\n$/);
+});
+
+it('unstorage/drivers/null keeps nothing, sessions included', async () => {
+  const sessions = createSessions({ driver: fromUnstorage(nullDriver()) });
+  const session = sessions.open('');
+  session.set('user', 'ada');
+  const cookie = (await session.commit())!.split(';')[0];
+  expect(await sessions.open(cookie).get('user')).toBeUndefined();
+});

@@ -1,0 +1,219 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createSessions, recordKey, sweep, type SessionDriver } from '@coatcheck/session-core';
+import { fromUnstorage } from '@coatcheck/session-unstorage';
+import { Redis } from 'ioredis';
+import type { Driver } from 'unstorage';
+import fsLite from 'unstorage/drivers/fs-lite';
+import memory from 'unstorage/drivers/memory';
+import redis from 'unstorage/drivers/redis';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { startProxy } from '../../../test/support/fault-proxy.ts';
+import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+const moveClock = (ms: number) => {
+  const to = Date.now() + ms;
+  vi.useFakeTimers({ toFake: ['Date'] });
+  vi.setSystemTime(to);
+};
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'coatcheck-unstorage-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A visitor stores values; returns the cookie. */
+async function visit(driver: SessionDriver, values: Record<string, unknown>, ttl?: number): Promise<string> {
+  const session = createSessions({ driver }).open('');
+  for (const [key, value] of Object.entries(values)) session.set(key, value, ttl === undefined ? {} : { ttl });
+  return (await session.commit())!.split(';')[0]!;
+}
+
+const idIn = (cookie: string): string => cookie.split('=')[1]!;
+
+const read = (driver: SessionDriver, cookie: string) => createSessions({ driver }).open(cookie).get('user');
+
+describe('what it is given', () => {
+  it.each([
+    ['nothing', undefined],
+    ['a factory that was not called', memory],
+    ['a driver that only reads', { ...memory(), setItem: undefined }],
+  ])('%s is refused at once', (_name, driver) => {
+    expect(() => fromUnstorage(driver as unknown as Driver)).toThrow(
+      /^\[session-unstorage\] fromUnstorage\(\) takes an unstorage driver that reads and writes.* has no .*setItem/,
+    );
+  });
+
+  it('`idleTtl` is refused: reads cannot write safely here', async () => {
+    // @ts-expect-error the type says so, too
+    const driver = fromUnstorage(memory(), { idleTtl: 60 });
+    await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({
+      code: 'configuration',
+      message: expect.stringContaining('`idleTtl`'),
+    });
+  });
+
+  it('two drivers with the same options are two, and one driver twice is one', async () => {
+    const [one, other] = [memory(), memory()];
+    const cookie = await visit(fromUnstorage(one), { user: 'ada' });
+    expect(await read(fromUnstorage(other), cookie)).toBeUndefined();
+    const twice = [fromUnstorage(one), fromUnstorage(one)];
+    await Promise.all(
+      Array.from({ length: 64 }, async (_, index) => {
+        const session = createSessions({ driver: twice[index % 2]! }).open(cookie);
+        session.set(`key${index}`, index);
+        await session.commit();
+      }),
+    );
+    expect(await createSessions({ driver: twice[0]! }).open(cookie).keys()).toHaveLength(65);
+  });
+});
+
+describe('at rest', () => {
+  it('keys are hashed, and values expire with the ttl that drivers of unstorage take', async () => {
+    const client = new Redis(await redisUrl());
+    onTestFinished(() => client.disconnect());
+    const driver = fromUnstorage(redis({ url: await redisUrl(), base: 'ttl' }));
+    const cookie = await visit(driver, { user: 'ada' }, 3600);
+    const key = `ttl:${recordKey(idIn(cookie))}`;
+    expect(await client.keys('ttl:*')).toEqual([key]);
+    expect(await client.ttl(key)).toBeGreaterThan(3590);
+    expect(await client.ttl(key)).toBeLessThanOrEqual(3600);
+
+    const session = createSessions({ driver }).open(cookie);
+    session.destroy();
+    await session.commit();
+    expect(await client.keys('ttl:*')).toEqual([`${key}.retired`]);
+    expect(await client.ttl(`${key}.retired`)).toBeGreaterThan(3590);
+
+    const forEver = fromUnstorage(redis({ url: await redisUrl(), base: 'forever' }), { ttl: false });
+    await visit(forEver, { user: 'ada' });
+    const [kept = ''] = await client.keys('forever:*');
+    expect(await client.ttl(kept)).toBe(-1);
+  });
+
+  it('a driver that knows nothing of expiry shows nothing that has expired', async () => {
+    const driver = fromUnstorage(memory());
+    const cookie = await visit(driver, { user: 'ada' }, 60);
+    moveClock(61_000);
+    expect(await read(driver, cookie)).toBeUndefined();
+  });
+
+  it('`sweep` removes what expired more than a minute ago, and reads nothing of others', async () => {
+    const storage = memory();
+    const asked: string[] = [];
+    const watched: Driver = {
+      ...storage,
+      getItem: (key, options) => {
+        asked.push(key);
+        return storage.getItem(key, options);
+      },
+    };
+    storage.setItem!('posts:1', 'coatcheck 1 1 x', {});
+    const driver = fromUnstorage(watched);
+    const kept = await visit(driver, { user: 'ada' });
+    for (let index = 0; index < 5; index++) await visit(driver, { user: index }, 60);
+    moveClock(100_000);
+    expect(await sweep(driver)).toBe(0);
+    moveClock(30_000);
+    expect(await sweep(driver, 2)).toBe(2);
+    expect(await sweep(driver)).toBe(3);
+    expect(await storage.getKeys('', {})).toEqual(['posts:1', recordKey(idIn(kept))]);
+    expect(asked).not.toContain('posts:1');
+    expect(await read(driver, kept)).toBe('ada');
+  });
+});
+
+describe('a storage that fails', () => {
+  it('an error that comes in place of a value is an error, and no miss', async () => {
+    const base = newFolder();
+    const driver = fromUnstorage(fsLite({ base }));
+    // A file where the driver wants a folder: it answers with an error as the value.
+    writeFileSync(join(base, 'session'), '');
+    await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({
+      driver: 'session-unstorage',
+      operation: 'read',
+      code: 'refused',
+      cause: { code: 'ENOTDIR' },
+    });
+  });
+
+  it('a value that is cut off, or somebody else wrote, is an error, and no miss', async () => {
+    const base = newFolder();
+    const driver = fromUnstorage(fsLite({ base }));
+    const cookie = await visit(driver, { user: 'ada' });
+    const [name = ''] = readdirSync(join(base, 'session'));
+    const file = join(base, 'session', name);
+    const whole = readFileSync(file, 'utf8');
+    for (const text of ['', whole.slice(0, 10), whole.slice(0, -1), '{"user":"bob"}']) {
+      writeFileSync(file, text);
+      await expect(read(driver, cookie)).rejects.toMatchObject({
+        code: 'refused',
+        message: expect.stringContaining('did not give back what was stored'),
+      });
+    }
+    writeFileSync(file, whole);
+    expect(await read(driver, cookie)).toBe('ada');
+  });
+
+  it(
+    'readers beside a writer of fs-lite, which writes in place, never see half a session',
+    { timeout: 30_000 },
+    async () => {
+      const base = newFolder();
+      // Two instances, as in two processes: no queue orders what they do.
+      const [writer, reader] = [fromUnstorage(fsLite({ base })), fromUnstorage(fsLite({ base }))];
+      const cookie = await visit(writer, { user: 'ada' });
+      let running = true;
+      const writing = (async () => {
+        for (let round = 0; round < 200; round++) {
+          const session = createSessions({ driver: writer }).open(cookie);
+          session.set('notes', 'x'.repeat(500_000 * (round % 2)));
+          await session.commit();
+        }
+      })().finally(() => (running = false));
+      const reading = Array.from({ length: 4 }, async () => {
+        while (running) expect(await read(reader, cookie)).toBe('ada');
+      });
+      await Promise.all([writing, ...reading]);
+    },
+  );
+
+  it.each([
+    ['silent', (proxy: Proxy) => proxy.silence()],
+    ['gone', (proxy: Proxy) => proxy.refuse()],
+    ['breaking off in the middle of an answer', (proxy: Proxy) => proxy.cut(3)],
+    ['slow', (proxy: Proxy) => proxy.delay(2000)],
+  ])(
+    'a Redis that is %s is an error within the deadline, and works as soon as it is well again',
+    async (_name, break_) => {
+      await using server = await startRedis();
+      await using proxy = await startProxy({ target: server.port });
+      const client = redis({ url: `redis://127.0.0.1:${proxy.port}`, retryStrategy: () => 50 });
+      onTestFinished(() => client.dispose?.());
+      // What ioredis cannot do by itself, it throws as an event.
+      (client.getInstance!() as Redis).on('error', () => undefined);
+      const driver = fromUnstorage(client, { timeout: 500 });
+      const cookie = await visit(driver, { user: 'ada' });
+
+      await break_(proxy);
+      const started = performance.now();
+      await expect(read(driver, cookie)).rejects.toMatchObject({
+        driver: 'session-unstorage',
+        code: expect.stringMatching(/^(timeout|unavailable|refused)$/),
+      });
+      expect(performance.now() - started).toBeLessThan(1000);
+
+      await proxy.pass();
+      await expect.poll(() => read(driver, cookie).catch(() => 'not yet'), { timeout: 10_000 }).toBe('ada');
+    },
+  );
+});
+
+type Proxy = Awaited<ReturnType<typeof startProxy>>;

@@ -1,0 +1,118 @@
+import { fileURLToPath } from 'node:url';
+import { testDriver, testStore } from '@coatcheck/session-core/testing';
+import { build } from 'esbuild';
+import { Miniflare } from 'miniflare';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { redisUrl } from '../../../test/support/redis-server.ts';
+import { startUpstashBridge, type Fault, type UpstashBridge } from '../../../test/support/upstash-bridge.ts';
+
+// In Cloudflare's own runtime, bundled as Wrangler does.
+
+let bridge: UpstashBridge;
+let bundle: string;
+
+beforeAll(async () => {
+  bridge = await startUpstashBridge(await redisUrl());
+  const { outputFiles } = await build({
+    entryPoints: [fileURLToPath(new URL('workers/worker.ts', import.meta.url))],
+    bundle: true,
+    write: false,
+    format: 'esm',
+    target: 'es2022',
+    platform: 'browser',
+    conditions: ['workerd', 'worker', 'browser'],
+    external: ['cloudflare:*', 'node:*'],
+  });
+  bundle = outputFiles[0]!.text;
+}, 60_000);
+
+afterEach(() => bridge.inject());
+afterAll(() => bridge?.[Symbol.asyncDispose]());
+
+describe.each([
+  ['as Astro needs it', '2026-07-30', ['nodejs_compat']],
+  ['an old Worker without Node’s modules', '2023-07-01', []],
+])('%s', (_, compatibilityDate, compatibilityFlags) => {
+  let worker: Miniflare;
+  let url: URL;
+
+  beforeAll(async () => {
+    worker = new Miniflare({
+      modules: [{ type: 'ESModule', path: 'worker.mjs', contents: bundle }],
+      compatibilityDate,
+      compatibilityFlags,
+      bindings: { UPSTASH_REDIS_REST_URL: bridge.url, UPSTASH_REDIS_REST_TOKEN: bridge.token },
+    });
+    url = await worker.ready;
+  }, 60_000);
+  afterAll(() => worker?.dispose());
+
+  const ask = async (path: string, cookie = '') => {
+    const startedAt = performance.now();
+    const response = await fetch(new URL(path, url), { headers: { cookie }, signal: AbortSignal.timeout(30_000) });
+    const text = await response.text();
+    return { status: response.status, text, headers: response.headers, ms: performance.now() - startedAt };
+  };
+  const signIn = async () => (await ask('/set?key=user&value=ada')).headers.get('set-cookie')!.split(';')[0]!;
+
+  /** Has workerd run the test of that name. */
+  const inWorkerd = (name: string): unknown =>
+    // oxlint-disable-next-line vitest/valid-title -- the suite brings the titles
+    it(name, { timeout: 30_000 }, async () => {
+      expect((await ask(`/conformance?name=${encodeURIComponent(name)}`)).text).toBe('passed');
+    });
+
+  describe('the store', () => {
+    testStore({ it: inWorkerd, createStore: () => undefined as never });
+  });
+
+  describe('the driver', () => {
+    testDriver({ it: inWorkerd, createDriver: () => undefined as never });
+  });
+
+  it('64 requests at once lose nothing', { timeout: 30_000 }, async () => {
+    const cookie = await signIn();
+    const paths = Array.from({ length: 64 }, (_none, index) => (index % 2 ? `/set?key=k${index}&value=1` : '/count'));
+    const statuses = await Promise.all(paths.map(async (path) => (await ask(path, cookie)).status));
+    expect(statuses).toEqual(paths.map(() => 200));
+    const all = JSON.parse((await ask('/all', cookie)).text) as Record<string, unknown>;
+    expect(Object.keys(all)).toHaveLength(34);
+    expect(all.count).toBe(32);
+  });
+
+  it('one request is one request to Upstash', async () => {
+    const cookie = await signIn();
+    for (const path of ['/all', '/set?key=a&value=1']) {
+      const before = bridge.requests.length;
+      await ask(path, cookie);
+      expect(bridge.requests.length - before).toBe(1);
+    }
+  });
+
+  it.each([
+    ['is down', { kind: 'status', status: 500, body: 'trouble' }],
+    ['cuts its answers off', { kind: 'cut' }],
+    ['truncates its answers', { kind: 'truncated' }],
+    ['resets connections', { kind: 'reset' }],
+    ['never answers', { kind: 'silent' }],
+    ['answers too late', { kind: 'late', ms: 4000 }],
+  ] as [string, Fault][])(
+    'Upstash %s: requests are answered in time, and well again afterwards',
+    { timeout: 30_000 },
+    async (_name, fault) => {
+      const cookie = await signIn();
+      bridge.inject(fault);
+      for (const path of ['/all', '/set?key=a&value=1']) {
+        const { status, text, ms } = await ask(path, cookie);
+        expect([status, JSON.parse(text)]).toMatchObject([
+          500,
+          { message: expect.stringContaining('[session-upstash]') },
+        ]);
+        expect(ms).toBeLessThan(2000);
+      }
+      bridge.inject();
+      const well = { timeout: 4000, interval: 50 };
+      await expect.poll(async () => (await ask('/all', cookie)).text, well).toContain('"user":"ada"');
+    },
+  );
+});

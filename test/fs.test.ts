@@ -1,0 +1,144 @@
+import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { createVisitor } from './support/http.ts';
+import { isAShop } from './support/shop.ts';
+import { buildSite, devSite, startSite, type Built, type Site } from './support/site.ts';
+
+// `Astro.session` in files: a site as `@astrojs/node` builds it, in folders that the build never saw.
+
+const astro = '7-storage';
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'coatcheck-fs-site-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+const filesIn = (folder: string): string[] => globSync('*/*', { cwd: join(folder, '.sessions') });
+
+describe('a built site', { timeout: 60_000 }, () => {
+  let built: Built;
+
+  beforeAll(async () => {
+    built = await buildSite({ astro, driver: 'fsDriver()' });
+  }, 200_000);
+
+  const startIn = (folder: string): Promise<Site> => startSite({ ...built, dir: folder });
+
+  test('is a shop', async () => {
+    await using site = await startIn(newFolder());
+    await isAShop(site);
+  });
+
+  test('keeps its sessions in the folder that the server was started in, and knows none of the build', async () => {
+    const [one, other] = [newFolder(), newFolder()];
+    await using first = await startIn(one);
+    await using second = await startIn(other);
+    const visitor = createVisitor(first.url);
+    await visitor.run([['set', 'user', 'ada']]);
+    expect(filesIn(one)).toHaveLength(1);
+    expect(await visitor.fork(second.url).run([['get', 'user']])).toEqual([undefined]);
+    const modules = globSync('**/*.{js,mjs}', { cwd: built.dist }).map((name) => join(built.dist, name));
+    expect(modules.filter((path) => readFileSync(path, 'utf8').includes('/.sessions'))).toEqual([]);
+  });
+
+  test('keeps its sessions when it is restarted, or killed', async () => {
+    const folder = newFolder();
+    const first = await startIn(folder);
+    const visitor = createVisitor(first.url);
+    await visitor.run([['set', 'cart:hat', 2]]);
+    await first.kill();
+    await using second = await startIn(folder);
+    expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
+  });
+
+  test('two servers on one folder: 64 requests that each set a key of their own, 64 keys, three times in a row', async () => {
+    const folder = newFolder();
+    await using first = await startIn(folder);
+    await using second = await startIn(folder);
+    const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
+    for (let round = 0; round < 3; round++) {
+      const visitor = createVisitor(first.url);
+      await visitor.run([['set', 'seed', round]]);
+      await Promise.all(
+        names.map((name, index) => visitor.fork((index % 2 ? first : second).url).run([['set', name, index]])),
+      );
+      const [keys] = await visitor.run([['keys']]);
+      expect(new Set(keys as string[])).toEqual(new Set(['seed', ...names]));
+    }
+  });
+
+  test('two servers on one folder: requests under way on one while the user signs out on the other revive nothing', async () => {
+    const folder = newFolder();
+    await using first = await startIn(folder);
+    await using second = await startIn(folder);
+    const visitor = createVisitor(first.url);
+    await visitor.run([['set', 'user', 'ada']]);
+    const signedIn = visitor.fork();
+    const late = Array.from({ length: 8 }, (_, index) =>
+      visitor.fork(second.url).attempt([
+        ['get', 'user'],
+        ['wait', 'late'],
+        ['set', `late${index}`, true],
+      ]),
+    );
+    await second.gate('late').arrived(8);
+    await visitor.run([['destroy']]);
+    await second.gate('late').open();
+    for (const { status } of await Promise.all(late)) expect(status).toBe(200);
+    expect(await signedIn.run([['keys']])).toEqual([[]]);
+    expect(await signedIn.fork(second.url).run([['keys']])).toEqual([[]]);
+  });
+
+  test('says what is wrong with its folder, and works as soon as that is mended', async () => {
+    const folder = newFolder();
+    writeFileSync(join(folder, '.sessions'), '');
+    await using site = await startIn(folder);
+    const visitor = createVisitor(site.url);
+    expect(await visitor.attempt([['set', 'user', 'ada']])).toMatchObject({ status: 500 });
+    await site.logged(
+      /\[session-fs\] .*\.sessions is no folder that this process may read and write \((?:EEXIST|ENOTDIR)\)/,
+    );
+    rmSync(join(folder, '.sessions'));
+    await visitor.run([['set', 'user', 'ada']]);
+    expect(await visitor.run([['get', 'user']])).toEqual(['ada']);
+  });
+});
+
+test(
+  'sites under different prefixes share a folder, which a variable names, and see nothing of each other',
+  { timeout: 200_000 },
+  async () => {
+    const driver = (prefix: string) => `fsDriver({ directory: fromEnv('SESSIONS_DIRECTORY'), prefix: '${prefix}' })`;
+    const env = { SESSIONS_DIRECTORY: newFolder() };
+    await using shop = await startSite(await buildSite({ astro, driver: driver('shop:') }), { env });
+    await using blog = await startSite(await buildSite({ astro, driver: driver('blog:') }), { env });
+    const visitor = createVisitor(shop.url);
+    await visitor.run([['set', 'site', 'shop']]);
+    const same = visitor.fork(blog.url);
+    expect(await same.run([['get', 'site']])).toEqual([undefined]);
+    await same.run([['destroy']]);
+    expect(await visitor.run([['get', 'site']])).toEqual(['shop']);
+  },
+);
+
+test('`astro dev` is a shop, and takes another folder when the config says so', { timeout: 60_000 }, async () => {
+  const folder = newFolder();
+  await using dev = await devSite({ astro, driver: 'fsDriver()' });
+  await isAShop(dev);
+  const visitor = createVisitor(dev.url);
+  await visitor.run([['set', 'user', 'ada']]);
+  await dev.edit('astro.config.mjs', (text) =>
+    text.replace('fsDriver()', `fsDriver({ directory: '${join(folder, '.sessions')}' })`),
+  );
+  await dev.logged(/server restarted/);
+  await expect
+    .poll(() => visitor.attempt([['get', 'user']]), { timeout: 20_000 })
+    .toMatchObject({
+      outcomes: [{ value: undefined }],
+    });
+  await createVisitor(dev.url).run([['set', 'user', 'bob']]);
+  expect(filesIn(folder)).toHaveLength(1);
+});

@@ -1,0 +1,179 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+// What holds for the source of every package, those to come included.
+
+const workspace = fileURLToPath(new URL('../', import.meta.url));
+const CORE = 'session-core';
+
+const folders = globSync('packages/*/package.json', { cwd: workspace }).map(folderOf).sort();
+// Core, and what a site's own entrypoint calls, have no function for `astro.config`.
+const drivers = folders.filter((folder) => ![CORE, 'session-unstorage'].includes(folder));
+const modules = globSync('packages/*/src/**/*.ts', { cwd: workspace });
+
+interface Import {
+  from: string;
+  what: string;
+  typeOnly: boolean;
+  dynamic: boolean;
+}
+
+const imports: Import[] = modules.flatMap(importsOf);
+
+describe('the layers of core', () => {
+  // Each imports only from itself and from those above it in this list. A module without a place here is a face, or an entry.
+  const layers = {
+    words: ['errors', 'report', 'types'],
+    store: ['store', 'fields', 'record', 'values', 'redis', 'redis-script'],
+    engine: ['engine', 'env', 'guard', 'ids', 'keep-alive', 'options'],
+  };
+  const paths = Object.values(layers).map((names) => names.map((name) => `packages/${CORE}/src/${name}.ts`));
+
+  test.each(Object.keys(layers))('the modules of %s import none of a higher one', (layer) => {
+    const place = Object.keys(layers).indexOf(layer);
+    const known = new Set(paths.slice(0, place + 1).flat());
+    const own = imports.filter(({ from, what }) => paths[place]!.includes(from) && !isBare(what));
+    expect(own.filter(({ what }) => !known.has(what)).map(show)).toEqual([]);
+  });
+
+  test('are of modules that exist', () => {
+    expect(paths.flat().filter((path) => !modules.includes(path))).toEqual([]);
+  });
+});
+
+test('every package has a limit for its size', () => {
+  const limits = JSON.parse(readFileSync(join(workspace, '.size-limit.json'), 'utf8')) as { path: string }[];
+  expect([...new Set(limits.map(({ path }) => folderOf(path)))].sort()).toEqual(folders);
+});
+
+test('core runs where there is no Node', () => {
+  const builtin = imports.filter(({ from, what }) => folderOf(from) === CORE && what.startsWith('node:'));
+  expect(builtin.filter(({ typeOnly, dynamic }) => !typeOnly && !dynamic).map(show)).toEqual([]);
+});
+
+test('the conformance suite brings no test runner', () => {
+  const { dependencies } = manifestOf(CORE);
+  const foreign = reach(`packages/${CORE}/src/testing.ts`).filter(({ what }) => !(packageOf(what) in dependencies));
+  expect(foreign.map(show)).toEqual([]);
+});
+
+test('a driver builds on core and on no other driver', () => {
+  const ours = imports.filter(({ what }) => packageOf(what).startsWith('@coatcheck/'));
+  const core = `@coatcheck/${CORE}`;
+  expect(ours.filter(({ what }) => packageOf(what) !== core).map(show)).toEqual([]);
+  const needed = folders.flatMap((folder) => Object.keys(manifestOf(folder).dependencies));
+  expect(needed.filter((name) => name.startsWith('@coatcheck/') && name !== core)).toEqual([]);
+  const outside = imports.filter(({ from, what }) => !isBare(what) && folderOf(from) !== folderOf(what));
+  expect(outside.map(show)).toEqual([]);
+});
+
+test('only the entrypoint for Astro knows Astro, and only its way to variables', () => {
+  const astro = imports.filter(({ what }) => /^(?:astro\b|@astrojs\/)/.test(what));
+  const allowed = ({ from, what }: Import) => from.endsWith('/src/astro.ts') && what === 'astro:env/server';
+  expect(astro.filter((it) => !allowed(it)).map(show)).toEqual([]);
+});
+
+describe.each(drivers)('%s', (folder) => {
+  const words = folder.split('-').slice(1);
+  const Name = words.map((word) => word[0]!.toUpperCase() + word.slice(1)).join('');
+  const name = Name[0]!.toLowerCase() + Name.slice(1);
+  const dist = join(workspace, 'packages', folder, 'dist');
+
+  test('is named after its folder, and so is what it exports', async () => {
+    expect(manifestOf(folder).name).toBe(`@coatcheck/${folder}`);
+    expect(Object.keys(await load(join(dist, 'index.js')))).toContain(`${name}Driver`);
+    const types = readFileSync(join(dist, 'index.d.ts'), 'utf8');
+    expect(types).toMatch(new RegExp(`export (?:interface |type (?:\\{[^}]*)?)${Name}DriverConfig\\b(?! as)`));
+    expect({ ...(await load(join(dist, 'runtime.js'))) }).toEqual({ default: expect.any(Function) });
+  });
+
+  test('needs no options to name an entrypoint, which is there', async () => {
+    const { [`${name}Driver`]: driver } = await load(join(dist, 'index.js'));
+    const { entrypoint } = (driver as () => { entrypoint: URL })();
+    expect(fileURLToPath(entrypoint)).toBe(join(dist, 'astro.js'));
+    expect(existsSync(entrypoint)).toBe(true);
+  });
+
+  test('does not load its client inside astro.config', () => {
+    const foreign = reach(`packages/${folder}/src/index.ts`).filter(
+      ({ what }) => packageOf(what) !== `@coatcheck/${CORE}`,
+    );
+    expect(foreign.map(show)).toEqual([]);
+  });
+});
+
+test('no tracked file says where it was written, or where packages came from', () => {
+  const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
+    cwd: workspace,
+  });
+  const tracked = String(listed)
+    .split('\0')
+    .filter((path) => path && existsSync(join(workspace, path)) && statSync(join(workspace, path)).isFile());
+  expect(tracked).toContain('package.json');
+  // This file holds no example of what it looks for.
+  const foreign = /(?<![\w.-])\/(?:home|root|Users|work)\/\w|\bregistry\.(?:npmjs|yarnpkg)\b/;
+  const tells = (line: string) => line.includes(workspace) || line.includes(`${homedir()}/`) || foreign.test(line);
+  const found = tracked.flatMap((path) => {
+    const lines = readFileSync(join(workspace, path), 'latin1').split('\n');
+    return lines.flatMap((line, index) => (tells(line) ? [`${path}:${index + 1} ${line.slice(0, 200)}`] : []));
+  });
+  expect(found).toEqual([]);
+});
+
+/** Everything that a module needs of other packages before it runs, through all modules of its own package. */
+function reach(entry: string): Import[] {
+  const seen = new Set([entry]);
+  for (const module of seen) {
+    for (const { what } of valuesOf(module)) if (!isBare(what)) seen.add(what);
+  }
+  return [...seen].flatMap(valuesOf).filter(({ what }) => isBare(what));
+}
+
+function valuesOf(module: string): Import[] {
+  return imports.filter(({ from, typeOnly }) => from === module && !typeOnly);
+}
+
+/** Imports and re-exports, with those of types and those under way; one of an own file as that file. */
+function importsOf(from: string): Import[] {
+  const text = readFileSync(join(workspace, from), 'utf8').replaceAll(/^\s*(?:\/\*.*?\*\/|\/\/[^\n]*)/gms, '');
+  const statement =
+    /^(?:import|export)\s+(?<type>type\s+)?(?:[^'"`;()]*?\sfrom\s+)?'(?<what>[^']+)'|\bimport\('(?<late>[^']+)'\)/gm;
+  return [...text.matchAll(statement)].map(({ groups: { type, what, late } = {} }) => {
+    const specifier = late ?? what!;
+    const own = specifier.startsWith('.');
+    return {
+      from,
+      what: own ? join(dirname(from), specifier) : specifier,
+      typeOnly: type !== undefined,
+      dynamic: late !== undefined,
+    };
+  });
+}
+
+function isBare(what: string): boolean {
+  return !what.startsWith('packages/');
+}
+
+function folderOf(module: string): string {
+  return module.split('/')[1]!;
+}
+
+function packageOf(specifier: string): string {
+  return /^(?:@[^/]+\/)?[^/]+/.exec(specifier)![0];
+}
+
+function show({ from, what }: Import): string {
+  return `${from} imports ${what}`;
+}
+
+function manifestOf(folder: string): { name: string; dependencies: Record<string, string> } {
+  return { dependencies: {}, ...JSON.parse(readFileSync(join(workspace, 'packages', folder, 'package.json'), 'utf8')) };
+}
+
+function load(file: string): Promise<Record<string, unknown>> {
+  return import(pathToFileURL(file).href) as Promise<Record<string, unknown>>;
+}

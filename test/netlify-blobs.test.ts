@@ -1,0 +1,234 @@
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import sweepSessions from './apps/astro-7-netlify/netlify/functions/sweep-sessions.ts';
+import {
+  contextFor,
+  startBlobs,
+  startGateway,
+  TOKEN,
+  type Blobs,
+  type Gateway,
+} from '../packages/session-netlify-blobs/test/support/blobs.ts';
+import { startProxy } from './support/fault-proxy.ts';
+import { createVisitor, surfaces } from './support/http.ts';
+import { buildSite, devSite, startSite, type Built, type Site, type SiteSpec } from './support/site.ts';
+
+// `Astro.session` on Netlify Blobs: the site as `@astrojs/netlify` builds it, its function called as Netlify would, and `astro dev`.
+
+const app = 'astro-7-netlify';
+const appFolder = fileURLToPath(new URL(`./apps/${app}/`, import.meta.url));
+
+/** Needs neither Netlify's account nor Deno, and adds nothing of its own to sessions. */
+const adapter = 'netlify({ devFeatures: { images: false, edgeFunctions: false, environmentVariables: false } })';
+
+function siteWith(options: string, session = ''): SiteSpec {
+  const config = `
+import netlify from '@astrojs/netlify';
+import { netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';
+import { defineConfig } from 'astro/config';
+
+export default defineConfig({
+  output: 'server',
+  adapter: ${adapter},
+  devToolbar: { enabled: false },
+  session: { driver: netlifyBlobsDriver(${options})${session} },
+});
+`;
+  // The folder's name is what says which Astro and which adapter.
+  return { astro: app.slice('astro-'.length) as unknown as 7, driver: '', files: { 'astro.config.mjs': config } };
+}
+
+async function isAShop(site: Site): Promise<void> {
+  const visitor = createVisitor(site.url);
+  for (const [index, surface] of surfaces.entries()) {
+    await visitor.run([['set', `cart:${index}`, new Map([['tea', 2n]])]], { surface });
+    expect(await visitor.fork().run([['get', `cart:${index}`]], { surface })).toEqual([new Map([['tea', 2n]])]);
+  }
+
+  const anonymous = visitor.fork();
+  await visitor.run([['regenerate'], ['set', 'user', 'ada']]);
+  expect(visitor.sessionId()).not.toBe(anonymous.sessionId());
+  expect(await visitor.run([['get', 'user'], ['keys']])).toEqual([
+    'ada',
+    expect.arrayContaining(['cart:0', 'cart:3', 'user']),
+  ]);
+  expect(await anonymous.run([['keys']])).toEqual([[]]);
+
+  const signedIn = visitor.fork();
+  const gate = site.gate('late');
+  const late = signedIn.fork().run([
+    ['get', 'user'],
+    ['wait', 'late'],
+    ['set', 'cart:late', 1],
+  ]);
+  await gate.arrived();
+  await visitor.run([['destroy']]);
+  await gate.open();
+  await late;
+  expect(visitor.sessionId()).toBeUndefined();
+  expect(await signedIn.run([['keys']])).toEqual([[]]);
+}
+
+/** The function alone, outside of this workspace: on Netlify there is nothing else. */
+async function deploy(spec: SiteSpec, folder: string): Promise<Built> {
+  const built = await buildSite(spec);
+  const dir = await mkdtemp(join(folder, 'deploy-'));
+  await cp(join(built.dir, '.netlify/v1'), join(dir, '.netlify/v1'), { recursive: true, verbatimSymlinks: true });
+  return { ...built, dir, dist: appFolder };
+}
+
+describe('the built function', { timeout: 60_000 }, () => {
+  let built: Built;
+  let brief: Built;
+  let blobs: Blobs;
+  let gateway: Gateway;
+
+  beforeAll(async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'coatcheck-netlify-'));
+    built = await deploy(siteWith('{ timeout: 2000 }'), folder);
+    brief = await deploy(siteWith('', ', ttl: 1'), folder);
+    blobs = await startBlobs();
+    gateway = await startGateway(blobs);
+    return async () => {
+      await gateway[Symbol.asyncDispose]();
+      await blobs[Symbol.asyncDispose]();
+      await rm(folder, { recursive: true, force: true });
+    };
+  }, 300_000);
+
+  afterEach(() => {
+    vi.unstubAllEnvs();
+    vi.useRealTimers();
+    vi.restoreAllMocks();
+    gateway.answerWith = undefined;
+    gateway.requests.length = 0;
+  });
+
+  test('keeps carts, signs in and signs out', async () => {
+    await using site = await startSite(built, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port) } });
+    await isAShop(site);
+    expect(gateway.requests.every((request) => request.includes('/site:sessions/'))).toBe(true);
+  });
+
+  test('sessions outlive the function, and instances share them', async () => {
+    const env = { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port) };
+    await using first = await startSite(built, { env });
+    await using second = await startSite(built, { env });
+    const visitor = createVisitor(first.url);
+    await visitor.run([['set', 'start', 0]]);
+    const keys = Array.from({ length: 64 }, (_, index) => `cart:${index}`);
+    await Promise.all(
+      keys.map((key, index) =>
+        visitor.fork([first, second][index % 2]!.url).run([
+          ['get', 'start'],
+          ['set', key, index],
+        ]),
+      ),
+    );
+    await first.stop();
+    const [found] = await visitor.fork(second.url).run([['keys']]);
+    expect(found).toEqual(expect.arrayContaining(keys));
+    expect(found).toHaveLength(65);
+  });
+
+  test('a session ends when its time is over', async () => {
+    await using site = await startSite(brief, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port) } });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'cart', 1]]);
+    expect(await visitor.fork().run([['get', 'cart']])).toEqual([1]);
+    await expect.poll(() => visitor.fork().run([['get', 'cart']]), { timeout: 10_000 }).toEqual([undefined]);
+  });
+
+  test('what has ended is swept by the scheduled function', async () => {
+    const context = contextFor(gateway.port, { siteID: 'a-site-of-its-own' });
+    await using site = await startSite(brief, { env: { NETLIFY_BLOBS_CONTEXT: context } });
+    await Promise.all(Array.from({ length: 10 }, (_, index) => createVisitor(site.url).run([['set', 'cart', index]])));
+    const log = vi.spyOn(console, 'log').mockImplementation(() => undefined);
+    vi.stubEnv('NETLIFY_BLOBS_CONTEXT', context);
+    await sweepSessions();
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 });
+    await sweepSessions();
+    await sweepSessions();
+    expect(log.mock.calls.flat()).toEqual([0, 10, 0].map((count) => `${count} expired sessions removed`));
+  });
+
+  test('a frozen function whose connections were closed meanwhile answers the next request', async () => {
+    await using proxy = await startProxy({ target: gateway.port });
+    await using site = await startSite(built, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(proxy.port) } });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'cart', 1]]);
+    site.freeze();
+    await proxy.reset();
+    await proxy.pass();
+    site.thaw();
+    expect(
+      await visitor.run([
+        ['get', 'cart'],
+        ['set', 'cart', 2],
+      ]),
+    ).toEqual([1, undefined]);
+    expect(await visitor.run([['get', 'cart']])).toEqual([2]);
+  });
+
+  test('dead and silent blobs are answered in time, and nobody is signed out', async () => {
+    await using proxy = await startProxy({ target: gateway.port });
+    await using site = await startSite(built, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(proxy.port) } });
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'user', 'ada']]);
+    for (const breakIt of [proxy.refuse, proxy.silence]) {
+      await breakIt();
+      const { ms, outcomes } = await visitor.attempt([['get', 'user']]);
+      expect(ms).toBeLessThan(2500);
+      // Astro says what failed, and names ours as the cause.
+      expect(JSON.stringify(outcomes)).toMatch(/\[session-netlify-blobs\] .*(?:does not answer|did not answer)/);
+      const write = await visitor.attempt([['set', 'cart', 1]]);
+      expect(write.status).toBe(500);
+      expect(write.ms).toBeLessThan(2500);
+      await proxy.pass();
+      await expect
+        .poll(() => visitor.attempt([['get', 'user']]), { timeout: 10_000 })
+        .toMatchObject({ outcomes: [{ value: 'ada' }] });
+    }
+    expect(site.logs()).not.toContain(TOKEN);
+  });
+
+  test('a refused token and a missing context are named', async () => {
+    await using refused = await startSite(built, {
+      env: { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port, { token: 'wrong-token' }) },
+    });
+    const outcomes = JSON.stringify(
+      (await createVisitor(refused.url).attempt([['load', crypto.randomUUID()]])).outcomes,
+    );
+    expect(outcomes).toContain('Netlify refuses access to the blob store (403)');
+    await using without = await startSite(built, { env: {} });
+    const other = JSON.stringify((await createVisitor(without.url).attempt([['load', crypto.randomUUID()]])).outcomes);
+    expect(other).toContain('NETLIFY_BLOBS_CONTEXT is not set');
+    expect(outcomes + refused.logs()).not.toContain('wrong-token');
+  });
+});
+
+test('the scheduled function is the one that the README shows', async () => {
+  const read = (path: string) => readFile(new URL(path, import.meta.url), 'utf8');
+  const shown = await read('../packages/session-netlify-blobs/README.md');
+  expect(shown).toContain(await read(`./apps/${app}/netlify/functions/sweep-sessions.ts`));
+});
+
+describe('astro dev', { timeout: 60_000 }, () => {
+  test('keeps carts, signs in and signs out, on the blobs that the adapter brings', async () => {
+    // The adapter writes about itself into the home folder.
+    const home = await mkdtemp(join(tmpdir(), 'coatcheck-netlify-'));
+    try {
+      const options = { nodeArgs: ['--import', `${appFolder}offline.js`], env: { HOME: home } };
+      const spec = siteWith('');
+      // Where a folder should be, a file: the database that the adapter starts as well takes most of its time.
+      const files = { ...spec.files, '.netlify/db': '' };
+      await using site = await devSite({ ...spec, files }, options);
+      await isAShop(site);
+    } finally {
+      await rm(home, { recursive: true, force: true });
+    }
+  });
+});

@@ -1,0 +1,282 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { Redis } from 'ioredis';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { createVisitor, surfaces } from './support/http.ts';
+import { redisUrl } from './support/redis-server.ts';
+import { startSite, type Built, type Site } from './support/site.ts';
+import { startUpstashBridge, type UpstashBridge } from './support/upstash-bridge.ts';
+
+// A site on Vercel: built by @astrojs/vercel, its function served as Vercel's launcher does, its sessions in Upstash.
+
+const app = fileURLToPath(new URL('apps/astro-7-vercel/', import.meta.url));
+const BUILD_TOKEN = 'token-of-the-build-machine';
+
+/** Builds the site, and puts its function where nothing else is: what was not traced is missing there, as it is on Vercel. */
+async function deploy(): Promise<Built> {
+  const site = join(app, '.sites', randomUUID());
+  await mkdir(site, { recursive: true });
+  try {
+    await cp(new URL('apps/astro-7/src', import.meta.url), join(site, 'src'), { recursive: true });
+    await writeFile(
+      join(site, 'astro.config.mjs'),
+      `import vercel from '@astrojs/vercel';
+      import { fromEnv, upstashDriver } from '@coatcheck/session-upstash';
+      import { defineConfig } from 'astro/config';
+
+      export default defineConfig({
+        output: 'server',
+        adapter: vercel(),
+        devToolbar: { enabled: false },
+        session: { driver: upstashDriver({ timeout: fromEnv('SESSION_TIMEOUT') }) },
+      });`,
+    );
+    const { PATH = '', HOME = '' } = process.env;
+    const astro = join(app, 'node_modules/astro/bin/astro.mjs');
+    const { stdout } = await promisify(execFile)(process.execPath, [astro, 'build', '--root', site], {
+      cwd: site,
+      env: { PATH, HOME, NO_COLOR: '1', ASTRO_TELEMETRY_DISABLED: '1', UPSTASH_REDIS_REST_TOKEN: BUILD_TOKEN },
+      timeout: 180_000,
+    });
+    const dir = await mkdtemp(join(tmpdir(), 'coatcheck-vercel-'));
+    const built = join(site, '.vercel/output/functions/_render.func');
+    await cp(built, join(dir, '_render.func'), { recursive: true, verbatimSymlinks: true });
+    await mkdir(join(dir, 'server'));
+    await cp(join(app, 'launcher.js'), join(dir, 'server/entry.mjs'));
+    return { spec: { astro: 7, driver: 'upstashDriver()' }, dir, dist: dir, log: stdout };
+  } finally {
+    await rm(site, { recursive: true, force: true });
+  }
+}
+
+let deployed: Built;
+let bridge: UpstashBridge;
+let site: Site;
+let inspector: Redis;
+
+beforeAll(async () => {
+  deployed = await deploy();
+  bridge = await startUpstashBridge(await redisUrl());
+  inspector = new Redis(await redisUrl());
+  site = await startSite(deployed, { env: environment() });
+}, 200_000);
+
+afterEach(() => bridge.inject());
+
+afterAll(async () => {
+  await site?.[Symbol.asyncDispose]();
+  await bridge?.[Symbol.asyncDispose]();
+  inspector?.disconnect();
+  if (deployed) await rm(deployed.dir, { recursive: true, force: true });
+});
+
+function environment(more: Record<string, string> = {}): Record<string, string> {
+  return { KV_REST_API_URL: bridge.url, KV_REST_API_TOKEN: bridge.token, SESSION_TIMEOUT: '5000', ...more };
+}
+
+async function requestsDuring(work: () => Promise<unknown>): Promise<number> {
+  const before = bridge.requests.length;
+  await work();
+  return bridge.requests.length - before;
+}
+
+describe('a shop', { timeout: 60_000 }, () => {
+  test.each(surfaces)('keeps a cart: %s', async (surface) => {
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'cart', new Map([['hat', 2n]])]], { surface });
+    expect(await visitor.run([['get', 'cart']], { surface })).toEqual([new Map([['hat', 2n]])]);
+    await visitor.run(
+      [
+        ['change', 'cart', ['coat'], 1n],
+        ['set', 'seen', true],
+      ],
+      { surface },
+    );
+    const cart = new Map([
+      ['hat', 2n],
+      ['coat', 1n],
+    ]);
+    expect(
+      await visitor.run(
+        [
+          ['get', 'cart'],
+          ['get', 'seen'],
+        ],
+        { surface },
+      ),
+    ).toEqual([cart, true]);
+    expect(await createVisitor(site.url).run([['get', 'cart']], { surface })).toEqual([undefined]);
+  });
+
+  test('signs in with a new id, and takes the cart along', async () => {
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'cart', ['hat']]]);
+    const before = visitor.fork();
+    await visitor.run([['regenerate'], ['set', 'user', 'ada']]);
+    expect(visitor.sessionId()).not.toBe(before.sessionId());
+    expect(
+      await visitor.run([
+        ['get', 'cart'],
+        ['get', 'user'],
+      ]),
+    ).toEqual([['hat'], 'ada']);
+    expect(
+      await before.run([
+        ['get', 'cart'],
+        ['get', 'user'],
+      ]),
+    ).toEqual([undefined, undefined]);
+  });
+
+  test('signs out for good, also while a request is under way', async () => {
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'user', 'ada']]);
+    const [late, copy] = [visitor.fork(), visitor.fork()];
+    const gate = site.gate('sign-out');
+    const slow = late.run([
+      ['get', 'user'],
+      ['wait', 'sign-out'],
+      ['set', 'cart', 'coat'],
+    ]);
+    await gate.arrived();
+    await visitor.run([['destroy']]);
+    await gate.open();
+    await slow;
+    expect(
+      await copy.run([
+        ['get', 'user'],
+        ['get', 'cart'],
+      ]),
+    ).toEqual([undefined, undefined]);
+  });
+
+  test('shows a flash message once', async () => {
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'flash', 'Welcome']]);
+    expect((await visitor.fetch('/flash')).body).toContain('Welcome');
+    expect((await visitor.fetch('/flash')).body).toContain('Nothing new.');
+  });
+
+  test('lets what has expired go, in the database as well', async () => {
+    const visitor = createVisitor(site.url);
+    const before = new Set(await inspector.keys('session:*'));
+    await visitor.run([['set', 'code', '1234', { ttl: 2 }]]);
+    const key = (await inspector.keys('session:*')).find((it) => !before.has(it));
+    expect(await visitor.run([['get', 'code']])).toEqual(['1234']);
+    await expect.poll(() => visitor.run([['get', 'code']]), { timeout: 10_000, interval: 50 }).toEqual([undefined]);
+    await expect.poll(() => inspector.exists(key!), { timeout: 10_000, interval: 50 }).toBe(0);
+  });
+
+  test('64 requests at once that change different keys lose nothing', async () => {
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'cart', 1]]);
+    await Promise.all(
+      Array.from({ length: 64 }, (_, index) =>
+        visitor.fork().run([
+          ['get', 'cart'],
+          ['jitter', 20],
+          ['set', `key${index}`, index],
+        ]),
+      ),
+    );
+    expect((await visitor.run([['keys']]))[0]).toHaveLength(65);
+  });
+
+  test('asks Upstash no more often than it must', async () => {
+    const visitor = createVisitor(site.url);
+    expect(await requestsDuring(() => visitor.fetch('/flash'))).toBe(0);
+    expect(await requestsDuring(() => visitor.run([['set', 'cart', 1]]))).toBe(2);
+    expect(await requestsDuring(() => visitor.run([['get', 'cart'], ['get', 'user'], ['keys']]))).toBe(1);
+    expect(
+      await requestsDuring(() =>
+        visitor.run([
+          ['get', 'cart'],
+          ['set', 'cart', 2],
+        ]),
+      ),
+    ).toBe(2);
+  });
+});
+
+describe('a function that was frozen, and whose connections were closed meanwhile', { timeout: 60_000 }, () => {
+  const programs = {
+    'a read': [['get', 'cart']],
+    'a write': [['set', 'cart', 'hat']],
+    'a sign-in': [['regenerate'], ['set', 'cart', 'hat']],
+  } as const;
+
+  for (const [name, program] of Object.entries(programs)) {
+    test.each(['after it was thawed', 'that is waiting when it is thawed'])(`answers ${name} %s`, async (when) => {
+      const visitor = createVisitor(site.url);
+      for (let round = 0; round < 5; round++) {
+        await visitor.run([['set', 'cart', 'hat']]);
+        expect(bridge.connections).toBeGreaterThan(0);
+        site.freeze();
+        bridge.closeIdleConnections();
+        await expect.poll(() => bridge.connections).toBe(0);
+        const waiting = when.startsWith('that') ? visitor.run([...program] as never) : undefined;
+        site.thaw();
+        await (waiting ?? visitor.run([...program] as never));
+        expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
+      }
+    });
+  }
+});
+
+describe('when something is wrong', { timeout: 60_000 }, () => {
+  const timeout = 1500;
+
+  test('nothing of the build machine’s environment is in what is deployed', async () => {
+    const files = await readdir(deployed.dir, { recursive: true, withFileTypes: true });
+    const texts = files.filter((it) => it.isFile()).map((it) => readFile(join(it.parentPath, it.name), 'utf8'));
+    expect((await Promise.all(texts)).filter((text) => text.includes(BUILD_TOKEN))).toEqual([]);
+  });
+
+  test.each([
+    [{ KV_REST_API_TOKEN: '' }, 'configuration', 'UPSTASH_REDIS_REST_TOKEN is not set. Nor is KV_REST_API_TOKEN'],
+    [{ KV_REST_API_TOKEN: 'wrong' }, 'configuration', 'Upstash refuses the token'],
+  ])('a site says what is missing: %o', async (more, code, says) => {
+    await using wrong = await startSite(deployed, { env: environment(more) });
+    const visitor = createVisitor(wrong.url, [['astro-session', crypto.randomUUID()]]);
+    const { outcomes } = await visitor.attempt([['get', 'cart']]);
+    expect(outcomes).toMatchObject([{ error: { message: expect.stringContaining(says) } }]);
+    expect(JSON.stringify(outcomes)).toContain(code);
+  });
+
+  test.each([
+    ['down', { kind: 'status', status: 503, body: 'Service Unavailable', contentType: 'text/plain' }],
+    ['too busy', { kind: 'status', status: 429, body: '{"error":"Too Many Requests"}' }],
+    ['silent', { kind: 'silent' }],
+    ['late', { kind: 'late', ms: timeout * 3 }],
+    ['cutting its answers off', { kind: 'cut' }],
+    ['truncating its answers', { kind: 'truncated' }],
+  ] as const)(
+    'Upstash is %s: requests are answered in time, nobody is signed out, and all is well afterwards',
+    async (_, fault) => {
+      await using other = await startSite(deployed, { env: environment({ SESSION_TIMEOUT: String(timeout) }) });
+      const visitor = createVisitor(other.url);
+      await visitor.run([['set', 'user', 'ada']]);
+      const id = visitor.sessionId();
+      bridge.inject(fault);
+      const { outcomes, status, ms } = await visitor.attempt([['get', 'user']]);
+      expect(status).toBe(200);
+      expect(outcomes).toMatchObject([{ error: { message: expect.stringMatching(/^\[session-upstash\] /) } }]);
+      expect(ms).toBeLessThan(timeout + 500);
+      const write = await visitor.attempt([['set', 'user', 'ada']]);
+      expect(write.status).toBe(500);
+      expect(write.ms).toBeLessThan(timeout + 500);
+      bridge.inject();
+      await expect
+        .poll(() => visitor.attempt([['get', 'user']]), { timeout: 2000, interval: 20 })
+        .toMatchObject({
+          outcomes: [{ value: 'ada' }],
+        });
+      expect(visitor.sessionId()).toBe(id);
+    },
+  );
+});
