@@ -78,9 +78,10 @@ describe.each(packages)('the README of a package, $path', (page) => {
 test.each(drivers)('$path shows a whole astro.config with the driver in it', (page) => {
   const [folder, name] = [folderOf(page), driverName(page)];
   const configs = sourcesOf(page).filter(({ code }) => code.includes('export default defineConfig('));
-  expect(configs.map(({ code }) => code)).toEqual(
-    expect.arrayContaining([expect.stringMatching(`\\b${name}Driver\\b.* from '@coatcheck/${folder}';`)]),
-  );
+  // A package without a config function is used in an entrypoint of the site's own.
+  const hasConfigFunction = existsSync(join(workspace, 'packages', folder, 'src/astro.ts'));
+  const driver = hasConfigFunction ? `\\b${name}Driver\\b.* from '@coatcheck/${folder}';` : 'entrypoint: new URL';
+  expect(configs.map(({ code }) => code)).toEqual(expect.arrayContaining([expect.stringMatching(driver)]));
 });
 
 test('changesets begin with a verb in the present tense', () => {
