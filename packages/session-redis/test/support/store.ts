@@ -21,7 +21,10 @@ export function openStore(config: RedisDriverConfig, timeoutMs = 5000): SessionS
 
 /** A client that looks at what the store did. */
 export function openInspector(url: string): ioredis.Redis {
-  return new ioredis.Redis(url);
+  const client = new ioredis.Redis(url);
+  // It may outlive its server by a moment, which is nobody's concern.
+  client.on('error', () => undefined);
+  return client;
 }
 
 /** A call that is given up after `ms`. */
