@@ -154,8 +154,10 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
 
     async retire(id) {
       if (!isSessionId(id)) return null;
-      const { backend, prefix } = open();
-      const held = await backend.run('retire', (store, call) => store.retire(keyOf(id, prefix), RETIRE_MS, call));
+      const { backend, prefix, timeoutMs } = open();
+      // A write that was still young enough when it was begun finds the tombstone when it arrives.
+      const retireForMs = RETIRE_MS + timeoutMs;
+      const held = await backend.run('retire', (store, call) => store.retire(keyOf(id, prefix), retireForMs, call));
       return held instanceof Map ? toSession(held, driver) : held;
     },
 

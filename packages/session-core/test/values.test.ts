@@ -66,7 +66,7 @@ const setting = (name: string, value = ':1'): Change => ({
 
 describe('with compare-and-set', () => {
   const { backend } = createShelf(true);
-  testStore({ it, createStore: () => valueStore(backend), slackMs: 20 });
+  testStore({ it: withFakeDate, createStore: () => valueStore(backend), slackMs: 20, passTime });
 
   it('writes of one key made at once cost one read and a few writes, not one each', async () => {
     const shelf = createShelf(true);
@@ -125,7 +125,7 @@ describe('with compare-and-set', () => {
 
 describe('without compare-and-set', () => {
   const { backend } = createShelf(false);
-  testStore({ it, createStore: () => valueStore(backend), slackMs: 20 });
+  testStore({ it: withFakeDate, createStore: () => valueStore(backend), slackMs: 20, passTime });
 
   it('says that it is not atomic', () => {
     expect(valueStore(createShelf(false).backend).atomic).toBe(false);
@@ -232,3 +232,15 @@ it('a value that is no record is an error, never a miss', async () => {
   shelf.values.set('key', { value: '{"user":"ada"}', version: 1, until: Infinity });
   await expect(valueStore(shelf.backend).read('key', call())).rejects.toThrow('not in a form');
 });
+
+/** Time passes when the suite says so, and no sooner on a busy machine. */
+function withFakeDate(name: string, run: () => Promise<void>): void {
+  it(name, async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    await run().finally(() => vi.useRealTimers());
+  });
+}
+
+async function passTime(ms: number): Promise<void> {
+  vi.setSystemTime(Date.now() + ms);
+}

@@ -11,7 +11,7 @@ const directory = mkdtempSync(join(tmpdir(), 'coatcheck-fs-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 describe('the store', () => {
-  testStore({ it, createStore: async () => valueStore(await openFiles(directory, 5000)), slackMs: 50 });
+  testStore({ it, createStore: async () => valueStore(await openFiles(directory, 5000)), slackMs: 200 });
 });
 
 describe('the driver', () => {

@@ -10,7 +10,7 @@ const many = Number(process.argv[2] ?? 100_000);
 const directory = mkdtempSync(join(tmpdir(), 'coatcheck-fs-many-'));
 const backend = await openFiles(directory, 5000);
 const store = valueStore(backend);
-const call = { signal: new AbortController().signal };
+const call = () => ({ signal: new AbortController().signal });
 const change = (lifetimeMs: number): Change => ({
   set: new Map([['user', `:${JSON.stringify('x'.repeat(400))}`]]),
   unset: [],
@@ -34,16 +34,16 @@ const numbers = (from: number, to: number) => Array.from({ length: to - from }, 
 const sample = (below: number) => Array.from({ length: 2000 }, () => Math.floor(Math.random() * below));
 
 async function measure(count: number): Promise<Record<string, number>> {
-  const reading = await rate(sample(count), (key) => store.read(key, call));
-  const changing = await rate(sample(count), (key) => store.patch(key, change(3_600_000), call));
-  const touching = await rate(sample(count), (key) => store.read(key, { ...call, touchMs: 3_600_000 }));
+  const reading = await rate(sample(count), (key) => store.read(key, call()));
+  const changing = await rate(sample(count), (key) => store.patch(key, change(3_600_000), call()));
+  const touching = await rate(sample(count), (key) => store.read(key, { ...call(), touchMs: 3_600_000 }));
   return { sessions: count, 'reads/s': reading, 'changes/s': changing, 'reads with idleTtl/s': touching };
 }
 
 try {
-  await rate(numbers(0, 1000), (key) => store.patch(key, change(3_600_000), call));
+  await rate(numbers(0, 1000), (key) => store.patch(key, change(3_600_000), call()));
   const few = await measure(1000);
-  const created = await rate(numbers(1000, many), (key) => store.patch(key, change(3_600_000), call));
+  const created = await rate(numbers(1000, many), (key) => store.patch(key, change(3_600_000), call()));
   console.table([few, await measure(many)]);
   console.log(`new sessions, up to ${many}: ${created}/s`);
 
@@ -51,7 +51,7 @@ try {
   const started = performance.now();
   await (
     await openFiles(directory, 1_200_000)
-  ).sweep!(1000, call);
+  ).sweep!(1000, call());
   console.log(`looking through all of them once: ${Math.round(performance.now() - started)} ms`);
 } finally {
   rmSync(directory, { recursive: true });

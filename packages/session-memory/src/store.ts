@@ -27,7 +27,7 @@ export function openMemoryStore({
     max: maxSessions,
     maxSize: maxBytes,
     // The records say when they end by this clock, which also runs on while the machine is suspended.
-    perf: Date,
+    perf: { now: () => Date.now() },
     ttlResolution: 0,
     sizeCalculation: (packed, key) => packed.length + key.length,
     dispose: (packed, _key, reason) => {

@@ -44,7 +44,7 @@ const open = (options: object = {}, timeoutMs = 15_000) =>
   openStore({ cluster: [{ host: '127.0.0.1', port: nodes[0]!.port }], password: PASSWORD, ...options }, timeoutMs);
 
 describe('the store on a cluster', () => {
-  testStore({ it, createStore: () => open(), slackMs: 50 });
+  testStore({ it, createStore: () => open(), slackMs: 200 });
 });
 
 it('keys of all nodes are reached from one', async () => {

@@ -7,7 +7,7 @@ import { openStore } from './support/store.ts';
 const url = await redisUrl();
 
 describe('the store', () => {
-  testStore({ it, createStore: () => openStore({ url }), slackMs: 50 });
+  testStore({ it, createStore: () => openStore({ url }), slackMs: 200 });
 });
 
 describe('the driver', () => {

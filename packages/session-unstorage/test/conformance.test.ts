@@ -32,7 +32,7 @@ describe.each(Object.entries(services))('unstorage/drivers/%s', (name, start) =>
       ...valueStore(unstorageBackend(driver, 5000)),
       close: async () => undefined,
     });
-    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, slackMs: 50 });
+    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, slackMs: 150 });
   });
 
   describe('the session driver', () => {

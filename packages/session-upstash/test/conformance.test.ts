@@ -9,7 +9,7 @@ const bridge = await startUpstashBridge(await redisUrl());
 afterAll(() => bridge[Symbol.asyncDispose]());
 
 describe('the store', () => {
-  testStore({ it, createStore: () => openStore(bridge), slackMs: 50 });
+  testStore({ it, createStore: () => openStore(bridge), slackMs: 200 });
 });
 
 describe('the driver', () => {
