@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Change } from '../src/store.ts';
 import { testStore } from '../src/testing.ts';
 import { tombstoneKey, valueStore, type ValueBackend } from '../src/values.ts';
@@ -66,7 +66,10 @@ const setting = (name: string, value = ':1'): Change => ({
 
 describe('with compare-and-set', () => {
   const { backend } = createShelf(true);
-  testStore({ it: withFakeDate, createStore: () => valueStore(backend), slackMs: 20, passTime });
+  describe('the conformance suite', () => {
+    withFakeDate();
+    testStore({ it, createStore: () => valueStore(backend), slackMs: 20, passTime });
+  });
 
   it('writes of one key made at once cost one read and a few writes, not one each', async () => {
     const shelf = createShelf(true);
@@ -125,7 +128,10 @@ describe('with compare-and-set', () => {
 
 describe('without compare-and-set', () => {
   const { backend } = createShelf(false);
-  testStore({ it: withFakeDate, createStore: () => valueStore(backend), slackMs: 20, passTime });
+  describe('the conformance suite', () => {
+    withFakeDate();
+    testStore({ it, createStore: () => valueStore(backend), slackMs: 20, passTime });
+  });
 
   it('says that it is not atomic', () => {
     expect(valueStore(createShelf(false).backend).atomic).toBe(false);
@@ -234,11 +240,9 @@ it('a value that is no record is an error, never a miss', async () => {
 });
 
 /** Time passes when the suite says so, and no sooner on a busy machine. */
-function withFakeDate(name: string, run: () => Promise<void>): void {
-  it(name, async () => {
-    vi.useFakeTimers({ toFake: ['Date'] });
-    await run().finally(() => vi.useRealTimers());
-  });
+function withFakeDate(): void {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
+  afterEach(() => void vi.useRealTimers());
 }
 
 async function passTime(ms: number): Promise<void> {

@@ -1,13 +1,14 @@
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import memory from '@coatcheck/session-memory/runtime';
-import { describe, it, vi } from 'vitest';
+import { afterEach, beforeEach, describe, it, vi } from 'vitest';
 import { openMemoryStore } from '../src/store.ts';
 
 describe('the store', () => {
+  withFakeDate();
   // Two processes never share this memory, so that both stores of a test are one.
   const store = openMemoryStore({});
   testStore({
-    it: withFakeDate,
+    it,
     createStore: () => ({ ...store, close: async () => undefined }),
     slackMs: 20,
     passTime,
@@ -19,11 +20,9 @@ describe('the driver', () => {
 });
 
 /** Time passes when the suite says so, and no sooner on a busy machine. */
-function withFakeDate(name: string, run: () => Promise<void>): void {
-  it(name, async () => {
-    vi.useFakeTimers({ toFake: ['Date'] });
-    await run().finally(() => vi.useRealTimers());
-  });
+function withFakeDate(): void {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
+  afterEach(() => void vi.useRealTimers());
 }
 
 async function passTime(ms: number): Promise<void> {
