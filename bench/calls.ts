@@ -5,7 +5,7 @@ import type { Driver } from 'unstorage';
 import unstorageMemory from 'unstorage/drivers/memory';
 import { startRedis } from '../test/support/redis-server.ts';
 import { openMemoryStore } from '../packages/session-memory/src/store.ts';
-import { pages } from './pages.ts';
+import { pages, type PageName } from './pages.ts';
 import type { Group, Row } from './report.ts';
 import { listen, servers, type ServerName } from './servers.ts';
 import { anonymous, astro, astroWithOurs, remix, session, withCookie, type Visit } from './subjects.ts';
@@ -14,7 +14,7 @@ import { anonymous, astro, astroWithOurs, remix, session, withCookie, type Visit
 interface Counted {
   /** Calls that the last request made. */
   calls: number;
-  visit(request: Request, page: string): Promise<string | undefined>;
+  visit(request: Request, page: PageName): Promise<string | undefined>;
   /** Loses every session: the cookies that were handed out name none that the store knows. */
   forget(): Promise<void>;
 }
@@ -26,7 +26,7 @@ const visitor = async (subject: Counted): Promise<Request> =>
   withCookie((await subject.visit(anonymous, 'login'))!.split(';')[0]!);
 
 const known =
-  (page: string): Case =>
+  (page: PageName): Case =>
   async (subject) => {
     const request = await visitor(subject);
     subject.calls = 0;
@@ -41,7 +41,7 @@ const unknown: Case = async (subject) => {
 };
 
 const withoutCookie =
-  (page: string): Case =>
+  (page: PageName): Case =>
   async (subject) => {
     subject.calls = 0;
     return subject.visit(anonymous, page);
@@ -83,7 +83,7 @@ function inProcess<Store extends object>(
   const visit = visitWith({ ...store, ...Object.fromEntries(methods.map((method) => [method, watch(method)])) });
   const subject: Counted = {
     calls: 0,
-    visit: (request, page) => visit(request, pages[page]!),
+    visit: (request, page) => visit(request, pages[page]),
     async forget() {
       store = makeStore();
     },

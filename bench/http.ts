@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { startRedis } from '../test/support/redis-server.ts';
 import { buildSite, startSite } from '../test/support/site.ts';
 import { load } from './load.ts';
-import { median, nothingYet, ratio, type Measured } from './measure.ts';
+import { cpuOf, median, ratio, takeTurns, wallOf, type Sample, type Samples } from './measure.ts';
 import { digits, percent, times, type Group, type Row } from './report.ts';
 import type { ServerName } from './servers.ts';
 
@@ -33,12 +33,12 @@ async function startAstro(driver: string, redisUrl: string): Promise<Server> {
     'src/middleware.ts': 'export const onRequest = (_: unknown, next: () => unknown) => next();\n',
     'src/bench-pages.ts': await readFile(new URL('pages.ts', import.meta.url), 'utf8'),
     'src/pages/[page].ts': `
-      import { pages } from '../bench-pages.ts';
+      import { pageAt } from '../bench-pages.ts';
       export const GET = async (context) => {
         const { page } = context.params;
         if (page === 'none') return Response.json(null);
         if (page === 'cpu') return new Response(String(Object.values(process.cpuUsage()).reduce((a, b) => a + b)));
-        return Response.json((await pages[page](context.session)) ?? null);
+        return Response.json((await pageAt(page)(context.session)) ?? null);
       };`,
   };
   const site = await startSite(await buildSite({ astro: 7, driver, files }), {
@@ -65,35 +65,27 @@ async function cookiesOf({ address }: Server): Promise<string[]> {
   return Promise.all(Array.from({ length: CONNECTIONS }, login));
 }
 
-async function cpuOf({ address }: Server): Promise<number> {
+async function cpuTimeOf({ address }: Server): Promise<number> {
   return Number(await (await fetch(`${address}/cpu`)).text());
 }
 
-/** Lets the loads take turns; `cpuUs` is the CPU time that the server took for one answer. */
-async function loadInTurns<Name extends string>(
-  loads: Record<Name, Load>,
-  quick: boolean,
-): Promise<Record<Name, Measured>> {
-  const names = Object.keys(loads) as Name[];
-  const measured = nothingYet(names);
-  const [rounds, ms] = quick ? [3, 150] : [9, 700];
-  for (let round = -2; round < rounds; round++) {
-    for (const name of round % 2 ? names : names.toReversed()) {
-      const { server, path, cookies } = loads[name];
-      const cpuBefore = await cpuOf(server);
+/** Lets the loads take turns; the CPU time is the server's. */
+async function loadInTurns<Name extends string>(loads: Record<Name, Load>, quick: boolean): Promise<Samples<Name>> {
+  const ms = quick ? 100 : 500;
+  const turns = Object.entries<Load>(loads).map(([name, { server, path, cookies }]) => {
+    const turn = async (): Promise<Sample> => {
+      const cpuBefore = await cpuTimeOf(server);
       const us = await load(server.address, path, cookies, ms);
-      // As many answers as there were between the two looks at the clock.
-      const cpuUs = ((await cpuOf(server)) - cpuBefore) / ((ms * 1000) / us);
-      if (round < 0) continue;
-      measured[name].us.push(us);
-      measured[name].cpuUs.push(cpuUs);
-    }
-  }
-  return measured;
+      return { us, cpuUs: ((await cpuTimeOf(server)) - cpuBefore) / ((ms * 1000) / us) };
+    };
+    return [name, turn];
+  });
+  return takeTurns(Object.fromEntries(turns) as Record<Name, () => Promise<Sample>>, quick ? 4 : 15);
 }
 
-const rate = ({ us, cpuUs }: Measured): string => `${digits(1e6 / median(us))}/s, ${digits(median(cpuUs))} µs`;
-const shareOf = (one: Measured, none: Measured): string => `${rate(one)}: **${percent(ratio(none.us, one.us))}**`;
+const rate = (samples: Sample[]): string =>
+  `${digits(1e6 / median(wallOf(samples)))}/s, ${digits(median(cpuOf(samples)))} µs`;
+const shareOf = (one: Sample[], none: Sample[]): string => `${rate(one)}: **${percent(ratio(none, one))}**`;
 
 function peer(name: ServerName, what: string, reach?: { read: number; write: number }): Row {
   return {
@@ -113,7 +105,7 @@ function peer(name: ServerName, what: string, reach?: { read: number; write: num
         },
         quick,
       );
-      const [readShare, writeShare] = [ratio(took.none.us, took.read.us), ratio(took.none.us, took.write.us)];
+      const [readShare, writeShare] = [ratio(took.none, took.read), ratio(took.none, took.write)];
       return {
         cells: [rate(took.none), shareOf(took.read, took.none), shareOf(took.write, took.none)],
         ours: reach ? `${percent(readShare)} / ${percent(writeShare)}` : '',
@@ -143,7 +135,7 @@ const astroSites: Row = {
       },
       quick,
     );
-    const [readGain, writeGain] = [ratio(took.read.us, took.ourRead.us), ratio(took.write.us, took.ourWrite.us)];
+    const [readGain, writeGain] = [ratio(took.read, took.ourRead), ratio(took.write, took.ourWrite)];
     return {
       cells: [
         rate(took.none),

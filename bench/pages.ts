@@ -8,7 +8,7 @@ export interface PageSession {
 
 export type Page = (session: PageSession) => unknown;
 
-export interface Line {
+interface Line {
   sku: string;
   title: string;
   image: string;
@@ -26,7 +26,7 @@ const cart = (length: number): Line[] =>
   }));
 
 /** 1.4 kB: a user, a cart of ten, a flash message and a token. */
-export const typical = {
+const typical = {
   user: { id: 4711, name: 'Ada Lovelace', email: 'ada@example.com', roles: ['admin', 'editor'] },
   cart: cart(10),
   flash: 'Your changes were saved.',
@@ -34,7 +34,7 @@ export const typical = {
 };
 
 /** 50 kB: the same, and ten searches whose results are kept. */
-export const large = {
+const large = {
   ...typical,
   ...Object.fromEntries(Array.from({ length: 10 }, (_, index) => [`search${index}`, cart(38)])),
 };
@@ -48,22 +48,29 @@ const fill =
 const someKeys = ['user', 'cart', 'flash', 'token', 'user'];
 let count = 0;
 
-export const login: Page = fill(typical);
-export const loginLarge: Page = fill(large);
-export const read: Page = async (session) => ((await session.get('user')) as { name?: string } | undefined)?.name;
-export const write: Page = (session) => session.set('flash', `Saved for the ${++count}th time.`);
-export const change: Page = async (session) => {
+const login = fill(typical);
+const loginLarge = fill(large);
+const read: Page = async (session) => ((await session.get('user')) as { name?: string } | undefined)?.name;
+const write: Page = (session) => session.set('flash', `Saved for the ${++count}th time.`);
+const change: Page = async (session) => {
   const lines = (await session.get('cart')) as Line[];
   lines[0]!.quantity = ++count;
   await session.set('cart', lines);
 };
-export const same: Page = async (session) => session.set('user', await session.get('user'));
-export const atOnce: Page = async (session) => {
+const same: Page = async (session) => session.set('user', await session.get('user'));
+const atOnce: Page = async (session) => {
   await Promise.all(someKeys.map((key) => session.get(key)));
 };
-export const inTurn: Page = async (session) => {
+const inTurn: Page = async (session) => {
   for (const key of someKeys) await session.get(key);
 };
 
+export type PageName = 'login' | 'loginLarge' | 'read' | 'write' | 'change' | 'same' | 'atOnce' | 'inTurn';
+
 /** By the path under which a server answers with it. */
-export const pages: Record<string, Page> = { login, read, write, same, atOnce, inTurn };
+export const pages: Record<PageName, Page> = { login, loginLarge, read, write, change, same, atOnce, inTurn };
+
+/** The page that a server is asked for. */
+export function pageAt(path: string): Page {
+  return pages[path.replace('/', '') as PageName];
+}

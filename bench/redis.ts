@@ -1,12 +1,12 @@
-import { createHash } from 'node:crypto';
 import type { SessionDriver } from '@coatcheck/session-core';
 import redisRuntime from '@coatcheck/session-redis/runtime';
 import { Redis } from 'ioredis';
 import unstorageRedis from 'unstorage/drivers/redis';
 import { startProxy } from '../test/support/fault-proxy.ts';
 import { startRedis } from '../test/support/redis-server.ts';
-import { median, ratio, takeTurns, type Measured, type Samples } from './measure.ts';
-import { login, read, typical, write, type Page } from './pages.ts';
+import { startLibrary, type LibraryName, type Turn } from './library.ts';
+import { cpuOf, median, ratio, takeTurns, wallOf } from './measure.ts';
+import { pages } from './pages.ts';
 import { digits, percent, spread, times, type Group, type Result, type Row } from './report.ts';
 import { astro, astroWithOurs, session, visitorOf, type Visit } from './subjects.ts';
 
@@ -25,55 +25,34 @@ function connect(url: string, timeout?: number) {
 type Name = keyof ReturnType<typeof connect>['visits'];
 
 const AT_ONCE = 128;
+const busyNames = ['astro', 'raw', 'session', 'face'] as const satisfies LibraryName[];
 
-/** 128 visitors, each of whom asks again when he has been answered, and the raw client as the limit. */
-function busy(
-  name: string,
-  what: string,
-  reach: number,
-  page: Page,
-  limit: (client: Redis, key: string) => Promise<unknown>,
-): Row {
+/** 128 visitors, each of whom asks again when he has been answered. */
+function busy(name: string, what: string, reach: number, page: Turn['page']): Row {
   return {
     name,
     what,
     reach: times(reach),
     async run(quick) {
       await using redis = await startRedis({ args: ['--appendonly', 'no'] });
-      using libraries = connect(redis.url);
-      const client = new Redis(redis.url);
-      const { visits } = libraries;
-      const work = async (visit: Visit) => {
-        const requests = await Promise.all(Array.from({ length: AT_ONCE }, () => visitorOf(visit, login)));
-        return (worker: number) => visit(requests[worker]!, page);
+      using stack = new DisposableStack();
+      const turn = (library: LibraryName) => {
+        const started = stack.use(startLibrary(library, redis.url));
+        return () => started.turn({ page, fill: 'login', visitors: AT_ONCE, ms: 50 });
       };
-      const works = {
-        astro: await work(visits.astro),
-        raw: (worker: number) => limit(client, `raw:${worker}`),
-        session: await work(visits.session),
-        face: await work(visits.face),
-      };
-      await client.script('LOAD', HSET);
-      for (let worker = 0; worker < AT_ONCE; worker++)
-        await client.hset(`raw:${worker}`, 'user', JSON.stringify(typical.user));
-      const took = await takeTurns(works, quick ? { rounds: 4, sliceMs: 150 } : { rounds: 15, sliceMs: 400 }, AT_ONCE);
-      client.disconnect();
-      const factor = ratio(took.astro.us, took.session.us);
+      const turns = { astro: turn('astro'), raw: turn('raw'), session: turn('session'), face: turn('face') };
+      const took = await takeTurns(turns, quick ? 10 : 80);
+      const factor = ratio(took.astro, took.session);
       return {
-        cells: [took.astro, took.raw, took.session, took.face].map(rate),
+        cells: busyNames.map(
+          (library) => `${digits(1e6 / median(wallOf(took[library])))}/s, ${spread(cpuOf(took[library]), 'µs')}`,
+        ),
         ours: times(factor),
         reached: factor >= reach,
       };
     },
   };
 }
-
-function rate({ us, cpuUs }: Measured): string {
-  return `${digits(1e6 / median(us))}/s, ${spread(cpuUs, 'µs')}`;
-}
-
-const HSET = `redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) redis.call('PEXPIRE', KEYS[1], ARGV[3]) return 'applied'`;
-const HSET_SHA1 = createHash('sha1').update(HSET).digest('hex');
 
 const far: Row = {
   name: 'far',
@@ -85,12 +64,12 @@ const far: Row = {
     using libraries = connect(`redis://127.0.0.1:${proxy.port}`);
     const client = new Redis(proxy.port);
     await client.ping();
-    const took: Record<string, Samples> = {};
+    const took: Record<string, number[]> = {};
     for (const [name, visit] of Object.entries(libraries.visits)) {
       await proxy.pass();
-      const request = await visitorOf(visit, login);
+      const request = await visitorOf(visit, pages.login);
       await proxy.delay(100);
-      took[name] = await timesOf(quick ? 3 : 10, () => visit(request, write));
+      took[name] = await timesOf(quick ? 3 : 10, () => visit(request, pages.write));
     }
     took['raw'] = await timesOf(3, () => client.hset('raw', 'flash', 'Saved.'));
     client.disconnect();
@@ -103,8 +82,8 @@ const far: Row = {
   },
 };
 
-async function timesOf(count: number, work: () => Promise<unknown>): Promise<Samples> {
-  const samples: Samples = [];
+async function timesOf(count: number, work: () => Promise<unknown>): Promise<number[]> {
+  const samples: number[] = [];
   for (let index = 0; index < count; index++) samples.push(await msOf(work()));
   return samples;
 }
@@ -143,20 +122,23 @@ function outage(
       using libraries = connect(`redis://127.0.0.1:${proxy.port}`);
       const { astro: astroVisit, session: sessionVisit, face } = libraries.visits;
       const visitors = await Promise.all(
-        [astroVisit, sessionVisit, face].map(async (visit) => ({ visit, request: await visitorOf(visit, login) })),
+        [astroVisit, sessionVisit, face].map(async (visit) => ({
+          visit,
+          request: await visitorOf(visit, pages.login),
+        })),
       );
       await begin(site);
       const waited = await Promise.all(
         visitors.map(async ({ visit, request }) => {
-          const firstMs = await msOf(visit(request, read), capMs);
-          return { firstMs, nextMs: firstMs < capMs ? await msOf(visit(request, read), capMs - firstMs) : NaN };
+          const firstMs = await msOf(visit(request, pages.read), capMs);
+          return { firstMs, nextMs: firstMs < capMs ? await msOf(visit(request, pages.read), capMs - firstMs) : NaN };
         }),
       );
       await end(site);
       const outages = await Promise.all(
         visitors.map(async ({ visit, request }, index): Promise<Outage> => {
           const backMs = await msOf(
-            untilItWorks(() => visit(request, read), capMs),
+            untilItWorks(() => visit(request, pages.read), capMs),
             capMs,
           );
           return { ...waited[index]!, backMs };
@@ -215,7 +197,7 @@ const writers: Row = {
     using libraries = connect(redis.url);
     const lost = {} as Record<Name, number>;
     for (const [name, visit] of Object.entries(libraries.visits) as [Name, Visit][]) {
-      const request = await visitorOf(visit, login);
+      const request = await visitorOf(visit, pages.login);
       const keys = Array.from({ length: WRITERS }, (_, index) => `key${index}`);
       await Promise.all(keys.map((key) => visit(request, (opened) => opened.set(key, key))));
       lost[name] = 0;
@@ -235,15 +217,13 @@ export const onRedis: Group = {
   title: 'On Redis',
   about:
     'Requests a second, with 128 at once in one process, and the CPU time that each takes of that process; the raw client (ioredis) is the ' +
-    'limit, with `HGET` for a read and a script of two commands for a write. `ours` is how many times as many `Session` serves as Astro with ' +
+    'limit: `HGET` for a read, a script of two commands for a write. `ours` is how many times as many `Session` serves as Astro with ' +
     "unstorage's driver in the same round. Then what distance and outages do: how long the request waits that meets the outage, the next one, " +
     'and how long after the end of it one succeeds. A wait is given up after 15 s (6 s with `--quick`).',
   columns: ['Astro, unstorage', 'raw client', '`Session`', 'Astro, Coatcheck'],
   rows: [
-    busy('redis-read', 'read one key', 2.5, read, (client, key) => client.hget(key, 'user')),
-    busy('redis-set', 'set one key, read none', 10, write, (client, key) =>
-      client.evalsha(HSET_SHA1, 1, key, 'flash', 'Saved.', 2_592_000_000),
-    ),
+    busy('redis-read', 'read one key', 2.5, 'read'),
+    busy('redis-set', 'set one key, read none', 10, 'write'),
     far,
     outage(
       'stopped',

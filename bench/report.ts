@@ -1,4 +1,4 @@
-import { median, quantile, type Samples } from './measure.ts';
+import { median, quantile } from './measure.ts';
 
 /** Rows that are measured on the same things. */
 export interface Group {
@@ -34,14 +34,14 @@ export const digits = (value: number): string =>
   value.toLocaleString('en', value < 100 ? { maximumSignificantDigits: 2 } : { maximumFractionDigits: 0 });
 
 /** The median, and between brackets the quartiles. */
-export function spread(samples: Samples, unit: string): string {
-  return `${digits(median(samples))} ${unit} (${digits(quantile(samples, 0.25))}–${digits(quantile(samples, 0.75))})`;
+export function spread(values: number[], unit: string): string {
+  return `${digits(median(values))} ${unit} (${digits(quantile(values, 0.25))}–${digits(quantile(values, 0.75))})`;
 }
 
 export const times = (factor: number): string => `${digits(factor)} times`;
 export const percent = (part: number): string => `${Math.round(part * 100)} %`;
 
-/** Prints a table as its rows come in; resolves to the names of the rows that fell short, and of those that bind. */
+/** Prints a table as its rows come in; resolves to the names of the rows that fell short, and of those among them that bind. */
 export async function printGroup({ title, about, columns, rows }: Group, quick: boolean) {
   const behind: string[] = [];
   const broken: string[] = [];
@@ -51,9 +51,8 @@ export async function printGroup({ title, about, columns, rows }: Group, quick: 
   for (const { name, what, reach, run } of rows) {
     const { cells, ours = '', reached, binds = false } = await run(quick);
     if (reached === false) (binds ? broken : behind).push(name);
-    console.log(
-      line([what, `\`${name}\``, ...cells, ours, reach, reached === false ? '**behind**' : reached ? 'yes' : '']),
-    );
+    const verdict = reached === undefined ? '' : reached ? 'yes' : '**behind**';
+    console.log(line([what, `\`${name}\``, ...cells, ours, reach, verdict]));
   }
   return { behind, broken };
 }

@@ -13,7 +13,8 @@ import fastifyApp from 'fastify';
 import { Hono } from 'hono';
 import { Redis } from 'ioredis';
 import { createClient } from 'redis';
-import { pages, typical } from './pages.ts';
+import { pageAt } from './pages.ts';
+import { HSET, rawId, rawSession } from './subjects.ts';
 
 /**
  * The same pages on every server, each as its documentation sets it up, on Redis. `calls` is told of every command. Without a `url` it
@@ -38,32 +39,21 @@ async function node({ url }: Options): Promise<Listener> {
   const sessions = url ? createSessions({ driver: redisRuntime({ url }) }) : undefined;
   return async (request, response) => {
     const session = sessions?.open(request.headers.cookie);
-    const body = session && (await pages[request.url!.slice(1)]!(session));
+    const body = session && (await pageAt(request.url!)(session));
     const setCookie = await session?.commit();
     if (setCookie) response.setHeader('set-cookie', setCookie);
     response.setHeader('content-type', 'application/json').end(JSON.stringify(body ?? null));
   };
 }
 
-/** `node:http` with ioredis and nothing else: what somebody would write by hand who needs no guarantee at all. */
+/** `node:http` by hand. */
 async function raw({ url }: Options): Promise<Listener> {
   const client = url ? new Redis(url) : undefined;
+  await client?.script('LOAD', HSET);
   return async (request, response) => {
-    const id = /(?:^|; *)astro-session=([\w-]+)/.exec(request.headers.cookie ?? '')?.[1] ?? crypto.randomUUID();
-    let body: unknown;
-    if (request.url === '/login') {
-      const fields = Object.entries(typical).map(([key, value]) => [key, JSON.stringify(value)]);
-      await client!.hset(id, Object.fromEntries(fields) as Record<string, string>);
-      response.setHeader('set-cookie', `astro-session=${id}`);
-    } else if (request.url === '/read') {
-      body = (JSON.parse((await client!.hget(id, 'user'))!) as { name: string }).name;
-    } else if (request.url === '/write') {
-      await client!
-        .multi()
-        .hset(id, 'flash', JSON.stringify(`Saved at ${Date.now()}.`))
-        .expire(id, WEEK_S)
-        .exec();
-    }
+    const id = rawId(request.headers.cookie);
+    const body = client && (await pageAt(request.url!)(rawSession(client, id)));
+    if (!request.headers.cookie) response.setHeader('set-cookie', `astro-session=${id}`);
     response.setHeader('content-type', 'application/json').end(JSON.stringify(body ?? null));
   };
 }
@@ -80,7 +70,7 @@ async function express({ url, onCall }: Options): Promise<Listener> {
       get: (key: string) => data[key],
       set: (key: string, value: unknown) => (data[key] = value),
     };
-    const body = session && (await pages[request.params.page]!(session));
+    const body = session && (await pageAt(request.params.page)(session));
     response.json(body ?? null);
   };
   app.get('/:page', (request, response) => void answer(request, response));
@@ -95,7 +85,7 @@ async function fastify({ url, onCall }: Options): Promise<Listener> {
     await app.register(fastifySession, { store, secret: SECRET, saveUninitialized: false, cookie: { secure: false } });
   }
   app.get<{ Params: { page: string } }>('/:page', async (request, reply) => {
-    const body = url && (await pages[request.params.page]!(request.session));
+    const body = url && (await pageAt(request.params.page)(request.session));
     return reply.type('application/json').send(JSON.stringify(body ?? null));
   });
   await app.ready();
@@ -119,7 +109,7 @@ async function hono({ url, onCall }: Options): Promise<Listener> {
     const { session } = context.var;
     let reading: Promise<Record<string, unknown> | null> | undefined;
     const changes: Record<string, unknown> = {};
-    const body = await pages[context.req.param('page')]!({
+    const body = await pageAt(context.req.param('page'))({
       get: async (key) => (await (reading ??= session.get()))?.[key],
       set: (key, value) => (changes[key] = value),
     });

@@ -2,7 +2,6 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
-import type { Samples } from './measure.ts';
 import { digits, spread, type Group, type Row } from './report.ts';
 
 const kB = (bytes: number): string => `${(bytes / 1000).toFixed(2)} kB`;
@@ -80,10 +79,14 @@ export const sizes: Group = {
 
 const run = promisify(execFile);
 
-/** Milliseconds that a fresh process spends on some lines. */
-async function startTimes(lines: string, count: number): Promise<Samples> {
-  const script = `const startedAt = performance.now();\n${lines}\nprocess.stdout.write(String(performance.now() - startedAt));`;
-  const samples: Samples = [];
+/** Milliseconds that a fresh process, in which a server could run already, spends on some lines. */
+async function startTimes(lines: string, count: number): Promise<number[]> {
+  const script = `
+    await import('node:http');
+    const startedAt = performance.now();
+    ${lines}
+    process.stdout.write(String(performance.now() - startedAt));`;
+  const samples: number[] = [];
   for (let index = 0; index < count; index++) {
     const { stdout } = await run(process.execPath, ['--input-type=module', '--eval', script], {
       cwd: import.meta.dirname,

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildApp, built, countTwice, installApp, pack, run, workspace } from '../test/support/installed.ts';
@@ -21,7 +21,7 @@ const app = join(temporary, 'app');
 try {
   step('copy what git knows of the workspace');
   for (const path of git('ls-files', '-z', '--cached', '--others', '--exclude-standard', '--deduplicate').split('\0')) {
-    if (path) cpSync(join(workspace, path), join(copy, path));
+    if (path && existsSync(join(workspace, path))) cpSync(join(workspace, path), join(copy, path));
   }
   mkdirSync(tarballs);
   const before = manifests();

@@ -101,6 +101,11 @@ describe.each(folders)('%s', (folder) => {
     expect(files.filter((path) => !known.test(path) || /test(?!ing)|spec\b/.test(path))).toEqual([]);
   });
 
+  test('says in no file where it was built, or where packages came from', () => {
+    const foreign = /\bregistry\.(?:npmjs|yarnpkg)\b/;
+    expect(files.filter((path) => read(path).includes(workspace) || foreign.test(read(path)))).toEqual([]);
+  });
+
   test('leads from every built file to the source that is shipped with it', () => {
     const compiled = files.filter((path) => /^dist\/.*(?:\.d\.ts|\.js)$/.test(path));
     expect(compiled).not.toEqual([]);

@@ -72,12 +72,12 @@ describe.each([
 
   it('64 requests at once lose nothing', { timeout: 30_000 }, async () => {
     const cookie = await signIn();
-    const paths = Array.from({ length: 64 }, (_none, index) => (index % 2 ? `/set?key=k${index}&value=1` : '/count'));
+    const paths = Array.from({ length: 64 }, (_none, index) => (index % 8 ? `/set?key=k${index}&value=1` : '/count'));
     const statuses = await Promise.all(paths.map(async (path) => (await ask(path, cookie)).status));
     expect(statuses).toEqual(paths.map(() => 200));
     const all = JSON.parse((await ask('/all', cookie)).text) as Record<string, unknown>;
-    expect(Object.keys(all)).toHaveLength(34);
-    expect(all.count).toBe(32);
+    expect(Object.keys(all)).toHaveLength(58);
+    expect(all.count).toBe(8);
   });
 
   it('one request is one request to Upstash', async () => {
