@@ -6,7 +6,7 @@ import { createSessions } from ${JSON.stringify(import.meta.resolve('@coatcheck/
 import redis from ${JSON.stringify(import.meta.resolve('@coatcheck/session-redis/runtime'))};
 
 const attemptWith = async (config) => {
-  const session = createSessions({ driver: redis({ timeout: 400, ...config }) }).open('');
+  const session = createSessions({ driver: redis({ timeout: 1000, ...config }) }).open('');
   session.set('value', 1);
   return session.commit().then(() => 'stored', (error) => error.code);
 };
