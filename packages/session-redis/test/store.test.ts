@@ -142,13 +142,13 @@ describe('keys that hold something else', () => {
       await put(key);
       const before = await inspector.dumpBuffer(key);
       const operations = [
-        store.read(key, call()),
-        store.read(key, { ...call(), touchMs: 1000 }),
-        store.patch(key, change({ set: new Map([['a', ':1']]) }), call()),
-        store.retire(key, 1000, call()),
+        () => store.read(key, call()),
+        () => store.read(key, { ...call(), touchMs: 1000 }),
+        () => store.patch(key, change({ set: new Map([['a', ':1']]) }), call()),
+        () => store.retire(key, 1000, call()),
       ];
       for (const operation of operations) {
-        await expect(operation).rejects.toMatchObject({
+        await expect(operation()).rejects.toMatchObject({
           code: 'refused',
           message:
             '[session-redis] The key of a session holds something else (WRONGTYPE), and was left alone. Remove it, or give this site a `prefix` of its own.',
@@ -161,9 +161,12 @@ describe('keys that hold something else', () => {
   it('a record of another version is neither read nor changed, and can be removed', async () => {
     const key = newKey();
     await inspector.hset(key, '', '9:whatever', 'a', ':1');
-    const patch = store.patch(key, change({ set: new Map([['a', ':2']]) }), call());
-    for (const operation of [store.read(key, call()), store.read(key, { ...call(), touchMs: 1000 }), patch]) {
-      await expect(operation).rejects.toMatchObject({
+    for (const operation of [
+      () => store.read(key, call()),
+      () => store.read(key, { ...call(), touchMs: 1000 }),
+      () => store.patch(key, change({ set: new Map([['a', ':2']]) }), call()),
+    ]) {
+      await expect(operation()).rejects.toMatchObject({
         code: 'refused',
         message: expect.stringMatching(/newer version/),
       });
