@@ -85,7 +85,8 @@ async function loadInTurns<Name extends string>(loads: Record<Name, Load>, quick
 
 const rate = (samples: Sample[]): string =>
   `${digits(1e6 / median(wallOf(samples)))}/s, ${digits(median(cpuOf(samples)))} µs`;
-const shareOf = (one: Sample[], none: Sample[]): string => `${rate(one)}: **${percent(ratio(none, one))}**`;
+const shareOf = (one: Sample[], none: Sample[]): number => ratio(none, one, 'cpuUs');
+const withShare = (one: Sample[], none: Sample[]): string => `${rate(one)}: **${percent(shareOf(one, none))}**`;
 
 function peer(name: ServerName, what: string, reach?: { read: number; write: number }): Row {
   return {
@@ -105,9 +106,9 @@ function peer(name: ServerName, what: string, reach?: { read: number; write: num
         },
         quick,
       );
-      const [readShare, writeShare] = [ratio(took.none, took.read), ratio(took.none, took.write)];
+      const [readShare, writeShare] = [shareOf(took.read, took.none), shareOf(took.write, took.none)];
       return {
-        cells: [rate(took.none), shareOf(took.read, took.none), shareOf(took.write, took.none)],
+        cells: [rate(took.none), withShare(took.read, took.none), withShare(took.write, took.none)],
         ours: reach ? `${percent(readShare)} / ${percent(writeShare)}` : '',
         ...(reach && { reached: readShare >= reach.read && writeShare >= reach.write }),
       };
@@ -135,12 +136,12 @@ const astroSites: Row = {
       },
       quick,
     );
-    const [readGain, writeGain] = [ratio(took.read, took.ourRead), ratio(took.write, took.ourWrite)];
+    const [readGain, writeGain] = [shareOf(took.ourRead, took.read), shareOf(took.ourWrite, took.write)];
     return {
       cells: [
         rate(took.none),
-        `${shareOf(took.read, took.none)}<br>${shareOf(took.ourRead, took.none)}`,
-        `${shareOf(took.write, took.none)}<br>${shareOf(took.ourWrite, took.none)}`,
+        `${withShare(took.read, took.none)}<br>${withShare(took.ourRead, took.none)}`,
+        `${withShare(took.write, took.none)}<br>${withShare(took.ourWrite, took.none)}`,
       ],
       ours: `${times(readGain)} / ${times(writeGain)}`,
       reached: readGain >= 1 && writeGain >= 1,
@@ -151,10 +152,11 @@ const astroSites: Row = {
 export const overHttp: Group = {
   title: 'Over HTTP, on Redis',
   about:
-    `Answers a second, and the CPU time that each takes of the server's process, over ${CONNECTIONS} connections; in bold the share of what the same ` +
-    'server answers without any session. Every server runs in a process of its own; the load, the server and Redis share this machine. The ' +
-    'session is the typical one. A read reads one key, a write sets one. Each library is set up as its documentation says; `@hono/session` ' +
-    'answers before a write is stored. By hand: ioredis, a cookie and nothing else, on `node:http`.',
+    `Answers a second over ${CONNECTIONS} connections, and the CPU time that each takes of the server's process. In bold: the part of that time ` +
+    'which the same server takes without any session, which is the share of its answers that are left when it has nothing else to wait for. ' +
+    'Every server runs in a process of its own; the load and Redis share the machine with it. The session is the typical one; a read reads ' +
+    'one key, a write sets one. Each library is set up as its documentation says; `@hono/session` answers before a write is stored. By hand: ' +
+    'ioredis and a cookie, and nothing else.',
   columns: ['without sessions', 'read', 'write'],
   rows: [
     peer('node', '`node:http` with `Session`', { read: 0.55, write: 0.5 }),

@@ -4,7 +4,7 @@ import { withDeadline } from './guard.ts';
 import { keepAlive } from './keep-alive.ts';
 import { join, split, type Entry, type Handed } from './payload.ts';
 import { report } from './report.ts';
-import { currentRequest, orAnswer, trackRequests, type Reading } from './requests.ts';
+import { currentRequest, orAnswer, type Reading } from './requests.ts';
 import type { Fields } from './store.ts';
 import type { SessionDriver } from './types.ts';
 
@@ -25,7 +25,6 @@ export function astroFace(engine: Engine): SessionDriver {
   const lastReads = new Map<string, Handed>();
   const removals = new Map<string, Removal>();
   const underway = new Set<Promise<Held>>();
-  trackRequests();
 
   /** The name of a session in what is remembered of a request, which drivers share. */
   const nameOf = (id: string): string => `${ownNonce()}:${id}`;

@@ -291,13 +291,7 @@ function nameOf(object: object, names: WeakMap<object, string>): string {
 }
 
 function withTouch(call: StoreCall, touchMs: number | undefined): StoreCall & { touchMs?: number } {
-  if (touchMs === undefined) return call;
-  return {
-    touchMs,
-    get signal() {
-      return call.signal;
-    },
-  };
+  return touchMs === undefined ? call : { ...call, touchMs };
 }
 
 function toSession(fields: Fields, driver: string): SessionFields {

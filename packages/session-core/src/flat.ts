@@ -37,7 +37,7 @@ export function extract(flat: Flat, root: number): string {
     if (position >= flat.length) throw UNKNOWN_FORM;
     const place = own.push(null) - 1;
     positions.set(position, place);
-    own[place] = mapPositions(flat[position], visit);
+    replacePositions((own[place] = copyOf(flat[position])), visit);
     return place;
   };
   try {
@@ -69,10 +69,11 @@ export function append(flat: Flat, body: string): number | undefined {
     for (const node of own) {
       delicate ||= isDelicate(node);
       if (typeof node === 'object') objects++;
-      flat.push(mapPositions(node, shift));
+      replacePositions(node, shift);
+      flat.push(node);
     }
     // devalue's revivers may append to the array that they are given.
-    if (delicate || objects > SHALLOW) unflatten([...own], revivers);
+    if (delicate || objects > SHALLOW) unflatten(JSON.parse(body), revivers);
     return base;
   } catch {
     flat.length = base;
@@ -120,36 +121,48 @@ function isDelicate(node: unknown): boolean {
   return node[0] === SPARSE || (typeof node[0] === 'string' && !sturdy.has(node[0]));
 }
 
-/** The node with every position in it replaced by what `visit` makes of it. */
-function mapPositions(node: unknown, visit: (position: number) => number): unknown {
-  if (typeof node !== 'object' || node === null) return node;
-  const go = (position: unknown): number => {
-    if (typeof position !== 'number' || !Number.isInteger(position)) throw UNKNOWN_FORM;
-    return visit(position);
-  };
+/** Replaces every position in a node, in place, by what `visit` makes of it. */
+function replacePositions(node: unknown, visit: (position: number) => number): void {
+  if (typeof node !== 'object' || node === null) return;
   if (!Array.isArray(node)) {
-    const mapped: Record<string, number> = {};
-    for (const [key, position] of Object.entries(node)) {
+    const positions = node as Record<string, unknown>;
+    for (const key in positions) {
       if (key === '__proto__') throw UNKNOWN_FORM;
-      mapped[key] = go(position);
+      positions[key] = visit(asPosition(positions[key]));
     }
-    return mapped;
+    return;
   }
-  const [type, ...rest] = node;
-  // [SPARSE, length, index, position, index, position, ...]
-  if (type === SPARSE) return [SPARSE, ...rest.map((item, place) => (place > 0 && place % 2 === 0 ? go(item) : item))];
-  if (typeof type !== 'string') return node.map((item) => (item === HOLE ? HOLE : go(item)));
-  if ((type === 'Map' || type === 'null') && rest.length % 2 !== 0) throw UNKNOWN_FORM;
-  if (type === 'null') {
-    if (rest.some((item, place) => place % 2 === 0 && !isPlainKey(item))) throw UNKNOWN_FORM;
-    return ['null', ...rest.map((item, place) => (place % 2 === 0 ? item : go(item)))];
-  }
-  if (type === 'Date' && typeof rest[0] !== 'string') throw UNKNOWN_FORM;
-  if (type === 'URL' && typeof rest[0] === 'string') return node;
-  if (withPositions.has(type)) return [type, ...rest.map(go)];
-  if (withoutPositions.has(type) || type.startsWith('Temporal.')) return node;
-  if (views.test(type)) return [type, go(rest[0]), ...rest.slice(1)];
-  throw UNKNOWN_FORM;
+  const type: unknown = node[0];
+  let first = 1;
+  let last = node.length - 1;
+  let step = 1;
+  if (type === SPARSE) {
+    // [SPARSE, length, index, position, index, position, ...]
+    first = 3;
+    step = 2;
+  } else if (typeof type !== 'string') {
+    for (let index = 0; index <= last; index++) if (node[index] !== HOLE) node[index] = visit(asPosition(node[index]));
+    return;
+  } else if (type === 'null') {
+    if (last % 2 !== 0) throw UNKNOWN_FORM;
+    for (let index = 1; index < last; index += 2) if (!isPlainKey(node[index])) throw UNKNOWN_FORM;
+    first = step = 2;
+  } else if (views.test(type)) last = 1;
+  else if (type === 'Map' && last % 2 !== 0) throw UNKNOWN_FORM;
+  else if (type === 'Date' && typeof node[1] !== 'string') throw UNKNOWN_FORM;
+  else if (withoutPositions.has(type) || type.startsWith('Temporal.') || (type === 'URL' && typeof node[1] === 'string')) return;
+  else if (!withPositions.has(type)) throw UNKNOWN_FORM;
+  for (let index = first; index <= last; index += step) node[index] = visit(asPosition(node[index]));
+}
+
+function asPosition(position: unknown): number {
+  if (!Number.isInteger(position)) throw UNKNOWN_FORM;
+  return position as number;
+}
+
+function copyOf(node: unknown): unknown {
+  if (typeof node !== 'object' || node === null) return node;
+  return Array.isArray(node) ? node.slice() : { ...node };
 }
 
 function isPlainKey(key: unknown): boolean {

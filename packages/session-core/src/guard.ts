@@ -108,11 +108,9 @@ const LATE_MS = 50;
 /** Rejects with DEADLINE when `work` has not settled in time; its signal aborts then. */
 export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
-    let controller: AbortController | undefined;
-    let expired = false;
+    const controller = new AbortController();
     const expire = (): void => {
-      expired = true;
-      controller?.abort();
+      controller.abort();
       reject(DEADLINE);
     };
     const dueAt = Date.now() + ms;
@@ -121,17 +119,16 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
       timer = Date.now() - dueAt > LATE_MS ? setTimeout(expire, LATE_MS) : setTimeout(expire, 0);
     };
     let timer = setTimeout(onTime, ms);
-    // Most answers come in time, and many stores never look: the controller is made when somebody asks for its signal.
-    const call: StoreCall = {
-      get signal() {
-        controller ??= new AbortController();
-        if (expired) controller.abort();
-        return controller.signal;
+    work({ signal: controller.signal }).then(
+      (result) => {
+        clearTimeout(timer);
+        resolve(result);
       },
-    };
-    work(call)
-      .then(resolve, reject)
-      .finally(() => clearTimeout(timer));
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error);
+      },
+    );
   });
 }
 

@@ -63,12 +63,13 @@ const VERSION = '1';
 /** A record as one string of well-formed text. */
 export function packRecord({ fields, deadline, idleUntil }: StoredRecord): string {
   const head = [VERSION, packMoment(deadline), packMoment(idleUntil)];
-  let text = '';
+  const texts = ['\n'];
   for (const [name, value] of fields) {
     head.push(name.length.toString(36), value.length.toString(36));
-    text += name + value;
+    texts.push(name, value);
   }
-  return `${head.join(' ')}\n${text}`;
+  // One flat string, where concatenation makes a tree of them that takes twice the memory.
+  return [head.join(' '), ...texts].join('');
 }
 
 /** The record in a packed string. Throws when the text is not one: a damaged record is an error, never a miss. */

@@ -36,7 +36,7 @@ const STORAGE = Symbol.for('@coatcheck/session-core/requests@1');
  * Gives every request that Node's HTTP server starts from now on an identity, without a line of code in the app. Elsewhere, and for the
  * requests that were under way, `currentRequest()` is undefined.
  */
-export function trackRequests(): void {
+function trackRequests(): void {
   const holder = globalThis as { [STORAGE]?: RequestStorage };
   const getBuiltin = globalThis.process?.getBuiltinModule;
   if (holder[STORAGE] || !getBuiltin) return;
@@ -57,6 +57,7 @@ export function trackRequests(): void {
 }
 
 export function currentRequest(): RequestMemory | undefined {
+  trackRequests();
   return (globalThis as { [STORAGE]?: RequestStorage })[STORAGE]?.getStore();
 }
 

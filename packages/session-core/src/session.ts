@@ -93,7 +93,7 @@ export function createSessions<Data extends object = Record<string, unknown>>(
       '`driver` must be a session driver: call the default export of a runtime, as in `driver: redis()`.',
     );
   }
-  const engine = engineOfAny(driver);
+  const context: Context = { engine: engineOfAny(driver), ttl, cookie };
   return {
     open(request) {
       const isRequest = typeof request === 'object' && request !== null;
@@ -103,9 +103,8 @@ export function createSessions<Data extends object = Record<string, unknown>>(
         );
       }
       const header = isRequest ? request.headers.get('cookie') : request;
-      const isLocal = isRequest && isLocalUrl(request.url);
       const id = header ? readCookie(header, cookie.name) : undefined;
-      return new OpenSession({ engine, ttl, cookie, isLocal }, id) as unknown as Session<Data>;
+      return new OpenSession(context, id, isRequest ? request : undefined) as unknown as Session<Data>;
     },
   };
 }
@@ -114,7 +113,6 @@ interface Context {
   engine: Engine;
   ttl: number | undefined;
   cookie: SessionCookie & { name: string };
-  isLocal: boolean;
 }
 
 const FIRST_PAUSE_MS = 2;
@@ -122,6 +120,7 @@ const LONGEST_PAUSE_MS = 50;
 
 class OpenSession {
   #context: Context;
+  #request: { url: string } | undefined;
   /** The id that the browser holds unless a cookie is sent. */
   #cookieId: string | undefined;
   /** The id under which the session lies, or will lie after `commit`. */
@@ -129,7 +128,7 @@ class OpenSession {
   /** What the backend holds: undefined while nobody asked, null when there is no session. */
   #stored: SessionFields | null | undefined;
   #knownAt = 0;
-  #reading: Promise<boolean> | undefined;
+  #reading: Promise<void> | undefined;
   /** What this request did to each key: an encoded field, or null for a deletion. */
   #changes: Map<string, string | null> = new Map();
   #decoded: Map<string, { field: string; value: unknown }> = new Map();
@@ -142,8 +141,9 @@ class OpenSession {
   #wrote = false;
   #committing: Promise<string | undefined> | undefined;
 
-  constructor(context: Context, cookieId: string | undefined) {
+  constructor(context: Context, cookieId: string | undefined, request: { url: string } | undefined) {
     this.#context = context;
+    this.#request = request;
     this.#cookieId = this.#id = isSessionId(cookieId) ? cookieId : undefined;
     this.#stored = this.#id === undefined ? null : undefined;
   }
@@ -154,7 +154,9 @@ class OpenSession {
 
   async get(key: string): Promise<unknown> {
     const change = this.#changes.get(key);
-    return this.#decode(key, change === undefined ? (await this.#load())?.get(key) : change);
+    if (change !== undefined) return this.#decode(key, change);
+    const stored = this.#stored === undefined ? await this.#load() : this.#stored;
+    return this.#decode(key, stored?.get(key));
   }
 
   async has(key: string): Promise<boolean> {
@@ -257,16 +259,20 @@ class OpenSession {
   }
 
   async #commit(): Promise<string | undefined> {
-    if (this.#movesFrom === undefined) await this.#storeChanges();
-    else await this.#move(this.#movesFrom);
+    if (this.#movesFrom !== undefined) await this.#move(this.#movesFrom);
+    else if (this.#changes.size > 0) await this.#storeChanges();
     for (const id of this.#destroyed) await this.#context.engine.retire(id);
-    const { cookie, isLocal } = this.#context;
     if (this.#id !== undefined && this.#stored !== null) {
-      const renews = this.#wrote && cookie.maxAge !== undefined;
-      return this.#id !== this.#cookieId || renews ? writeCookie(cookie, this.#id, isLocal) : undefined;
+      const renews = this.#wrote && this.#context.cookie.maxAge !== undefined;
+      return this.#id !== this.#cookieId || renews ? this.#setCookie(this.#id) : undefined;
     }
     // A session that was merely not found may be found again: not every backend shows at once what was written elsewhere.
-    return this.#isGone && this.#cookieId !== undefined ? writeCookie(cookie, '', isLocal) : undefined;
+    return this.#isGone && this.#cookieId !== undefined ? this.#setCookie('') : undefined;
+  }
+
+  #setCookie(value: string): string {
+    const isLocal = this.#request !== undefined && isLocalUrl(this.#request.url);
+    return writeCookie(this.#context.cookie, value, isLocal);
   }
 
   /** Stores what the request changed, and nothing else. */
@@ -383,8 +389,16 @@ class OpenSession {
   }
 
   async #load(): Promise<SessionFields | null> {
-    if (this.#stored === undefined) await (this.#reading ??= this.#read().finally(() => (this.#reading = undefined)));
+    if (this.#stored === undefined) await (this.#reading ??= this.#readFirst());
     return this.#stored ?? null;
+  }
+
+  async #readFirst(): Promise<void> {
+    try {
+      await this.#read();
+    } finally {
+      this.#reading = undefined;
+    }
   }
 
   #know(stored: SessionFields | null): void {
