@@ -104,10 +104,12 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     // ioredis shows commands, with all that is in them, to whoever traces it.
     command.isTraced = true;
     let isDecoy = false;
+    let isOut = false;
     command.toWritable = (socket) => {
       // A cluster's client may have kept the command until it had a connection. By now something has to go out in its place.
       isDecoy = signal.aborted;
       if (isDecoy) return '*1\r\n$4\r\nPING\r\n';
+      isOut = true;
       onSent();
       gather(socket as Writable);
       watches.get(socket)?.();
@@ -115,7 +117,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     };
     client.sendCommand(command);
     const reply: unknown = await command.promise;
-    if (isDecoy) throw notSent();
+    if (isDecoy) throw isOut ? interrupted() : notSent();
     return reply;
   };
 
