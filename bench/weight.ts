@@ -22,7 +22,7 @@ async function weigh(lines: string, without: string[] = []): Promise<Weight> {
     format: 'esm',
     platform: 'node',
     target: 'node22',
-    external: without,
+    external: ['cloudflare:*', ...without],
   });
   const code = outputFiles[0]!.contents;
   return { minified: code.length, gzip: gzipSync(code, { level: 9 }).length, brotli: brotliCompressSync(code).length };
@@ -50,11 +50,17 @@ function size(
   };
 }
 
+function sizeOf(backend: string, client: string[] = []): Row {
+  const lines = `export { default } from '@coatcheck/session-${backend}/runtime'`;
+  return size(`size-${backend}`, `runtime of session-${backend}`, lines, client);
+}
+
 export const sizes: Group = {
   title: 'Size',
   about:
     'What a bundler (esbuild) makes of it: minified; then compressed with gzip -9, which counts, and with brotli. Runtimes without their client ' +
-    "(`lru-cache`, `ioredis`), with core. Beside ours: Astro's session, which comes with unstorage.",
+    '(`lru-cache`, `ioredis`, `@upstash/redis`, `@netlify/blobs`, the drivers of unstorage), with core; `pnpm size` has a limit for each. ' +
+    "Beside ours: Astro's session, which comes with unstorage.",
   columns: ['without devalue', 'with devalue'],
   rows: [
     size('size-core', 'core, everything', `export * from '@coatcheck/session-core'`, [], {
@@ -67,12 +73,13 @@ export const sizes: Group = {
       `export { createSessions } from '@coatcheck/session-core'`,
       [],
     ),
-    size('size-memory', 'runtime of session-memory', `export { default } from '@coatcheck/session-memory/runtime'`, [
-      'lru-cache',
-    ]),
-    size('size-redis', 'runtime of session-redis', `export { default } from '@coatcheck/session-redis/runtime'`, [
-      'ioredis',
-    ]),
+    sizeOf('memory', ['lru-cache']),
+    sizeOf('redis', ['ioredis']),
+    sizeOf('upstash', ['@upstash/redis']),
+    sizeOf('cloudflare-kv'),
+    sizeOf('netlify-blobs', ['@netlify/blobs']),
+    sizeOf('fs'),
+    size('size-unstorage', 'session-unstorage', `export { fromUnstorage } from '@coatcheck/session-unstorage'`, []),
     size('size-astro', "Astro's session", `export * from './node_modules/astro/dist/core/session/runtime.js'`, []),
   ],
 };
@@ -111,6 +118,9 @@ function start(name: string, what: string, lines: string, reach?: number): Row {
 
 const importAndMake = (runtime: string, config = '') => `(await import('${runtime}')).default(${config});`;
 
+const startOf = (backend: string, config?: string): Row =>
+  start(`start-${backend}`, `session-${backend}`, importAndMake(`@coatcheck/session-${backend}/runtime`, config), 5);
+
 export const starts: Group = {
   title: 'Start',
   about:
@@ -118,11 +128,17 @@ export const starts: Group = {
     'what importing the client takes by itself.',
   columns: ['median and quartiles', 'best'],
   rows: [
-    start('start-memory', 'session-memory', importAndMake('@coatcheck/session-memory/runtime'), 5),
+    startOf('memory'),
+    startOf('redis', `{ url: 'redis://127.0.0.1:1' }`),
+    startOf('upstash', `{ url: 'http://127.0.0.1:1', token: 'none' }`),
+    startOf('cloudflare-kv'),
+    startOf('netlify-blobs'),
+    startOf('fs'),
     start(
-      'start-redis',
-      'session-redis',
-      importAndMake('@coatcheck/session-redis/runtime', `{ url: 'redis://127.0.0.1:1' }`),
+      'start-session-unstorage',
+      'session-unstorage',
+      `const { fromUnstorage } = await import('@coatcheck/session-unstorage');
+      fromUnstorage({ getItem() {}, setItem() {}, removeItem() {} });`,
       5,
     ),
     start('start-ioredis', 'ioredis', `await import('ioredis');`),
