@@ -1,7 +1,16 @@
+import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';
+import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
+import { fsDriver } from '@coatcheck/session-fs';
+import fs from '@coatcheck/session-fs/runtime';
 import { memoryDriver } from '@coatcheck/session-memory';
 import memory from '@coatcheck/session-memory/runtime';
+import { netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';
+import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import { redisDriver } from '@coatcheck/session-redis';
 import redis from '@coatcheck/session-redis/runtime';
+import { fromUnstorage } from '@coatcheck/session-unstorage';
+import { upstashDriver } from '@coatcheck/session-upstash';
+import upstash from '@coatcheck/session-upstash/runtime';
 import type { SessionDriver, SessionDriverConfig } from '@coatcheck/session-core';
 import type * as astro6 from 'astro-6';
 import { defineConfig as defineConfig6 } from 'astro-6/config';
@@ -12,6 +21,17 @@ import { expectTypeOf } from 'vitest';
 // The one line that a site adds compiles, with everything that stands beside it in `session`.
 defineConfig6({ session: { driver: redisDriver() } });
 defineConfig7({ session: { driver: redisDriver() } });
+defineConfig6({ session: { driver: upstashDriver() } });
+defineConfig7({ session: { driver: upstashDriver() } });
+defineConfig6({ session: { driver: cloudflareKvDriver() } });
+defineConfig7({ session: { driver: cloudflareKvDriver() } });
+defineConfig6({ session: { driver: netlifyBlobsDriver() } });
+defineConfig7({ session: { driver: netlifyBlobsDriver() } });
+defineConfig6({ session: { driver: fsDriver() } });
+defineConfig7({ session: { driver: fsDriver() } });
+// What a package without a config function asks for.
+defineConfig6({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });
+defineConfig7({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });
 defineConfig6({ session: { driver: memoryDriver({ maxSessions: 10 }), ttl: 60, cookie: { name: 'shop' } } });
 defineConfig7({ session: { driver: memoryDriver({ maxSessions: 10 }), ttl: 60, cookie: { name: 'shop' } } });
 defineConfig7({ session: { driver: redisDriver({ url: process.env['REDIS_URL'] }) } });
@@ -29,3 +49,7 @@ expectTypeOf<astro7.SessionDriverConfig>().toExtend<SessionDriverConfig>();
 // A site's own entrypoint around one of our runtimes.
 expectTypeOf(() => redis({ url: 'redis://localhost' })).toExtend<() => astro7.SessionDriver>();
 expectTypeOf(() => memory()).toExtend<() => astro6.SessionDriver>();
+expectTypeOf([upstash(), cloudflareKv(), netlifyBlobs(), fs(), redis(), memory()]).toExtend<astro6.SessionDriver[]>();
+expectTypeOf([upstash(), cloudflareKv(), netlifyBlobs(), fs(), redis(), memory()]).toExtend<astro7.SessionDriver[]>();
+expectTypeOf(fromUnstorage).returns.toExtend<astro6.SessionDriver>();
+expectTypeOf(fromUnstorage).returns.toExtend<astro7.SessionDriver>();

@@ -1,67 +1,8 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startWorkers, workerSite, type Workers } from '../packages/session-cloudflare-kv/test/support/site.ts';
-import { createVisitor, surfaces, type Visitor } from './support/http.ts';
+import { createVisitor, type Visitor } from './support/http.ts';
+import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, type DevSite } from './support/site.ts';
-
-/** What a visitor to a shop does. */
-function everyday(site: () => string): void {
-  it.each(surfaces)('keeps a cart, from a page, an endpoint, an action and the middleware: %s', async (surface) => {
-    const visitor = createVisitor(site());
-    await visitor.run([['set', 'cart', new Map([['hat', 1n]])]], { surface });
-    await visitor.run(
-      [
-        ['change', 'cart', ['gloves'], 2n],
-        ['set', 'seen', new Date(0)],
-      ],
-      { surface },
-    );
-    expect(await visitor.run([['get', 'cart'], ['keys']], { surface })).toEqual([
-      new Map([
-        ['hat', 1n],
-        ['gloves', 2n],
-      ]),
-      ['cart', 'seen'],
-    ]);
-  });
-
-  it('signs in under a new id, with the cart, and out for good', async () => {
-    const visitor = createVisitor(site());
-    await visitor.run([['set', 'cart', ['hat']]]);
-    const before = visitor.fork();
-    await visitor.run([['regenerate'], ['set', 'user', 'ada']]);
-    expect(visitor.sessionId()).not.toBe(before.sessionId());
-    expect(
-      await visitor.run([
-        ['get', 'cart'],
-        ['get', 'user'],
-      ]),
-    ).toEqual([['hat'], 'ada']);
-    expect(await before.run([['get', 'cart']])).toEqual([undefined]);
-
-    const elsewhere = visitor.fork();
-    await visitor.run([['destroy']]);
-    expect(visitor.sessionId()).toBeUndefined();
-    expect(await elsewhere.run([['get', 'user']])).toEqual([undefined]);
-  });
-
-  it('shows a message once', async () => {
-    const visitor = createVisitor(site());
-    await visitor.run([
-      ['set', 'flash', 'Thank you'],
-      ['set', 'cart', ['hat']],
-    ]);
-    expect((await visitor.fetch('/flash')).body).toContain('Thank you');
-    expect((await visitor.fetch('/flash')).body).toContain('Nothing new');
-    expect(await visitor.run([['get', 'cart']])).toEqual([['hat']]);
-  });
-
-  it('forgets what has expired, though KV keeps it for a minute', async () => {
-    const visitor = createVisitor(site());
-    await visitor.run([['set', 'code', '123456', { ttl: 1 }]]);
-    expect(await visitor.run([['get', 'code']])).toEqual(['123456']);
-    await expect.poll(() => visitor.run([['get', 'code']]), { timeout: 10_000, interval: 200 }).toEqual([undefined]);
-  });
-}
 
 describe('a built Worker', () => {
   let workers: Workers;
@@ -71,7 +12,7 @@ describe('a built Worker', () => {
   }, 200_000);
   afterAll(() => workers?.[Symbol.asyncDispose]());
 
-  everyday(() => workers.urls[0]!);
+  it('is a shop', () => isAShop({ url: workers.urls[0]! }));
 
   it('lets KV expire the record with its longest-lived entry, and not before a minute has passed', async () => {
     const namespace = await workers.miniflare.getKVNamespace('SESSION', 'isolate-0');
@@ -172,7 +113,7 @@ describe('astro dev', () => {
     await site?.[Symbol.asyncDispose]();
   });
 
-  everyday(() => site.url);
+  it('is a shop', () => isAShop({ url: site.url }));
 });
 
 describe('the namespace', () => {

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { startWorkers, workerSite } from '../packages/session-cloudflare-kv/test/support/site.ts';
 import { services } from '../packages/session-unstorage/test/support/services.ts';
 import { createVisitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
@@ -10,10 +11,12 @@ import { buildSite, devSite, startSite, type Built, type SiteSpec } from './supp
 
 // `Astro.session` on drivers of unstorage, in an entrypoint of the site's own.
 
+const driver = `{ entrypoint: new URL('./src/session-driver.ts', import.meta.url) }`;
+
 /** A site with this module as its session driver. */
 const siteWith = (entrypoint: string, files: Record<string, string> = {}): SiteSpec => ({
   astro: '7-storage',
-  driver: `{ entrypoint: new URL('./src/session-driver.ts', import.meta.url) }`,
+  driver,
   files: { 'src/session-driver.ts': entrypoint, ...files },
 });
 
@@ -36,14 +39,24 @@ const onFsLite = onRedis
   .replace('import redis', 'import fsLite')
   .replace(/redis\(.*?\)\)/, "fsLite({ base: getSecret('FOLDER') }))");
 
+/** In a Worker, where the binding comes from Cloudflare's own module. */
+const onWorkersKv = `import { env } from 'cloudflare:workers';
+import { fromUnstorage } from '@coatcheck/session-unstorage';
+import cloudflareKVBinding from 'unstorage/drivers/cloudflare-kv-binding';
+
+export default () => fromUnstorage(cloudflareKVBinding({ binding: env.SESSION }));
+`;
+
 function newFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'coatcheck-unstorage-site-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-test('the README shows the entrypoint that is tried here', () => {
-  expect(source('../packages/session-unstorage/README.md')).toContain(onRedis);
+test('the README shows the entrypoints that are tried here', () => {
+  const readme = source('../packages/session-unstorage/README.md');
+  expect(readme).toContain(onRedis);
+  expect(readme).toContain(onWorkersKv);
 });
 
 describe('a built site', { timeout: 200_000 }, () => {
@@ -89,6 +102,51 @@ describe('a built site', { timeout: 200_000 }, () => {
       const [keys] = await visitor.run([['keys']]);
       expect(new Set(keys as string[])).toEqual(new Set(['seed', ...names]));
     }
+  });
+});
+
+describe('a Worker, on cloudflare-kv-binding', { timeout: 200_000 }, () => {
+  const spec = workerSite({ driver, files: { 'src/session-driver.ts': onWorkersKv } });
+
+  test('as built, is a shop, and loses nothing of 64 requests at once', async () => {
+    const built = await buildSite(spec);
+    await using workers = await startWorkers(built.dist);
+    const url = workers.urls[0]!;
+    await isAShop({ url });
+
+    const visitor = createVisitor(url);
+    await visitor.run([['set', 'seed', 0]]);
+    const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
+    await Promise.all(
+      names.map((name, index) =>
+        visitor.fork().run([
+          ['get', 'seed'],
+          ['jitter', 50],
+          ['set', name, index],
+        ]),
+      ),
+    );
+    const [keys] = await visitor.run([['keys']]);
+    expect(new Set(keys as string[])).toEqual(new Set(['seed', ...names]));
+
+    const namespace = await workers.miniflare.getKVNamespace('SESSION', 'isolate-0');
+    const { keys: stored } = await namespace.list();
+    expect(stored.filter(({ expiration }) => expiration === undefined)).toEqual([]);
+  });
+
+  test('with the name of the binding alone, says that unstorage does not find it', async () => {
+    const named = onWorkersKv.replace(/import \{ env.*\n/, '').replace('env.SESSION', "'SESSION'");
+    const built = await buildSite(workerSite({ driver, files: { 'src/session-driver.ts': named } }));
+    await using workers = await startWorkers(built.dist);
+    const { outcomes } = await createVisitor(workers.urls[0]!).attempt([['load', crypto.randomUUID()]]);
+    expect(JSON.stringify(outcomes)).toContain('Invalid binding `SESSION`');
+  });
+
+  test('in `astro dev`, is a shop', async () => {
+    await using dev = await devSite(spec);
+    await isAShop({ url: dev.url });
+    // Asked, and not killed, it takes its workerd along.
+    await dev.stop();
   });
 });
 

@@ -1,57 +1,42 @@
-import { execFile } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { createVisitor, surfaces } from './support/http.ts';
+import { createVisitor } from './support/http.ts';
 import { redisUrl } from './support/redis-server.ts';
-import { startSite, type Built, type Site } from './support/site.ts';
+import { isAShop } from './support/shop.ts';
+import { buildSite, devSite, startSite, type Built, type Site, type SiteSpec } from './support/site.ts';
 import { startUpstashBridge, type UpstashBridge } from './support/upstash-bridge.ts';
 
 // A site on Vercel: built by @astrojs/vercel, its function served as Vercel's launcher does, its sessions in Upstash.
 
-const app = fileURLToPath(new URL('apps/astro-7-vercel/', import.meta.url));
 const BUILD_TOKEN = 'token-of-the-build-machine';
+
+function siteWith(files: Record<string, string> = {}): SiteSpec {
+  const config = `import vercel from '@astrojs/vercel';
+import { fromEnv, upstashDriver } from '@coatcheck/session-upstash';
+import { defineConfig } from 'astro/config';
+
+export default defineConfig({
+  output: 'server',
+  adapter: vercel(),
+  devToolbar: { enabled: false },
+  session: { driver: upstashDriver({ timeout: fromEnv('SESSION_TIMEOUT') }) },
+});
+`;
+  return { astro: '7-vercel', driver: '', files: { 'astro.config.mjs': config, ...files } };
+}
 
 /** Builds the site, and puts its function where nothing else is: what was not traced is missing there, as it is on Vercel. */
 async function deploy(): Promise<Built> {
-  const site = join(app, '.sites', randomUUID());
-  await mkdir(site, { recursive: true });
-  try {
-    await cp(new URL('apps/astro-7/src', import.meta.url), join(site, 'src'), { recursive: true });
-    await writeFile(
-      join(site, 'astro.config.mjs'),
-      `import vercel from '@astrojs/vercel';
-      import { fromEnv, upstashDriver } from '@coatcheck/session-upstash';
-      import { defineConfig } from 'astro/config';
-
-      export default defineConfig({
-        output: 'server',
-        adapter: vercel(),
-        devToolbar: { enabled: false },
-        session: { driver: upstashDriver({ timeout: fromEnv('SESSION_TIMEOUT') }) },
-      });`,
-    );
-    const { PATH = '', HOME = '' } = process.env;
-    const astro = join(app, 'node_modules/astro/bin/astro.mjs');
-    const { stdout } = await promisify(execFile)(process.execPath, [astro, 'build', '--root', site], {
-      cwd: site,
-      env: { PATH, HOME, NO_COLOR: '1', ASTRO_TELEMETRY_DISABLED: '1', UPSTASH_REDIS_REST_TOKEN: BUILD_TOKEN },
-      timeout: 180_000,
-    });
-    const dir = await mkdtemp(join(tmpdir(), 'coatcheck-vercel-'));
-    const built = join(site, '.vercel/output/functions/_render.func');
-    await cp(built, join(dir, '_render.func'), { recursive: true, verbatimSymlinks: true });
-    await mkdir(join(dir, 'server'));
-    await cp(join(app, 'launcher.js'), join(dir, 'server/entry.mjs'));
-    return { spec: { astro: 7, driver: 'upstashDriver()' }, dir, dist: dir, log: stdout };
-  } finally {
-    await rm(site, { recursive: true, force: true });
-  }
+  const built = await buildSite({ ...siteWith(), env: { UPSTASH_REDIS_REST_TOKEN: BUILD_TOKEN } });
+  const dir = await mkdtemp(join(tmpdir(), 'coatcheck-vercel-'));
+  const rendering = join(built.dir, '.vercel/output/functions/_render.func');
+  await cp(rendering, join(dir, '_render.func'), { recursive: true, verbatimSymlinks: true });
+  await mkdir(join(dir, 'server'));
+  await cp(new URL('apps/astro-7-vercel/launcher.js', import.meta.url), join(dir, 'server/entry.mjs'));
+  return { ...built, dir, dist: dir };
 }
 
 let deployed: Built;
@@ -85,82 +70,8 @@ async function requestsDuring(work: () => Promise<unknown>): Promise<number> {
   return bridge.requests.length - before;
 }
 
-describe('a shop', { timeout: 60_000 }, () => {
-  test.each(surfaces)('keeps a cart: %s', async (surface) => {
-    const visitor = createVisitor(site.url);
-    await visitor.run([['set', 'cart', new Map([['hat', 2n]])]], { surface });
-    expect(await visitor.run([['get', 'cart']], { surface })).toEqual([new Map([['hat', 2n]])]);
-    await visitor.run(
-      [
-        ['change', 'cart', ['coat'], 1n],
-        ['set', 'seen', true],
-      ],
-      { surface },
-    );
-    const cart = new Map([
-      ['hat', 2n],
-      ['coat', 1n],
-    ]);
-    expect(
-      await visitor.run(
-        [
-          ['get', 'cart'],
-          ['get', 'seen'],
-        ],
-        { surface },
-      ),
-    ).toEqual([cart, true]);
-    expect(await createVisitor(site.url).run([['get', 'cart']], { surface })).toEqual([undefined]);
-  });
-
-  test('signs in with a new id, and takes the cart along', async () => {
-    const visitor = createVisitor(site.url);
-    await visitor.run([['set', 'cart', ['hat']]]);
-    const before = visitor.fork();
-    await visitor.run([['regenerate'], ['set', 'user', 'ada']]);
-    expect(visitor.sessionId()).not.toBe(before.sessionId());
-    expect(
-      await visitor.run([
-        ['get', 'cart'],
-        ['get', 'user'],
-      ]),
-    ).toEqual([['hat'], 'ada']);
-    expect(
-      await before.run([
-        ['get', 'cart'],
-        ['get', 'user'],
-      ]),
-    ).toEqual([undefined, undefined]);
-  });
-
-  test('signs out for good, also while a request is under way', async () => {
-    const visitor = createVisitor(site.url);
-    await visitor.run([['set', 'user', 'ada']]);
-    const [late, copy] = [visitor.fork(), visitor.fork()];
-    const gate = site.gate('sign-out');
-    const slow = late.run([
-      ['get', 'user'],
-      ['wait', 'sign-out'],
-      ['set', 'cart', 'coat'],
-    ]);
-    await gate.arrived();
-    await visitor.run([['destroy']]);
-    await gate.open();
-    await slow;
-    expect(
-      await copy.run([
-        ['get', 'user'],
-        ['get', 'cart'],
-      ]),
-    ).toEqual([undefined, undefined]);
-  });
-
-  test('shows a flash message once', async () => {
-    const visitor = createVisitor(site.url);
-    await visitor.run([['set', 'flash', 'Welcome']]);
-    expect((await visitor.fetch('/flash')).body).toContain('Welcome');
-    expect((await visitor.fetch('/flash')).body).toContain('Nothing new.');
-  });
+describe('a deployed site', { timeout: 60_000 }, () => {
+  test('is a shop', () => isAShop(site));
 
   test('lets what has expired go, in the database as well', async () => {
     const visitor = createVisitor(site.url);
@@ -279,4 +190,10 @@ describe('when something is wrong', { timeout: 60_000 }, () => {
       expect(visitor.sessionId()).toBe(id);
     },
   );
+});
+
+test('`astro dev` is a shop, on what `.env` names', { timeout: 60_000 }, async () => {
+  const variables = Object.entries(environment()).map(([name, value]) => `${name}=${value}\n`);
+  await using dev = await devSite(siteWith({ '.env': variables.join('') }));
+  expect(await requestsDuring(() => isAShop(dev))).toBeGreaterThan(0);
 });

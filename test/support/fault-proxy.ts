@@ -26,6 +26,8 @@ export interface FaultProxy extends AsyncDisposable {
   hold(): Promise<void>;
   /** Every connection is closed after so many more bytes of answers. */
   cut(afterBytes: number): Promise<void>;
+  /** Answers come one byte at a time, each in a turn of its own. */
+  trickle(): Promise<void>;
   /** Open connections are reset, and so is every new one. */
   reset(): Promise<void>;
   /** Open connections are reset; new ones are refused, as if nothing listened there. */
@@ -33,7 +35,7 @@ export interface FaultProxy extends AsyncDisposable {
 }
 
 type Mode =
-  | { name: 'pass' | 'silence' | 'hold' | 'reset' | 'refuse' }
+  | { name: 'pass' | 'silence' | 'hold' | 'trickle' | 'reset' | 'refuse' }
   | { name: 'delay'; ms: () => number }
   | { name: 'cut'; afterBytes: number };
 
@@ -99,6 +101,7 @@ export async function startProxy({ target }: { target: number }): Promise<FaultP
     silence: () => become({ name: 'silence' }),
     hold: () => become({ name: 'hold' }),
     cut: (afterBytes) => become({ name: 'cut', afterBytes }),
+    trickle: () => become({ name: 'trickle' }),
     reset: () => become({ name: 'reset' }),
     refuse: () => become({ name: 'refuse' }),
     [Symbol.asyncDispose]: () => become({ name: 'refuse' }),
@@ -121,11 +124,17 @@ function createLink(client: Socket, targetPort: number, watch: Watch): Link {
   // What the target said and the client has not heard yet; `null` is the end.
   const answers: { due: number; data: Buffer | null }[] = [];
   let timer: NodeJS.Timeout | undefined;
+  let nextByte: NodeJS.Immediate | undefined;
 
   const end = (how: 'destroy' | 'resetAndDestroy') => {
-    clearTimeout(timer);
+    rest();
     client[how]();
     target[how]();
+  };
+
+  const rest = () => {
+    clearTimeout(timer);
+    clearImmediate(nextByte);
   };
 
   const hear = (data: Buffer | null) => {
@@ -136,8 +145,15 @@ function createLink(client: Socket, targetPort: number, watch: Watch): Link {
   };
 
   const passOn = () => {
-    clearTimeout(timer);
+    rest();
     if (mode.name === 'hold') return;
+    if (mode.name === 'trickle' && answers.length > 0) {
+      nextByte = setImmediate(() => {
+        answer(firstByte(answers));
+        passOn();
+      });
+      return;
+    }
     while (answers.length > 0 && answers[0]!.due <= performance.now()) answer(answers.shift()!.data);
     if (answers.length > 0) timer = setTimeout(passOn, answers[0]!.due - performance.now());
   };
@@ -193,4 +209,13 @@ function createLink(client: Socket, targetPort: number, watch: Watch): Link {
       passOn();
     },
   };
+}
+
+/** Takes it out of the queue; `null` when the next thing in it is the end. */
+function firstByte(answers: { data: Buffer | null }[]): Buffer | null {
+  const [next] = answers;
+  const byte = next!.data?.subarray(0, 1) ?? null;
+  if (next!.data && next!.data.length > 1) next!.data = next!.data.subarray(1);
+  else answers.shift();
+  return byte;
 }

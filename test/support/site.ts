@@ -13,7 +13,7 @@ const workspace = fileURLToPath(new URL('../../', import.meta.url));
 /** A site to build: the source in `test/apps/astro-7`, with one session configuration, on one version of Astro. */
 export interface SiteSpec {
   /** The folder `test/apps/astro-<this>`. */
-  astro: 6 | 7 | '7-cloudflare' | '7-storage';
+  astro: 6 | 7 | '7-cloudflare' | '7-netlify' | '7-storage' | '7-vercel';
   /** The expression that a user would write after `driver:` in `astro.config.mjs`; its names are those in `importable`. */
   driver: string;
   /** The other options of `session`. */

@@ -16,6 +16,8 @@ export interface UpstashBridge extends AsyncDisposable {
   readonly connections: number;
   /** How many requests have not been answered yet. */
   readonly pending: number;
+  /** As when somebody resets it in the console: the one before is refused from now on. */
+  changeToken(next: string): void;
   /** From now on `times` requests, or all, go wrong; without a fault they go well again. */
   inject(fault?: Fault, times?: number): void;
   /** Closes the connections that no request is on, as a server does that has seen nothing on them for a while. */
@@ -71,7 +73,7 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
   redis.on('error', () => undefined);
   await redis.connect();
 
-  const token = 'AbCdEf0123456789-standard';
+  let token = 'AbCdEf0123456789-standard';
   const readOnlyToken = 'AbCdEf0123456789-read-only';
   const requests: BridgeRequest[] = [];
   const sockets = new Set<Socket>();
@@ -191,7 +193,9 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
   return {
     url: `http://127.0.0.1:${port}`,
     port,
-    token,
+    get token() {
+      return token;
+    },
     readOnlyToken,
     requests,
     get connections() {
@@ -199,6 +203,9 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
     },
     get pending() {
       return pending;
+    },
+    changeToken(next) {
+      token = next;
     },
     inject(next, times = Infinity) {
       fault = next;

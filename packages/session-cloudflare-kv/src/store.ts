@@ -1,4 +1,11 @@
-import { createError, valueStore, type Lifetime, type SessionStore, type StoreCall } from '@coatcheck/session-core';
+import {
+  createError,
+  formerKey,
+  valueStore,
+  type Lifetime,
+  type SessionStore,
+  type StoreCall,
+} from '@coatcheck/session-core';
 import type { KvNamespace } from './options.ts';
 
 /** https://developers.cloudflare.com/kv/platform/limits/ */
@@ -29,6 +36,11 @@ export function kvStore(kv: KvNamespace, timeoutMs: number): SessionStore {
     },
 
     remove: (key, call) => untilTaken(() => kv.delete(key), timeoutMs, call),
+
+    former: {
+      read: (id, base) => kv.get(formerKey(id, base), { cacheTtl: MIN_CACHE_SECONDS }),
+      remove: (id, base, call) => untilTaken(() => kv.delete(formerKey(id, base)), timeoutMs, call),
+    },
   });
 }
 
@@ -58,6 +70,7 @@ async function untilTaken(write: () => Promise<void>, timeoutMs: number, call: S
     try {
       return await write();
     } catch (error) {
+      if (isUsedUp(error)) throw planUsedUp(error);
       if (!isTooSoon(error)) throw error;
       if (Date.now() > lastStartAt) throw tooManyWrites(error);
       await pause(WRITE_EVERY_MS * (0.75 + Math.random() / 2));
@@ -66,9 +79,23 @@ async function untilTaken(write: () => Promise<void>, timeoutMs: number, call: S
   }
 }
 
-// All that KV says is `KV PUT failed: 429 Too Many Requests`. What a plan allows a day does not come back in a second.
+// All that KV says is `KV PUT failed: 429 Too Many Requests`.
 function isTooSoon(error: unknown): boolean {
-  return error instanceof Error && /\b429\b/.test(error.message) && !/limit exceeded/i.test(error.message);
+  return error instanceof Error && /\b429\b/.test(error.message);
+}
+
+function isUsedUp(error: unknown): boolean {
+  return error instanceof Error && /limit exceeded/i.test(error.message);
+}
+
+function planUsedUp(cause: unknown): Error {
+  return createError(
+    'session-cloudflare-kv',
+    'refused',
+    "What the account's plan allows KV is used up, as the cause says. Nothing was stored. A limit of the day ends at midnight UTC; a larger " +
+      'plan has a higher one.',
+    { cause },
+  );
 }
 
 function tooManyWrites(cause: unknown): Error {

@@ -1,7 +1,7 @@
 import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
-import { Miniflare } from 'miniflare';
 import { expect, it } from 'vitest';
+import { startKv } from './support/kv.ts';
 
 it('the config function checks its options at once', () => {
   expect(cloudflareKvDriver({ namespace: 'CARTS' })).toMatchObject({ config: { namespace: 'CARTS' } });
@@ -20,8 +20,8 @@ it('outside of a Worker it says where it can run', async () => {
 });
 
 it('refuses `idleTtl`, which KV cannot do', async () => {
-  await using miniflare = running(new Miniflare({ modules: true, script: '', kvNamespaces: ['SESSION'], cf: false }));
-  const namespace = await miniflare.running.getKVNamespace('SESSION');
+  await using kv = await startKv('SESSION');
+  const namespace = kv.namespaces['SESSION']!;
   await expect(cloudflareKv({ namespace, idleTtl: 60 }).getItem(crypto.randomUUID())).rejects.toMatchObject({
     code: 'configuration',
     message: expect.stringContaining('`idleTtl` needs a backend whose changes are atomic'),
@@ -29,16 +29,10 @@ it('refuses `idleTtl`, which KV cannot do', async () => {
 });
 
 it('takes what stands for a binding in Node, each for itself', async () => {
-  await using miniflare = running(
-    new Miniflare({ modules: true, script: '', kvNamespaces: ['ONE', 'OTHER'], cf: false }),
-  );
-  const [one, other] = await Promise.all(['ONE', 'OTHER'].map((name) => miniflare.running.getKVNamespace(name)));
+  await using kv = await startKv('ONE', 'OTHER');
+  const { ONE: one, OTHER: other } = kv.namespaces;
   const id = crypto.randomUUID();
   await cloudflareKv({ namespace: one! }).setItem(id, '[["Map",1,2],"user",{"data":3,"expires":-1},"ada"]');
   expect(await cloudflareKv({ namespace: one! }).getItem(id)).not.toBeNull();
   expect(await cloudflareKv({ namespace: other! }).getItem(id)).toBeNull();
 });
-
-function running(miniflare: Miniflare): { running: Miniflare } & AsyncDisposable {
-  return { running: miniflare, [Symbol.asyncDispose]: () => miniflare.dispose() };
-}

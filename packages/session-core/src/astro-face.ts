@@ -1,4 +1,5 @@
-import { RETIRE_MS, type Engine, type Held, type SessionFields } from './engine.ts';
+import type { SessionFields } from './at-rest.ts';
+import { RETIRE_MS, type Engine, type Held } from './engine.ts';
 import { expiryOf, isExpired } from './fields.ts';
 import { withDeadline } from './guard.ts';
 import { keepAlive } from './keep-alive.ts';

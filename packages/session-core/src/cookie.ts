@@ -14,18 +14,23 @@ export interface SessionCookie {
 }
 
 /** Throws a TypeError for what would make no cookie, or one with other attributes than were meant. */
-export function checkCookie({ name, domain, path, maxAge, sameSite }: SessionCookie & { name: string }): void {
-  if (!/^[\w-]+$/.test(name)) throw new TypeError('`cookie.name` may hold letters, digits, _ and - only.');
+export function checkCookie({ name, domain, path, maxAge, sameSite, secure }: SessionCookie & { name: string }): void {
+  const isText = (value: unknown, form: RegExp): boolean => typeof value === 'string' && form.test(value);
+  if (!isText(name, /^[\w-]+$/)) throw new TypeError('`cookie.name` may hold letters, digits, _ and - only.');
   for (const [attribute, value] of Object.entries({ domain, path })) {
-    if (value !== undefined && !/^[\x21-\x3a\x3c-\x7e]+$/.test(value)) {
+    if (value !== undefined && !isText(value, /^[\x21-\x3a\x3c-\x7e]+$/)) {
       throw new TypeError(`\`cookie.${attribute}\` must be text without spaces and semicolons.`);
     }
   }
-  if (maxAge !== undefined && !(Number.isFinite(maxAge) && maxAge >= 1)) {
+  // Larger numbers are written in a way that browsers do not read.
+  if (maxAge !== undefined && !(Number.isFinite(maxAge) && maxAge >= 1 && maxAge <= Number.MAX_SAFE_INTEGER)) {
     throw new TypeError('`cookie.maxAge` must be a number of seconds, at least 1.');
   }
-  if (sameSite !== undefined && typeof sameSite !== 'boolean' && !Object.hasOwn(sameSiteNames, sameSite)) {
+  if (sameSite !== undefined && typeof sameSite !== 'boolean' && !isText(sameSite, /^(?:strict|lax|none)$/)) {
     throw new TypeError("`cookie.sameSite` must be 'strict', 'lax', 'none', true or false.");
+  }
+  if (secure !== undefined && typeof secure !== 'boolean') {
+    throw new TypeError('`cookie.secure` must be true or false.');
   }
 }
 
@@ -36,11 +41,21 @@ export function readCookie(header: string, name: string): string | undefined {
     let end = header.indexOf(';', start);
     if (end < 0) end = header.length;
     const equals = header.indexOf('=', start);
-    if (equals >= 0 && equals < end && header.slice(start, equals).trim() === name)
-      return header.slice(equals + 1, end).trim();
+    if (equals >= 0 && equals < end && withoutSpaces(header.slice(start, equals)) === name)
+      return withoutSpaces(header.slice(equals + 1, end));
     start = end + 1;
   }
   return undefined;
+}
+
+// `trim` also takes what browsers leave in a name: anyone could send `\u00A0sid` in the place of the `sid` that only the server may set.
+function withoutSpaces(text: string): string {
+  const isSpace = (index: number): boolean => text[index] === ' ' || text[index] === '\t';
+  let start = 0;
+  let end = text.length;
+  while (start < end && isSpace(start)) start++;
+  while (end > start && isSpace(end - 1)) end--;
+  return text.slice(start, end);
 }
 
 /** A `Set-Cookie` value; with the empty text as the value, one that removes the cookie. */

@@ -21,7 +21,7 @@ export function defineDriver<Config extends SharedOptions>(
 
 /** The engine of a driver made by `defineDriver`; undefined for any other driver. */
 export function engineOf(driver: SessionDriver): Engine | undefined {
-  return (driver as { [ENGINE]?: Engine })[ENGINE];
+  return (driver as { [ENGINE]?: Engine } | undefined)?.[ENGINE];
 }
 
 /**

@@ -1,36 +1,30 @@
+import { formerRecords, formerSessions, renew, takeOver, type AdoptingRecord, type Former } from './adopt.ts';
+import {
+  DEFAULT_TTL_SECONDS,
+  patchRecord,
+  plain,
+  toSession,
+  type Forms,
+  type SessionChange,
+  type SessionFields,
+  type Times,
+} from './at-rest.ts';
 import { readProcessEnv, type ReadEnv } from './env.ts';
 import { createError } from './errors.ts';
-import { expiryOf, fieldName, isExpired, keyOfField } from './fields.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { isSessionId, recordKey } from './ids.ts';
 import { keepAlive } from './keep-alive.ts';
-import { isData, resolveOptions, type OptionKinds, type Resolved, type SharedOptions } from './options.ts';
-import { report } from './report.ts';
-import type { Change, Fields, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
+import { isData, resolveOptions, type Adopt, type OptionKinds, type Resolved, type SharedOptions } from './options.ts';
+import { report, trace, type TraceableOperation } from './report.ts';
+import type { PatchResult, SessionStore, StoreCall } from './store.ts';
 
 /** How long a removed session refuses writes: longer than a request is under way. */
 export const RETIRE_MS = 60_000;
 
-const DEFAULT_TTL_SECONDS = 30 * 24 * 60 * 60;
 const DEFAULT_TIMEOUT_MS = 5000;
-
-/** The fields of a session by session key. Shared between readers: not to be changed. */
-export type SessionFields = ReadonlyMap<string, string>;
 
 /** What a session held when it was removed: null when there was none, 'retired' when it had been removed already. */
 export type Held = SessionFields | 'retired' | null;
-
-/** A change in terms of a session; the engine turns it into a `Change` of a record. Names are session keys. */
-export interface SessionChange {
-  set: Fields;
-  ifAbsent?: Fields;
-  unset?: readonly string[];
-  purge?: readonly string[];
-  expect?: ReadonlyMap<string, string | null>;
-  mustExist?: boolean;
-  /** The expiries of fields that the writer knows of and leaves as they are. */
-  untouched?: Iterable<number | undefined>;
-}
 
 /** What the faces (`astro-face.ts`, `session.ts`) stand on: one backend by session id, with every guarantee that backends share. */
 export interface Engine {
@@ -92,7 +86,7 @@ export function engineFor<Config extends SharedOptions>(
   const env = host.env ?? readProcessEnv;
   return createEngine(definition.name, () => {
     const options = resolveOptions(definition.name, definition.options, config, env);
-    return withTimes(shareBackend(definition, options, env, host.replaces ?? false), options);
+    return withOptions(shareBackend(definition, options, env, host.replaces ?? false), options);
   });
 }
 
@@ -101,7 +95,7 @@ export function engineOver(driver: string, store: SessionStore): Engine {
   const backend = openBackend({ name: driver, options: {}, open: () => store }, {}, readProcessEnv);
   return createEngine(
     driver,
-    () => withTimes(backend, {}),
+    () => withOptions(backend, {}),
     (id) => id,
   );
 }
@@ -111,12 +105,37 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
   // Variables are read here and not when the driver is made: an app that is only built has none.
   const open = (): Opened => (opened ??= openOnce());
   const nextReads = new Map<string, Promise<SessionFields | null>>();
+  const onDamaged = (): void => report('damaged-field', driver);
 
-  const readNow = async (id: string): Promise<SessionFields | null> => {
-    const { backend, prefix, idleMs } = open();
-    const fields = await backend.run('read', (store, call) => store.read(keyOf(id, prefix), withTouch(call, idleMs)));
-    return fields && toSession(fields, driver);
+  /** One operation on the record of a session. */
+  const run = async <Result>(
+    operation: TraceableOperation,
+    id: string,
+    work: (record: AdoptingRecord) => Promise<Result>,
+  ): Promise<Result> => {
+    const { backend, prefix, timeoutMs, times, secrets, adopt } = open();
+    const key = keyOf(id, prefix);
+    const forms = secrets ? await sealedForms(secrets, key, adopt !== undefined) : LEGIBLE;
+    return backend.run(operation, async (store, call) => {
+      const formers: Former[] = [];
+      if (adopt?.prefix !== undefined) {
+        const former = keyOf(id, adopt.prefix);
+        const formerForms: Forms = secrets ? await sealedForms(secrets, former, true) : LEGIBLE;
+        formers.push(formerRecords(store, former, formerForms, timeoutMs + RETIRE_MS, onDamaged));
+      }
+      if (adopt && store.former) formers.push(formerSessions(driver, store.former, id, adopt.base, onDamaged));
+      return work({ driver, store, call, key, forms, times, formers, onDamaged });
+    });
   };
+
+  const readNow = (id: string): Promise<SessionFields | null> =>
+    run('read', id, async (record) => {
+      const { store, key, call, times } = record;
+      const fields = await store.read(key, times.idleMs === undefined ? call : { ...call, touchMs: times.idleMs });
+      if (!fields) return takeOver(record);
+      if (open().adopt && record.forms.length > 1) await renew(record, fields);
+      return toSession(fields, record.forms, onDamaged);
+    });
 
   return {
     driver,
@@ -147,18 +166,26 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
           'This is no session id: expected 16 to 128 of the characters A-Z a-z 0-9 _ -.',
         );
       }
-      const { backend, prefix, ttlMs, idleMs } = open();
-      const recordChange = toRecord(change, ttlMs, idleMs);
-      return backend.run('patch', (store, call) => store.patch(keyOf(id, prefix), recordChange, call));
+      return run('patch', id, async (record) => {
+        let result = await patchRecord(record, change);
+        if (result === 'missing' && (await takeOver(record))) result = await patchRecord(record, change);
+        if (result === 'conflict') report('conflict', driver);
+        return result;
+      });
     },
 
     async retire(id) {
       if (!isSessionId(id)) return null;
-      const { backend, prefix, timeoutMs } = open();
-      // A write that was still young enough when it was begun finds the tombstone when it arrives.
-      const retireForMs = RETIRE_MS + timeoutMs;
-      const held = await backend.run('retire', (store, call) => store.retire(keyOf(id, prefix), retireForMs, call));
-      return held instanceof Map ? toSession(held, driver) : held;
+      return run('retire', id, async ({ store, call, key, forms, formers }) => {
+        // A write that was still young enough when it was begun finds the tombstone when it arrives.
+        const held = await store.retire(key, RETIRE_MS + open().timeoutMs, call);
+        let former: SessionFields | null = null;
+        for (const { read, remove } of formers) {
+          former ??= held === null ? await read(call) : null;
+          await remove(call);
+        }
+        return held instanceof Map ? toSession(held, forms, onDamaged) : (held ?? former);
+      });
     },
 
     async sweep(limit) {
@@ -174,24 +201,44 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
 interface Opened {
   backend: Backend;
   prefix: string | undefined;
-  ttlMs: number | undefined;
-  idleMs: number | undefined;
+  times: Times;
   timeoutMs: number;
+  secrets: readonly string[] | undefined;
+  adopt: Adopt | undefined;
 }
 
-function withTimes(backend: Backend, { prefix, ttl, idleTtl, timeout }: Resolved<SharedOptions>): Opened {
+function withOptions(
+  backend: Backend,
+  { prefix, ttl, idleTtl, timeout, secrets, adopt }: Resolved<SharedOptions>,
+): Opened {
   return {
     backend,
     prefix,
-    ttlMs: ttl === false ? undefined : (ttl ?? DEFAULT_TTL_SECONDS) * 1000,
-    idleMs: idleTtl === undefined ? undefined : idleTtl * 1000,
+    times: {
+      ttlMs: ttl === false ? undefined : (ttl ?? DEFAULT_TTL_SECONDS) * 1000,
+      idleMs: idleTtl === undefined ? undefined : idleTtl * 1000,
+    },
     timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
+    secrets,
+    adopt: adopt === true ? {} : adopt || undefined,
   };
+}
+
+const LEGIBLE: Forms = [plain];
+
+/** Loaded only where there are secrets: the ciphers are a fifth of this package. */
+async function sealedForms(secrets: readonly string[], key: string, orPlain: boolean): Promise<Forms> {
+  const { sealed } = await import('./seal.ts');
+  const [first, ...others] = secrets.map((secret) => sealed(secret, key));
+  return [first!, ...others, ...(orPlain ? [plain] : [])];
 }
 
 /** One store and what is known of its health, shared by all drivers of one configuration in this process. */
 interface Backend {
-  run<Result>(operation: string, work: (store: SessionStore, call: StoreCall) => Promise<Result>): Promise<Result>;
+  run<Result>(
+    operation: TraceableOperation,
+    work: (store: SessionStore, call: StoreCall) => Promise<Result>,
+  ): Promise<Result>;
   close(): Promise<void>;
 }
 
@@ -223,8 +270,8 @@ function openBackend<Config extends SharedOptions>(
 
   return {
     run(operation, work) {
-      guard ??= createGuard({ driver: definition.name, timeoutMs, probe });
-      const running = guard(operation, async (call) => {
+      const guarded = (guard ??= createGuard({ driver: definition.name, timeoutMs, probe }));
+      const attempt = async (call: StoreCall) => {
         const ready = opened ?? (await store(call));
         if (options.idleTtl !== undefined && !ready.atomic) {
           throw createError(
@@ -234,8 +281,8 @@ function openBackend<Config extends SharedOptions>(
           );
         }
         return work(ready, call);
-      });
-      return keepAlive(running);
+      };
+      return keepAlive(trace(operation, definition.name, () => guarded(operation, attempt)));
     },
     async close() {
       const closing = opening;
@@ -265,7 +312,14 @@ function shareBackend<Config extends SharedOptions>(
   const holder = globalThis as { [REGISTRY]?: Registry };
   const registry = (holder[REGISTRY] ??= { backends: new Map(), configured: new Map(), names: new WeakMap() });
   // Keys and lifetimes are the driver's own; everything else makes another connection.
-  const { ttl: _ttl, prefix: _prefix, idleTtl, ...identity }: Resolved<SharedOptions> = options;
+  const {
+    ttl: _ttl,
+    prefix: _prefix,
+    secrets: _secrets,
+    adopt: _adopt,
+    idleTtl,
+    ...identity
+  }: Resolved<SharedOptions> = options;
   const variables = (definition.variables ?? []).map(env);
   const key = JSON.stringify([definition.name, identity, idleTtl !== undefined, variables], (_name, value: unknown) =>
     isData(value) ? value : nameOf(value as object, registry.names),
@@ -288,71 +342,4 @@ function nameOf(object: object, names: WeakMap<object, string>): string {
   let name = names.get(object);
   if (!name) names.set(object, (name = crypto.randomUUID()));
   return name;
-}
-
-function withTouch(call: StoreCall, touchMs: number | undefined): StoreCall & { touchMs?: number } {
-  return touchMs === undefined ? call : { ...call, touchMs };
-}
-
-function toSession(fields: Fields, driver: string): SessionFields {
-  for (const name of fields.keys()) {
-    if (!name.startsWith('"')) continue;
-    const renamed: Fields = new Map();
-    for (const [stored, value] of fields) {
-      const key = keyOfField(stored);
-      if (key === undefined) report('damaged-field', driver);
-      else renamed.set(key, value);
-    }
-    return renamed;
-  }
-  return fields;
-}
-
-/** Exported for tests of stores, which take changes in this form. */
-export function toRecord(
-  change: SessionChange,
-  ttlMs: number | undefined,
-  idleMs: number | undefined,
-  now: number = Date.now(),
-): Change {
-  const set: Fields = new Map();
-  const unset = (change.unset ?? []).map(fieldName);
-  let lifetimeMs = -Infinity;
-  const outlives = (expires: number | undefined): void => {
-    lifetimeMs = Math.max(lifetimeMs, expires === undefined ? (ttlMs ?? Infinity) : expires - now);
-  };
-
-  for (const [key, value] of change.set) {
-    const expires = expiryOf(value);
-    // What is past when it is set is not there afterwards.
-    if (isExpired(expires, now)) unset.push(fieldName(key));
-    else set.set(fieldName(key), value);
-    if (!isExpired(expires, now)) outlives(expires);
-  }
-  for (const value of change.ifAbsent?.values() ?? []) outlives(expiryOf(value));
-  for (const expires of change.untouched ?? []) outlives(expires);
-
-  return {
-    set,
-    unset,
-    lifetimeMs: toLifetime(lifetimeMs, ttlMs),
-    now,
-    ...(change.ifAbsent && { ifAbsent: byFieldName(change.ifAbsent) }),
-    ...(change.purge && { purge: change.purge.map(fieldName) }),
-    ...(change.expect && { expect: byFieldName(change.expect) }),
-    ...(change.mustExist && { mustExist: true }),
-    ...(ttlMs !== undefined && { capMs: ttlMs }),
-    ...(idleMs !== undefined && { idleMs }),
-  };
-}
-
-function toLifetime(longest: number, ttlMs: number | undefined): Lifetime {
-  if (longest === Infinity) return 'never';
-  // A session without entries has nothing to live for; it goes by itself even where others live for ever.
-  if (longest === -Infinity) return ttlMs ?? DEFAULT_TTL_SECONDS * 1000;
-  return Math.max(Math.floor(longest), 0);
-}
-
-function byFieldName<Value>(map: ReadonlyMap<string, Value>): Map<string, Value> {
-  return new Map([...map].map(([key, value]) => [fieldName(key), value]));
 }

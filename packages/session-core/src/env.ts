@@ -19,7 +19,7 @@ export type ReadEnv = (name: string) => string | undefined;
  * @param name the variable's name. Throws a TypeError when that is no name that a variable can have.
  */
 export function fromEnv(name: string): EnvRef {
-  if (typeof name !== 'string' || !/^[A-Za-z_]\w*$/.test(name)) {
+  if (!isName(name)) {
     throw new TypeError('fromEnv() takes the name of an environment variable, such as fromEnv("REDIS_URL").');
   }
   const refuse = () => {
@@ -29,7 +29,16 @@ export function fromEnv(name: string): EnvRef {
 }
 
 export function isEnvRef(value: unknown): value is EnvRef {
-  return typeof value === 'object' && value !== null && typeof (value as Partial<EnvRef>).fromEnv === 'string';
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    isName((value as Partial<EnvRef>).fromEnv) &&
+    Object.keys(value).length === 1
+  );
+}
+
+function isName(name: unknown): boolean {
+  return typeof name === 'string' && /^[A-Za-z_]\w*$/.test(name);
 }
 
 /** The variables of this process, for servers that are not Astro. */

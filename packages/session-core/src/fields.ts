@@ -36,16 +36,18 @@ export function normalizeExpiry(expires: unknown): number | undefined {
 }
 
 // Backends take well-formed text only, while a session key may hold lone surrogates: such a key is stored as its JSON text, and so is
-// one that begins like JSON text.
+// one that begins like JSON text, or like the name of a sealed field.
 export function fieldName(key: string): string {
-  return key.isWellFormed() && !key.startsWith('"') ? key : JSON.stringify(key);
+  return key.isWellFormed() && !/^["~]/.test(key) ? key : JSON.stringify(key);
 }
 
 /** The session key that a field stands for, or undefined when the name is damaged. */
 export function keyOfField(name: string): string | undefined {
   if (!name.startsWith('"')) return name;
   try {
-    return JSON.parse(name);
+    const key = JSON.parse(name) as string;
+    // Two names must not stand for one key.
+    return fieldName(key) === name ? key : undefined;
   } catch {
     return undefined;
   }

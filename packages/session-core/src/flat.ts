@@ -150,7 +150,12 @@ function replacePositions(node: unknown, visit: (position: number) => number): v
   } else if (views.test(type)) last = 1;
   else if (type === 'Map' && last % 2 !== 0) throw UNKNOWN_FORM;
   else if (type === 'Date' && typeof node[1] !== 'string') throw UNKNOWN_FORM;
-  else if (withoutPositions.has(type) || type.startsWith('Temporal.') || (type === 'URL' && typeof node[1] === 'string')) return;
+  else if (
+    withoutPositions.has(type) ||
+    type.startsWith('Temporal.') ||
+    (type === 'URL' && typeof node[1] === 'string')
+  )
+    return;
   else if (!withPositions.has(type)) throw UNKNOWN_FORM;
   for (let index = first; index <= last; index += step) node[index] = visit(asPosition(node[index]));
 }

@@ -119,16 +119,9 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
       timer = Date.now() - dueAt > LATE_MS ? setTimeout(expire, LATE_MS) : setTimeout(expire, 0);
     };
     let timer = setTimeout(onTime, ms);
-    work({ signal: controller.signal }).then(
-      (result) => {
-        clearTimeout(timer);
-        resolve(result);
-      },
-      (error: unknown) => {
-        clearTimeout(timer);
-        reject(error);
-      },
-    );
+    work({ signal: controller.signal })
+      .then(resolve, reject)
+      .finally(() => clearTimeout(timer));
   });
 }
 

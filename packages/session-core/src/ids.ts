@@ -1,5 +1,6 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { utf8ToBytes } from '@noble/hashes/utils.js';
+import { toBase64url } from './base64url.ts';
 
 /** Whether a text can be a session id: 16 to 128 characters of `A-Z a-z 0-9 _ -`. */
 export function isSessionId(id: unknown): id is string {
@@ -31,6 +32,5 @@ const hashId: (id: string) => string = nodeHash ? (id) => nodeHash('sha256', id,
 
 /** Exported to be compared with Node's. */
 export function portableHash(id: string): string {
-  const bytes = String.fromCharCode(...sha256(utf8ToBytes(id)));
-  return btoa(bytes).replaceAll('+', '-').replaceAll('/', '_').replaceAll('=', '');
+  return toBase64url(sha256(utf8ToBytes(id)));
 }

@@ -1,3 +1,4 @@
+export { check, type Check, type CheckStep } from './check.ts';
 export { defineDriver, sweep } from './define-driver.ts';
 export type { DriverDefinition, Host, OpenContext } from './engine.ts';
 export { fromEnv, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
@@ -17,13 +18,15 @@ export {
   text,
   whole,
   type OptionKind,
+  type Adopt,
   type OptionKinds,
   type Resolved,
   type SharedOptions,
 } from './options.ts';
 export { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
-export { report, type ReportedEvent } from './report.ts';
-export type { Change, Fields, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
+export { report, type ReportedEvent, type TraceableOperation, type TracedOperation } from './report.ts';
+export type { Change, Fields, FormerSessions, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
+export { formerKey } from './store.ts';
 export type { SessionDriver, SessionDriverConfig } from './types.ts';
 export { createSessions, type Session, type Sessions, type SessionsOptions, type SetOptions } from './session.ts';
 export type { SessionCookie } from './cookie.ts';

@@ -26,6 +26,17 @@ export const text: OptionKind<string> = {
 
 export const secretText: OptionKind<string> = { ...text, holdsSecret: () => true };
 
+const STRONG_LENGTH = 32;
+const STRONG_VARIETY = 10;
+
+const strongSecret: OptionKind<string> = {
+  read: (raw) =>
+    typeof raw === 'string' && raw.length >= STRONG_LENGTH && new Set(raw).size >= STRONG_VARIETY
+      ? raw
+      : expected(`secrets of at least ${STRONG_LENGTH} random characters each; \`openssl rand -base64 32\` makes one`),
+  holdsSecret: () => true,
+};
+
 export const flag: OptionKind<boolean> = {
   read(raw) {
     if (raw === true || raw === 'true' || raw === '1') return true;
@@ -71,6 +82,11 @@ export function orFalse<Value>(kind: OptionKind<Value>): OptionKind<Value | fals
     },
     holdsSecret: (value) => value !== false && (kind.holdsSecret?.(value) ?? false),
   };
+}
+
+/** A switch that may say more than yes. */
+function trueOr<Value>(kind: OptionKind<Value>): OptionKind<Value | boolean> {
+  return { read: (raw) => (typeof raw === 'object' ? kind.read(raw) : flag.read(raw)) };
 }
 
 export function oneOf<const Value extends string>(...values: Value[]): OptionKind<Value> {
@@ -130,6 +146,24 @@ export interface SharedOptions {
   idleTtl?: number | EnvRef | undefined;
   /** How long one operation may take before it fails, in milliseconds, connecting and retrying included. Default: 5000. */
   timeout?: number | EnvRef | undefined;
+  /**
+   * Seals what is stored, names of keys included: a list of secrets of at least 32 random characters each, or in a variable with commas
+   * between them. The first one seals, all of them open. Default: stored legibly.
+   */
+  secrets?: readonly string[] | EnvRef | undefined;
+  /**
+   * Takes over sessions from before, so that nobody is signed out by the move: those that Astro's own driver left in this backend, those
+   * under another `prefix`, and those that are not sealed yet. `base`: what Astro's driver had been given. Default: false.
+   */
+  adopt?: boolean | Adopt | EnvRef | undefined;
+}
+
+/** Where sessions from before lie. */
+export interface Adopt {
+  /** The `base` of Astro's own driver, where it had one. Default: where that driver keeps sessions by itself. */
+  base?: string | undefined;
+  /** The `prefix` that this driver had before. Default: it had no other. */
+  prefix?: string | undefined;
 }
 
 export const sharedKinds: OptionKinds<SharedOptions> = {
@@ -137,6 +171,8 @@ export const sharedKinds: OptionKinds<SharedOptions> = {
   ttl: orFalse(seconds),
   idleTtl: seconds,
   timeout: whole({ from: 1, to: 600_000 }),
+  secrets: list(strongSecret),
+  adopt: trueOr(group<Adopt>({ base: text, prefix: text })),
 };
 
 /**
@@ -199,11 +235,11 @@ function readWith<Config extends object>(
   }
 }
 
-function replaceRefs(value: unknown, replace: (name: string) => unknown): unknown {
+function replaceRefs(value: unknown, replace: (name: string) => unknown, depth = 0): unknown {
   if (isEnvRef(value)) return replace(value.fromEnv);
-  if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace));
-  if (typeof value !== 'object' || value === null || !isData(value)) return value;
-  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, replaceRefs(item, replace)]));
+  if (typeof value !== 'object' || value === null || !isData(value) || depth === TOO_DEEP) return value;
+  if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace, depth + 1));
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, replaceRefs(item, replace, depth + 1)]));
 }
 
 /** Whether an option is a plain value, and no object with a life of its own, such as a Worker's binding. */
@@ -215,15 +251,20 @@ export function isData(value: unknown): boolean {
   return prototype === Object.prototype || (prototype === null && Object.keys(value).length > 0);
 }
 
+/** No option is nested as deep; what is may hold itself. */
+const TOO_DEEP = 10;
+
 // References are left out: what they stand for is not known before the server runs.
 function checkJson(driver: string, value: unknown, path: string[]): unknown {
-  if (value === undefined || isEnvRef(value)) return undefined;
-  if (Array.isArray(value)) {
-    const items = value.map((item, index) => checkJson(driver, item, [...path, String(index)]));
+  if (isEnvRef(value)) return undefined;
+  if (path.length < TOO_DEEP && Array.isArray(value)) {
+    const items = Array.from(value, (item, index) => checkJson(driver, item, [...path, String(index)]));
     return items.includes(undefined) ? undefined : items;
   }
-  if (typeof value === 'object' && value !== null && isData(value)) {
-    const items = Object.entries(value).map(([name, item]) => [name, checkJson(driver, item, [...path, name])]);
+  if (path.length < TOO_DEEP && typeof value === 'object' && value !== null && isData(value)) {
+    const items = Object.entries(value)
+      .filter(([, item]) => item !== undefined)
+      .map(([name, item]) => [name, checkJson(driver, item, [...path, name])]);
     return Object.fromEntries(items);
   }
   const survives =
@@ -235,9 +276,9 @@ function checkJson(driver: string, value: unknown, path: string[]): unknown {
   throw createError(
     driver,
     'configuration',
-    `The option \`${path.join('.')}\` does not survive the build: a config goes through JSON, which keeps text, finite numbers, ` +
-      `booleans, lists and plain objects. To pass anything else, write an entrypoint of your own around ` +
-      `"@coatcheck/${driver}/runtime".`,
+    `${path.length > 0 ? `The option \`${path.join('.')}\`` : 'What was passed'} does not survive the build: a config goes through ` +
+      `JSON, which keeps text, finite numbers, booleans, lists and plain objects. To pass anything else, write an entrypoint of your ` +
+      `own around "@coatcheck/${driver}/runtime".`,
   );
 }
 

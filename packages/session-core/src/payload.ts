@@ -103,7 +103,7 @@ export function split(
       encoded: () => encodeField(expires, encodeBody()),
     });
   }
-  return markAt === undefined ? { entries } : { entries, handed: handedOf(flat, flat[markAt] as number[]) };
+  return markAt === undefined ? { entries } : { entries, handed: handedOf(driver, flat, flat[markAt] as number[]) };
 }
 
 /** The fields in a payload that some other driver holds. */
@@ -122,12 +122,16 @@ function encode(driver: string, flat: Flat, position: number): string {
   }
 }
 
-function handedOf(flat: Flat, [, id, at, ...pairs]: number[]): Handed {
+function handedOf(driver: string, flat: Flat, [, idAt, timeAt, ...pairs]: number[]): Handed {
+  const [id, at] = [flat[idAt!], flat[timeAt!]];
+  if (typeof id !== 'string' || typeof at !== 'number') throw notAPayload(driver);
   const keys = new Map<string, number | undefined>();
   for (let index = 0; index < pairs.length; index += 2) {
-    keys.set(flat[pairs[index]!] as string, flat[pairs[index + 1]!] as number | undefined);
+    const [key, expires] = [flat[pairs[index]!], flat[pairs[index + 1]!]];
+    if (typeof key !== 'string' || !['number', 'undefined'].includes(typeof expires)) throw notAPayload(driver);
+    keys.set(key, expires as number | undefined);
   }
-  return { id: flat[id!] as string, at: flat[at!] as number, keys };
+  return { id, at, keys };
 }
 
 function parse(driver: string, payload: unknown): Flat {

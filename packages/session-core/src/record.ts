@@ -25,6 +25,7 @@ export function applyChange(
   clock: number,
 ): StoredRecord | Exclude<PatchResult, 'applied' | 'retired'> {
   if (change.mustExist && !current) return 'missing';
+  if (change.mustBeNew && current) return 'conflict';
   for (const [name, expected] of change.expect ?? []) {
     if ((current?.fields.get(name) ?? null) !== expected) return 'conflict';
   }
@@ -80,8 +81,11 @@ export function unpackRecord(packed: string): StoredRecord {
   const fields: Fields = new Map();
   let position = headEnd + 1;
   for (let index = 0; index < lengths.length; index += 2) {
-    const nameEnd = position + parseInt(lengths[index] ?? '', 36);
-    const valueEnd = nameEnd + parseInt(lengths[index + 1] ?? '', 36);
+    const nameLength = parseInt(lengths[index] ?? '', 36);
+    const valueLength = parseInt(lengths[index + 1] ?? '', 36);
+    if (!(nameLength > 0 && valueLength >= 0)) throw unreadable();
+    const nameEnd = position + nameLength;
+    const valueEnd = nameEnd + valueLength;
     fields.set(packed.slice(position, nameEnd), packed.slice(nameEnd, valueEnd));
     position = valueEnd;
   }
@@ -98,5 +102,7 @@ function packMoment(moment: number): string {
 }
 
 function unpackMoment(text: string): number {
-  return text === '' ? Infinity : parseInt(text, 36);
+  const moment = text === '' ? Infinity : parseInt(text, 36);
+  if (Number.isNaN(moment)) throw unreadable();
+  return moment;
 }

@@ -64,7 +64,6 @@ local now = tonumber(ARGV[1])
 local lifetime = tonumber(ARGV[2]) or NEVER
 local cap = tonumber(ARGV[3]) or NEVER
 local idle = tonumber(ARGV[4]) or NEVER
-local mustExist = ARGV[5] == '1'
 
 -- Each list stands behind its length.
 local last = 5
@@ -76,7 +75,8 @@ end
 local expect, absent = list(2), list(1)
 local unset, purge, ifAbsent, set = list(1), list(1), list(2), list(2)
 
-if mustExist and not header then return 'missing' end
+if ARGV[5] == 'exists' and not header then return 'missing' end
+if ARGV[5] == 'new' and header then return 'conflict' end
 for i = expect.first, expect.last, 2 do
   if redis.call('HGET', key, ARGV[i]) ~= ARGV[i + 1] then return 'conflict' end
 end

@@ -1,10 +1,10 @@
 import { createError } from './errors.ts';
 import { PATCH, RECORD, RETIRE, RETIRED, TOUCH, type Script } from './redis-script.ts';
-import type { Change, Fields, PatchResult, SessionStore, StoreCall } from './store.ts';
+import { formerKey, type Change, type Fields, type PatchResult, type SessionStore, type StoreCall } from './store.ts';
 
 /** One command to Redis, in whatever way it gets there. */
 export interface RedisCommand {
-  name: 'HGETALL' | 'EVALSHA' | 'EVAL';
+  name: 'HGETALL' | 'EVALSHA' | 'EVAL' | 'GET' | 'DEL';
   args: string[];
   /** The source of the script whose SHA-1 is the first argument, for a Redis that does not have it. */
   script?: string;
@@ -49,6 +49,13 @@ export function redisStore(driver: string, connection: RedisConnection): Session
       return held === 'retired' ? 'retired' : toFields(driver, held);
     },
 
+    former: {
+      read: (id, base, call) => connection.send({ name: 'GET', args: [formerKey(id, base)], repeatable: true }, call),
+      async remove(id, base, call) {
+        await connection.send({ name: 'DEL', args: [formerKey(id, base)], repeatable: true }, call);
+      },
+    },
+
     ...(connection.close && { close: () => connection.close!() }),
   };
 }
@@ -59,13 +66,13 @@ function evaluate({ sha1, source }: Script, key: string, args: string[]): RedisC
 
 /** What the script PATCH takes apart. No lifetime means never; every list stands behind its length. */
 function patchArguments(change: Change): string[] {
-  const { set, ifAbsent, unset, purge, expect, mustExist, lifetimeMs, capMs, idleMs, now } = change;
+  const { set, ifAbsent, unset, purge, expect, mustExist, mustBeNew, lifetimeMs, capMs, idleMs, now } = change;
   const args = [
     String(now),
     lifetimeMs === 'never' ? '' : milliseconds(lifetimeMs),
     capMs === undefined ? '' : milliseconds(capMs),
     idleMs === undefined ? '' : milliseconds(idleMs),
-    mustExist ? '1' : '',
+    mustExist ? 'exists' : mustBeNew ? 'new' : '',
   ];
   const add = (count: number, items: Iterable<string>): void => {
     args.push(String(count));

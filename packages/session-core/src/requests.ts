@@ -1,4 +1,5 @@
-import type { Held, SessionFields } from './engine.ts';
+import type { SessionFields } from './at-rest.ts';
+import type { Held } from './engine.ts';
 import { copyError } from './errors.ts';
 import type { Handed } from './payload.ts';
 

@@ -1,5 +1,6 @@
 import { checkCookie, isLocalUrl, readCookie, writeCookie, type SessionCookie } from './cookie.ts';
-import { RETIRE_MS, type Engine, type SessionFields } from './engine.ts';
+import type { SessionFields } from './at-rest.ts';
+import { RETIRE_MS, type Engine } from './engine.ts';
 import { createError } from './errors.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
 import { decodeValue, encodeValue } from './flat.ts';

@@ -8,7 +8,8 @@ export type Fields = Map<string, string>;
  * - `applied`: the whole change is stored.
  * - `retired`: the key was retired and refuses changes; nothing is stored.
  * - `missing`: `mustExist` was asked and there is no live record; nothing is stored.
- * - `conflict`: a field in `expect` did not hold the expected value; nothing is stored.
+ * - `conflict`: a field in `expect` did not hold the expected value, or `mustBeNew` was asked and there is a live record; nothing is
+ *   stored.
  */
 export type PatchResult = 'applied' | 'retired' | 'missing' | 'conflict';
 
@@ -29,6 +30,8 @@ export interface Change {
   expect?: ReadonlyMap<string, string | null>;
   /** Applied only if there is a live record. */
   mustExist?: boolean;
+  /** Applied only if there is none. */
+  mustBeNew?: boolean;
   /** How long the longest-lived field that the writer knows of has left: the fields set, and those that it read. */
   lifetimeMs: Lifetime;
   /** How long a field without an expiry of its own keeps the record alive after a write. Absent: for ever. */
@@ -74,9 +77,26 @@ export interface SessionStore {
    */
   retire(key: string, retireForMs: number, call: StoreCall): Promise<Fields | 'retired' | null>;
 
+  /** What was there before, for the option `adopt`. Absent where Astro has no driver of its own. */
+  readonly former?: FormerSessions;
+
   /** Only for backends that do not expire records themselves: removes up to `limit` expired records, returns how many. */
   sweep?(limit: number, call: StoreCall): Promise<number>;
 
   /** Releases connections. The store is not used afterwards. */
   close?(): Promise<void>;
+}
+
+/** The sessions that Astro's own driver for a backend left there, as Astro writes them, by id. `base` is what that driver was given. */
+export interface FormerSessions {
+  /** The payload, as text or parsed; null or undefined when there is none. */
+  read(id: string, base: string | undefined, call: StoreCall): Promise<unknown>;
+  /** A missing one is no error. */
+  remove(id: string, base: string | undefined, call: StoreCall): Promise<void>;
+}
+
+/** The key of a session in the drivers of unstorage, which is where Astro's own come from. */
+export function formerKey(id: string, base = ''): string {
+  const folder = base.replace(/[:/\\]+/g, ':').replace(/^:|:$/g, '');
+  return folder === '' ? id : `${folder}:${id}`;
 }

@@ -1,4 +1,5 @@
 import { parse, stringify } from 'devalue';
+import { check } from './check.ts';
 import { createSessionId } from './ids.ts';
 import type { SharedOptions } from './options.ts';
 import type { Change, Fields, SessionStore, StoreCall } from './store.ts';
@@ -24,6 +25,10 @@ export interface DriverSuite {
   it: It;
   /** The `runtime` of a package, on the one backend under test. */
   createDriver(config: SharedOptions): SessionDriver | Promise<SessionDriver>;
+  /** Everything that the backend holds, keys included, as text that shows whatever it would show a thief. */
+  dump?(): Promise<string>;
+  /** Astro's own driver for the backend, where it has one. */
+  formerDriver?(): SessionDriver | Promise<SessionDriver>;
 }
 
 const HOUR = 3_600_000;
@@ -110,6 +115,16 @@ export function testStore({ it, createStore, slackMs = 250, passTime = wait }: S
   test('`mustExist` refuses where there is no record', async (store, key) => {
     same(await store.patch(key, change({ set: new Map([['a', ':1']]), mustExist: true }), call()), 'missing');
     same(await store.read(key, call()), null);
+  });
+
+  test('`mustBeNew` refuses where there is a record', async (store, key) => {
+    const attempt = (value: string) =>
+      store.patch(key, change({ set: new Map([['a', value]]), mustBeNew: true }), call());
+    same(await attempt(':1'), 'applied');
+    same(await attempt(':2'), 'conflict');
+    same(await store.read(key, call()), new Map([['a', ':1']]));
+    await store.retire(key, HOUR, call());
+    same(await attempt(':3'), 'retired');
   });
 
   test('`expect` refuses the whole change unless every field is as expected', async (store, key) => {
@@ -335,7 +350,7 @@ export function testStore({ it, createStore, slackMs = 250, passTime = wait }: S
 }
 
 /** What every driver must do, played as Astro plays it. */
-export function testDriver({ it, createDriver }: DriverSuite): void {
+export function testDriver({ it, createDriver, dump, formerDriver }: DriverSuite): void {
   const day = Date.now() + 24 * HOUR;
 
   it('a session that Astro stores comes back', async () => {
@@ -422,6 +437,134 @@ export function testDriver({ it, createDriver }: DriverSuite): void {
       await driver.removeItem(id);
     }
   });
+
+  it('check() finds nothing wrong, and leaves nothing', async () => {
+    const { ok, steps } = await check(await createDriver({}));
+    same(
+      [ok, ...steps.map(({ name, error }) => `${name} ${error ?? 'works'}`)],
+      [true, 'connect works', 'write works', 'read works', 'remove works'],
+    );
+  });
+
+  const secret = 'a-secret-of-the-conformance-suite-42';
+
+  it('what is sealed comes back to whoever has the secret, and to nobody else', async () => {
+    const sealing = await createDriver({ secrets: [secret] });
+    const id = createSessionId();
+    await sealing.setItem(id, payload({ user: { name: 'ada' }, cart: ['hat'] }, day));
+    same(values(await sealing.getItem(id)), { user: { name: 'ada' }, cart: ['hat'] });
+    await sealing.setItem(
+      id,
+      changed(await sealing.getItem(id), (map) => map.set('cart', entry([], day))),
+    );
+    same(values(await (await createDriver({ secrets: [secret] })).getItem(id)), { user: { name: 'ada' }, cart: [] });
+    for (const secrets of [undefined, [secret.toUpperCase()]]) {
+      same(values(await (await createDriver({ secrets })).getItem(id)), {});
+    }
+  });
+
+  it('when secrets change nobody is signed out', async () => {
+    const next = secret.toUpperCase();
+    const [before, between, after] = [
+      await createDriver({ secrets: [secret] }),
+      await createDriver({ secrets: [next, secret] }),
+      await createDriver({ secrets: [next] }),
+    ];
+    const id = createSessionId();
+    await before.setItem(id, payload({ user: 'ada', cart: ['hat'], flash: 'hello' }, day));
+    const read = await between.getItem(id);
+    same(values(read), { user: 'ada', cart: ['hat'], flash: 'hello' });
+    await between.setItem(
+      id,
+      changed(read, (map) => map.set('cart', entry([], day)).delete('flash')),
+    );
+    same(values(await between.getItem(id)), { user: 'ada', cart: [] });
+    same(values(await after.getItem(id)), { cart: [] });
+  });
+
+  it('sessions under another prefix, and those that are not sealed, are taken over', async () => {
+    const id = createSessionId();
+    await (await createDriver({ prefix: 'before:' })).setItem(id, payload({ user: 'ada', cart: ['hat'] }, day));
+    const moved = { prefix: 'after:', secrets: [secret] };
+    const adopting = { ...moved, adopt: { prefix: 'before:' } };
+    const reads = await Promise.all(Array.from({ length: 4 }, async () => (await createDriver(adopting)).getItem(id)));
+    for (const read of reads) same(values(read), { user: 'ada', cart: ['hat'] });
+    same(await (await createDriver({ prefix: 'before:' })).getItem(id), null);
+    same(values(await (await createDriver(moved)).getItem(id)), { user: 'ada', cart: ['hat'] });
+
+    await (await createDriver({ prefix: 'plain:' })).setItem(id, payload({ user: 'grace' }, day));
+    const sealing = { prefix: 'plain:', secrets: [secret] };
+    same(values(await (await createDriver({ ...sealing, adopt: true })).getItem(id)), { user: 'grace' });
+    same(values(await (await createDriver(sealing)).getItem(id)), { user: 'grace' });
+  });
+
+  it('a session that is removed before it is taken over stays removed', async () => {
+    const id = createSessionId();
+    await (await createDriver({ prefix: 'before:' })).setItem(id, payload({ user: 'ada' }, day));
+    const adopting = await createDriver({ prefix: 'after:', adopt: { prefix: 'before:' } });
+    await adopting.removeItem(id);
+    same(await adopting.getItem(id), null);
+    same(await (await createDriver({ prefix: 'before:' })).getItem(id), null);
+  });
+
+  if (dump) {
+    it('the backend holds no id, and of what is sealed neither keys nor values', async () => {
+      const [id, other, key, value] = Array.from({ length: 4 }, createSessionId) as [string, string, string, string];
+      const data = { [key]: value, another: { deep: [value] } };
+      await (await createDriver({ prefix: 'legible:' })).setItem(other, payload(data, day));
+      const legible = await dump();
+      for (const text of [key, value]) {
+        if (!legible.includes(text)) fail('the dump does not show what is stored legibly');
+      }
+      await (await createDriver({ prefix: 'legible:' })).removeItem(other);
+      await (await createDriver({ secrets: [secret] })).setItem(id, payload(data, day));
+      const sealed = await dump();
+      for (const text of [id, other, key, value, secret]) {
+        if (sealed.includes(text)) fail('the backend shows an id, or what is sealed');
+      }
+    });
+  }
+
+  if (formerDriver) {
+    it("sessions of Astro's own driver are taken over, once, and gone from where they were", async () => {
+      const former = await formerDriver();
+      const adopting = await createDriver({ adopt: true });
+      const id = createSessionId();
+      await former.setItem(id, payload({ user: 'ada', cart: ['hat'] }, day));
+      same(await (await createDriver({})).getItem(id), null);
+      const [first, ...reads] = await Promise.all([
+        adopting.getItem(id),
+        ...Array.from({ length: 4 }, async () => (await createDriver({ adopt: true })).getItem(id)),
+      ]);
+      for (const read of [first, ...reads]) same(values(read), { user: 'ada', cart: ['hat'] });
+      same((await former.getItem(id)) ?? null, null);
+      await adopting.setItem(
+        id,
+        changed(first, (map) => map.delete('cart')),
+      );
+      same(values(await (await createDriver({})).getItem(id)), { user: 'ada' });
+    });
+
+    it("a session of Astro's own driver that is removed before it is taken over stays removed", async () => {
+      const former = await formerDriver();
+      const adopting = await createDriver({ adopt: true });
+      const id = createSessionId();
+      await former.setItem(id, payload({ user: 'ada' }, day));
+      await adopting.removeItem(id);
+      same((await former.getItem(id)) ?? null, null);
+      await former.setItem(id, payload({ user: 'ada' }, day));
+      same(await adopting.getItem(id), null);
+    });
+
+    it("what Astro's own driver left expired, or damaged, is no session", async () => {
+      const former = await formerDriver();
+      const adopting = await createDriver({ adopt: true });
+      const [expired, damaged] = [createSessionId(), createSessionId()];
+      await former.setItem(expired, payload({ user: 'ada' }, Date.now() - 1000));
+      await former.setItem(damaged, 'no session');
+      for (const id of [expired, damaged]) same(await adopting.getItem(id), null);
+    });
+  }
 }
 
 function newKey(): string {

@@ -1,5 +1,5 @@
 import { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
-import type { Fields, Lifetime, SessionStore, StoreCall } from './store.ts';
+import type { Fields, FormerSessions, Lifetime, SessionStore, StoreCall } from './store.ts';
 
 /** A backend that knows only whole values. Keys and values are well-formed text. */
 export interface ValueBackend {
@@ -14,6 +14,7 @@ export interface ValueBackend {
   set(key: string, value: string, call: StoreCall & { lifetimeMs: Lifetime; version: unknown }): Promise<boolean>;
   /** Removes a value. A missing one is no error. */
   remove(key: string, call: StoreCall): Promise<void>;
+  readonly former?: FormerSessions;
   sweep?(limit: number, call: StoreCall): Promise<number>;
   close?(): Promise<void>;
 }
@@ -172,11 +173,12 @@ export function valueStore(
       run<Fields | 'retired' | null>(key, call, (slot, clock) => ({
         slot: {
           record: null,
-          retiredUntil: Math.max(slot.retiredUntil, lastsUntil(slot.record, backend), clock + retireForMs),
+          retiredUntil: Math.max(slot.retiredUntil, lastsUntil(slot.record, clock, backend), clock + retireForMs),
         },
         answer: slot.retiredUntil > clock ? 'retired' : (slot.record?.fields ?? null),
       })),
 
+    ...(backend.former && { former: backend.former }),
     ...(backend.sweep && { sweep: (limit, call) => backend.sweep!(limit, call) }),
     ...(backend.close && { close: () => backend.close!() }),
   };
@@ -262,15 +264,22 @@ function readSlot(value: string | undefined, codec: RecordCodec): Slot {
   if (value === undefined) return { record: null, retiredUntil: 0 };
   if (value.startsWith(TOMBSTONE)) {
     const until = value.slice(TOMBSTONE.length);
+    if (!/\d|Infinity/.test(until) || Number.isNaN(Number(until))) throw new Error('The stored tombstone is damaged.');
     return { record: null, retiredUntil: Number(until) };
   }
   const record = codec.unpack(value);
   return { record: endOf(record) > Date.now() ? record : null, retiredUntil: 0 };
 }
 
+/** For how long a record without an end is kept from coming back: as long as sessions live by default. */
+const ENDLESS_MS = 30 * 86_400_000;
+
 // An old record may come back from a replica for as long as it could live; with compare-and-set it cannot.
-function lastsUntil(record: StoredRecord | null, backend: ValueBackend): number {
-  return record && !backend.compareAndSet ? endOf(record) : 0;
+function lastsUntil(record: StoredRecord | null, clock: number, backend: ValueBackend): number {
+  if (!record || backend.compareAndSet) return 0;
+  const end = endOf(record);
+  // A tombstone without an end would never leave the backend.
+  return end === Infinity ? clock + ENDLESS_MS : end;
 }
 
 function lifetimeUntil(end: number, clock: number): Lifetime {

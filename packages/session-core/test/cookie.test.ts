@@ -31,6 +31,9 @@ describe('the cookie of a request', () => {
     ['a=b;sid=value;c=d', 'value'],
     ['  sid =  value  ; a=b', 'value'],
     ['\tsid=value\t', 'value'],
+    // No space to a browser, which lets anyone send it beside the cookie that it protects.
+    ['\u00A0sid=other; sid=value', 'value'],
+    ['\uFEFFsid=other; sid\u3000=other; sid=value', 'value'],
     ['sid=first; sid=second', 'first'],
     ['sid=', ''],
     ['sid', undefined],
@@ -145,6 +148,12 @@ describe('what would make no cookie is refused', () => {
     [{ maxAge: Number.POSITIVE_INFINITY }, 'cookie.maxAge'],
     [{ sameSite: 'Lax' }, 'cookie.sameSite'],
     [{ sameSite: 'constructor' }, 'cookie.sameSite'],
+    [{ sameSite: ['lax'] }, 'cookie.sameSite'],
+    [{ name: 5 }, 'cookie.name'],
+    [{ name: Symbol('sid') }, 'cookie.name'],
+    [{ domain: null }, 'cookie.domain'],
+    [{ maxAge: 1e21 }, 'cookie.maxAge'],
+    [{ secure: 'no' }, 'cookie.secure'],
   ];
 
   it.each(refused)('%j', (cookie, problem) => {

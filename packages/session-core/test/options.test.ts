@@ -63,7 +63,7 @@ describe('a config function', () => {
   });
 
   it.each([
-    [{ urll: 'x' }, '`urll` is not an option. Options: prefix, ttl, idleTtl, timeout, url,'],
+    [{ urll: 'x' }, '`urll` is not an option. Options: prefix, ttl, idleTtl, timeout, secrets, adopt, url,'],
     [{ db: 16 }, '`db`: expected a whole number, from 0 to 15'],
     [{ db: 1.5 }, '`db`: expected a whole number'],
     [{ ttl: 0 }, '`ttl`: expected a positive number of seconds, or false'],
@@ -92,6 +92,22 @@ describe('a config function', () => {
   ])('refuses %s, which would not survive the build', (_name, url) => {
     expect(() => configure({ url })).toThrow('The option `url` does not survive the build');
     expect(() => configure({ nodes: [{ host: url }] })).toThrow('The option `nodes.0.host` does not survive the build');
+  });
+
+  it.each([
+    ['nothing', [undefined]],
+    // oxlint-disable-next-line no-sparse-arrays
+    ['a hole', [, 'a']],
+    ['something beside the name of a variable', [{ fromEnv: 'NAME', or: () => 'a' }]],
+  ])('refuses a list with %s', (_name, names) => {
+    expect(() => configure({ names })).toThrow(/`names/);
+  });
+
+  it('refuses what holds itself, when it is written and when it is read', async () => {
+    const circle: Record<string, unknown> = {};
+    circle['circle'] = circle;
+    expect(() => configure({ nodes: [circle] })).toThrow('does not survive the build');
+    expect(() => resolve({ nodes: [circle] }, {})).toThrow('`circle` is not an option');
   });
 
   it('warns once when a secret is written into the config, and says what to do instead', () => {

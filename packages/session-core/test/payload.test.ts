@@ -1,7 +1,9 @@
 import { unflatten } from 'devalue';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { keyOfField } from '../src/fields.ts';
 import { append, encodeValue, type Flat } from '../src/flat.ts';
+import { split } from '../src/payload.ts';
 import { astros, createBrowser } from './support/astro-site.ts';
 import { createBackend } from './support/backend.ts';
 import { runs, values } from './support/values.ts';
@@ -157,6 +159,21 @@ it.each([
   const flat: Flat = [['Map']];
   expect(append(flat, body)).toBeUndefined();
   expect(flat).toEqual([['Map']]);
+});
+
+it.each([
+  ['a key', [5, 6, 7, -1, -1]],
+  ['an expiry', [5, 6, 7, 1, 1]],
+  ['the id', [5, 7, 7]],
+  ['the time', [5, 6, 6]],
+])('a mark in which %s is none is refused', (_name, mark) => {
+  const entry = { data: 3, expires: -1, '~': 4 };
+  const payload = [['Map', 1, 2], 'key', entry, 'value', mark, 'nonce', 'id', 1];
+  expect(() => split('test', payload, 'nonce')).toThrow('This is not a session as Astro writes it');
+});
+
+it.each(['""', '"a"', '"\\u0061"', '"a', '"a"b'])('the field name %s is damaged: no key is stored under it', (name) => {
+  expect(keyOfField(name)).toBeUndefined();
 });
 
 describe.each(astros)('in Astro $version', { timeout: 60_000 }, (astro) => {

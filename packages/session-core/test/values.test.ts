@@ -156,6 +156,37 @@ describe('without compare-and-set', () => {
     const tombstone = shelf.values.get(tombstoneKey('key'));
     expect(tombstone!.until - Date.now()).toBeGreaterThan(86_000_000);
   });
+
+  it('the tombstone of a record without an end has one, after 30 days', async () => {
+    const shelf = createShelf(false);
+    const store = valueStore(shelf.backend);
+    const { capMs: _, ...endless } = setting('user');
+    await store.patch('key', { ...endless, lifetimeMs: 'never' }, call());
+    expect([...shelf.values.values()].map(({ until }) => until)).toEqual([Infinity]);
+    await store.retire('key', 60_000, call());
+    const days = (shelf.values.get(tombstoneKey('key'))!.until - Date.now()) / 86_400_000;
+    expect(days).toBeGreaterThan(29);
+    expect(days).toBeLessThanOrEqual(30);
+  });
+});
+
+describe.each([true, false])('a value that is damaged (compare-and-set: %s)', (compareAndSet) => {
+  it.each([
+    ['a moment that is none', '1 - \n'],
+    ['a field without a name', '1   0 2\n:1'],
+    ['a length below zero', '1   1 2 -1 1\na:1'],
+    ['lengths that are too short', '1   1 1\na:1'],
+  ])('%s is an error, and no miss', async (_name, value) => {
+    const shelf = createShelf(compareAndSet);
+    shelf.values.set('key', { value, version: 1, until: Infinity });
+    await expect(valueStore(shelf.backend).read('key', call())).rejects.toThrow('not in a form');
+  });
+
+  it.each(['retired ', 'retired x', 'retired NaN'])('%j is an error, and no missing tombstone', async (value) => {
+    const shelf = createShelf(compareAndSet);
+    shelf.values.set(compareAndSet ? 'key' : tombstoneKey('key'), { value, version: 1, until: Infinity });
+    await expect(valueStore(shelf.backend).patch('key', setting('user'), call())).rejects.toThrow('damaged');
+  });
 });
 
 it.each([true, false])(

@@ -1,7 +1,7 @@
 import { hash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, link, mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { createError, type Lifetime, type StoreCall, type ValueBackend } from '@coatcheck/session-core';
 
 /** How often a write looks for expired files as well, in one of 256 folders: all have had their turn after 43 minutes. */
@@ -67,8 +67,9 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
         const text = await unlessMissing(readFile(file, 'utf8'));
         if (text === null) return null;
         const head = parseHead(text);
-        if (!head) throw damaged(file);
-        return { value: text.slice(head.length), version: head.version };
+        const value = text.slice(head?.length);
+        if (!head || value.length !== head.valueLength) throw damaged(file);
+        return { value, version: head.version };
       }),
 
     set: (key, value, { lifetimeMs, version, signal }) =>
@@ -81,6 +82,11 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
       }),
 
     remove: (key) => run(async () => void (await removed(fileOf(directory, key)))),
+
+    former: {
+      read: (id, base) => run(() => unlessMissing(readFile(formerFile(id, base), 'utf8'))),
+      remove: (id, base) => run(async () => void (await removed(formerFile(id, base)))),
+    },
 
     // Half of the deadline: the caller is told how many there were, and goes on from there with the next call.
     sweep: (limit, call) => run(() => sweepUntil(Date.now() + timeoutMs / 2, limit, call)),
@@ -96,6 +102,9 @@ function fileOf(directory: string, key: string): string {
   return join(directory, digest.slice(0, 2), name.length <= 200 ? name : digest);
 }
 
+/** Where Astro's own driver puts a session: by itself in the cache of the build, which has to be where the server runs. */
+const formerFile = (id: string, base = 'node_modules/.astro/sessions'): string => join(resolve(base), id);
+
 // No name of a file has a `+` in it: it is encoded.
 const draftOf = (file: string, version: string): string => `${file}+${version}`;
 const claimOf = (file: string, version: string): string => `${file}+after+${version}`;
@@ -108,19 +117,21 @@ interface Head {
   until: number;
   /** Where the value begins. */
   length: number;
+  /** In UTF-16 units; a value that is shorter was cut off when the machine lost power. */
+  valueLength: number;
 }
 
 const HEAD_BYTES = 64;
 
-function formatHead(version: string, lifetimeMs: Lifetime): string {
+function formatHead(version: string, lifetimeMs: Lifetime, value: string): string {
   const until = lifetimeMs === 'never' ? '' : Math.min(Math.ceil(Date.now() + lifetimeMs), Number.MAX_SAFE_INTEGER);
-  return `1 ${version} ${until}\n`;
+  return `1 ${version} ${until} ${value.length}\n`;
 }
 
 function parseHead(text: string): Head | null {
-  const [head, version, until] = /^1 ([\w-]{16}) (\d*)\n/.exec(text) ?? [];
+  const [head, version, until, valueLength] = /^1 ([\w-]{16}) (\d*) (\d+)\n/.exec(text) ?? [];
   if (head === undefined || version === undefined) return null;
-  return { version, until: until ? Number(until) : Infinity, length: head.length };
+  return { version, until: until ? Number(until) : Infinity, length: head.length, valueLength: Number(valueLength) };
 }
 
 /** Null when there is no such file, or none of ours. */
@@ -173,7 +184,7 @@ async function place(file: string, { version, value, lifetimeMs, signal }: Draft
   const path = draftOf(file, version);
   let placed = false;
   try {
-    await writeNew(path, `${formatHead(version, lifetimeMs)}${value}`);
+    await writeNew(path, `${formatHead(version, lifetimeMs, value)}${value}`);
     signal.throwIfAborted();
     placed = await linked(path, name);
   } finally {
@@ -218,17 +229,26 @@ async function linked(from: string, to: string): Promise<boolean> {
 
 // --------------------------------------------------------------------------------------------------------------- sweeping
 
+/** As many as Node's threads for files: more would wait there, and requests behind them. */
+const LOOKED_AT_AT_ONCE = 4;
+
 async function sweepFolder(folder: string, limit: number): Promise<number> {
+  const names = (await readdir(folder, { withFileTypes: true })).filter((it) => it.isFile()).map((it) => it.name);
   let count = 0;
-  for (const entry of await readdir(folder, { withFileTypes: true })) {
-    if (count >= limit) break;
-    if (!entry.isFile()) continue;
-    const [name = '', ...mark] = entry.name.split('+');
-    const file = join(folder, name);
-    if (mark.length === 0) count += Number(await removeExpired(file));
-    else await removeAbandoned(file, join(folder, entry.name), mark);
+  while (names.length > 0 && count < limit) {
+    const next = names.splice(0, Math.min(LOOKED_AT_AT_ONCE, limit - count));
+    count += (await Promise.all(next.map((name) => sweepFile(folder, name)))).filter(Boolean).length;
   }
   return count;
+}
+
+/** Whether it was a session that had expired. */
+async function sweepFile(folder: string, found: string): Promise<boolean> {
+  const [name = '', ...mark] = found.split('+');
+  const file = join(folder, name);
+  if (mark.length === 0) return removeExpired(file);
+  await removeAbandoned(file, join(folder, found), mark);
+  return false;
 }
 
 async function removeExpired(file: string): Promise<boolean> {

@@ -1,7 +1,7 @@
 import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core';
 import { fsKinds, type FsDriverConfig } from './options.ts';
 
-export { fromEnv, sweep } from '@coatcheck/session-core';
+export { check, fromEnv, sweep } from '@coatcheck/session-core';
 export type { FsDriverConfig };
 
 /**

@@ -1,9 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { valueStore } from '@coatcheck/session-core';
+import { valueStore, type SessionDriver } from '@coatcheck/session-core';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import fs from '@coatcheck/session-fs/runtime';
+import fsLite from 'unstorage/drivers/fs-lite';
 import { afterAll, describe, it } from 'vitest';
 import { openFiles } from '../src/files.ts';
 
@@ -15,5 +16,18 @@ describe('the store', () => {
 });
 
 describe('the driver', () => {
-  testDriver({ it, createDriver: (config) => fs({ ...config, directory }) });
+  const former = join(directory, 'former');
+
+  testDriver({
+    it,
+    createDriver: ({ adopt, ...config }) =>
+      fs({ ...config, adopt: adopt === true ? { base: former } : adopt, directory }),
+    dump: async () => {
+      const files = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+      return files
+        .map(({ parentPath, name }) => `${name}\n${readFileSync(join(parentPath, name), 'latin1')}`)
+        .join('\n');
+    },
+    formerDriver: () => fsLite({ base: former }) as SessionDriver,
+  });
 });

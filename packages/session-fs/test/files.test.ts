@@ -297,12 +297,16 @@ describe('a folder that cannot be used', () => {
     const driver = fs({ directory });
     const cookie = await visit(driver, { user: 'ada' });
     const file = onlyFile(directory);
-    writeFileSync(file, '');
-    const session = createSessions({ driver }).open(cookie);
-    await expect(session.get('user')).rejects.toMatchObject({
-      code: 'refused',
-      message: expect.stringContaining(`${file} is no session`),
-    });
+    const whole = readFileSync(file, 'utf8');
+    for (const text of ['', whole.slice(0, 10), whole.slice(0, -1), '{"user":"bob"}']) {
+      writeFileSync(file, text);
+      await expect(createSessions({ driver }).open(cookie).get('user')).rejects.toMatchObject({
+        code: 'refused',
+        message: expect.stringContaining(`${file} is no session`),
+      });
+    }
+    writeFileSync(file, whole);
+    expect(await createSessions({ driver }).open(cookie).get('user')).toBe('ada');
   });
 
   it('a disk that does not answer is an error within the deadline', async () => {
@@ -362,9 +366,7 @@ it('the config function checks its options at once, and holds no path of the bui
   expect(fsDriver()).toMatchObject({ config: {} });
   expect(fsDriver({ directory: 'data/sessions' })).toMatchObject({ config: { directory: 'data/sessions' } });
   // @ts-expect-error a wrong option is a compile error, too
-  expect(() => fsDriver({ base: 'data' })).toThrow(
-    '`base` is not an option. Options: prefix, ttl, idleTtl, timeout, directory',
-  );
+  expect(() => fsDriver({ base: 'data' })).toThrow(/`base` is not an option\. Options: prefix, .*, directory/);
   expect(() => fsDriver({ directory: '' })).toThrow('`directory`: expected text that is not empty');
 });
 

@@ -7,7 +7,10 @@ export interface MemoryDriverConfig extends SharedOptions {
   maxBytes?: number | EnvRef | undefined;
 }
 
+// No Map holds more, and the cache makes room for all of them when it is opened: a process does not survive 2 ** 32.
+const MOST_SESSIONS = 2 ** 24;
+
 export const memoryKinds: OptionKinds<Omit<MemoryDriverConfig, keyof SharedOptions>> = {
-  maxSessions: whole({ from: 1, to: 2 ** 32 - 1 }),
+  maxSessions: whole({ from: 1, to: MOST_SESSIONS }),
   maxBytes: whole({ from: 1 }),
 };

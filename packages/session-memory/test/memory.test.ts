@@ -82,4 +82,8 @@ it('the config function checks its options at once', () => {
   // @ts-expect-error a wrong option is a compile error, too
   expect(() => memoryDriver({ max: 10 })).toThrow('`max` is not an option');
   expect(() => memoryDriver({ maxBytes: 0 })).toThrow('`maxBytes`: expected a whole number, 1 or more');
+  // The cache makes room for all of them at once.
+  expect(() => memoryDriver({ maxSessions: 1e9 })).toThrow(
+    '`maxSessions`: expected a whole number, from 1 to 16777216',
+  );
 });

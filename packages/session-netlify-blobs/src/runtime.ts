@@ -10,7 +10,15 @@ const netlifyBlobs: (config?: NetlifyBlobsDriverConfig, host?: Host) => SessionD
     options: netlifyBlobsKinds,
     async open(options, { timeoutMs }) {
       checkTogether(options);
-      return valueStore(blobBackend(inBlobStore(await import('@netlify/blobs'), options), timeoutMs));
+      const client = await import('@netlify/blobs');
+      const inFormerStore = (name = 'astro-sessions') => inBlobStore(client, { ...options, name, deployScoped: false });
+      return valueStore({
+        ...blobBackend(inBlobStore(client, options), timeoutMs),
+        former: {
+          read: (id, base, call) => inFormerStore(base)(call, (store) => store.get(id)),
+          remove: (id, base, call) => inFormerStore(base)(call, (store) => store.delete(id)),
+        },
+      });
     },
   });
 

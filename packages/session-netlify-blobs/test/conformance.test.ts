@@ -1,7 +1,8 @@
-import { valueStore, type SessionStore } from '@coatcheck/session-core';
+import { valueStore, type SessionDriver, type SessionStore } from '@coatcheck/session-core';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import * as client from '@netlify/blobs';
+import unstorageBlobs from 'unstorage/drivers/netlify-blobs';
 import { afterAll, beforeAll, describe, it, vi } from 'vitest';
 import { inBlobStore } from '../src/client.ts';
 import { blobBackend } from '../src/store.ts';
@@ -10,6 +11,16 @@ import { contextFor, startBlobs, startGateway, type Blobs } from './support/blob
 vi.setConfig({ testTimeout: 30_000 });
 
 const openStore = (): SessionStore => valueStore(blobBackend(inBlobStore(client, {}), 5000));
+
+/** Every blob of the store, its metadata included. */
+async function dump(): Promise<string> {
+  const store = client.getStore({ name: 'sessions', consistency: 'strong' });
+  const { blobs } = await store.list();
+  const found = await Promise.all(blobs.map(async ({ key }) => [key, await store.getWithMetadata(key)]));
+  return JSON.stringify(found).replaceAll('\\"', '"');
+}
+
+const formerDriver = () => unstorageBlobs({ name: 'astro-sessions', consistency: 'strong' }) as SessionDriver;
 
 function serve(start: () => Promise<Blobs[]>): void {
   let parts: Blobs[];
@@ -33,7 +44,7 @@ describe('with the promises of Netlify’s storage', () => {
     testStore({ it, createStore: openStore, slackMs: 400 });
   });
   describe('the driver', () => {
-    testDriver({ it, createDriver: (config) => netlifyBlobs(config) });
+    testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });
   });
 });
 
@@ -46,6 +57,6 @@ describe('on Netlify’s development server as it is', () => {
     testStore({ it, createStore: () => store, slackMs: 400 });
   });
   describe('the driver', () => {
-    testDriver({ it, createDriver: (config) => netlifyBlobs(config) });
+    testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });
   });
 });

@@ -2,7 +2,7 @@ import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core'
 import { redisKinds, type RedisDriverConfig, type RedisNode, type RedisSentinel, type RedisTls } from './options.ts';
 import { checkTogether } from './target.ts';
 
-export { fromEnv } from '@coatcheck/session-core';
+export { check, fromEnv } from '@coatcheck/session-core';
 export type { RedisDriverConfig, RedisNode, RedisSentinel, RedisTls };
 
 /**

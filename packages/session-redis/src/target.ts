@@ -31,7 +31,7 @@ export function checkTogether(config: RedisDriverConfig): void {
   if (config.sentinel && !(config.sentinel.name && config.sentinel.nodes))
     fail('`sentinel` needs a `name` and `nodes`.');
   for (const node of [nodesOf(config.cluster), nodesOf(config.sentinel?.nodes)].flat()) {
-    if (typeof node !== 'string' && !node.host) fail('Every node needs a `host`.');
+    if (typeof node !== 'string' && !node?.host) fail('Every node needs a `host`.');
   }
   if (config.cluster !== undefined && (config.db ?? 0) !== 0) fail('A cluster has no `db`. Leave it out.');
 }

@@ -102,6 +102,7 @@ describe('other wrong options', () => {
     [{ tls: 'yes' }, /`tls`: expected true or false/],
     [{ tls: { cA: 'x' } }, /`tls`: `cA` is not an option/],
     [{ cluster: [] }, /`cluster`: expected a list/],
+    [{ cluster: [null] }, /needs a `host`/],
     [{ cluster: ['a:b'] }, /`cluster`: expected 'host:port'/],
     [{ sentinel: { name: 'a', nodes: ['h'], tsl: true } }, /`sentinel`: `tsl` is not an option/],
   ];

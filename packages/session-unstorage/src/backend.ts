@@ -1,4 +1,4 @@
-import { createError, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
+import { createError, formerKey, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
 import type { Driver } from 'unstorage';
 
 /**
@@ -45,6 +45,13 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
 
     async remove(key) {
       settled(await driver.removeItem!(key, {}));
+    },
+
+    former: {
+      read: async (id, base) => settled(await driver.getItem(formerKey(id, base), {})),
+      async remove(id, base) {
+        settled(await driver.removeItem!(formerKey(id, base), {}));
+      },
     },
 
     async sweep(limit, { signal }) {

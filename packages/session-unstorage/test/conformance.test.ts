@@ -4,22 +4,40 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { createSessions, valueStore, type SessionStore } from '@coatcheck/session-core';
+import { createSessions, valueStore, type SessionDriver, type SessionStore } from '@coatcheck/session-core';
 import { testDriver, testStore, type It } from '@coatcheck/session-core/testing';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
+import cloudflareKVBinding from 'unstorage/drivers/cloudflare-kv-binding';
 import nullDriver from 'unstorage/drivers/null';
 import type { Driver } from 'unstorage';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { startKv } from '../../session-cloudflare-kv/test/support/kv.ts';
 import { unstorageBackend } from '../src/backend.ts';
 import { makeDriver } from './support/make-driver.ts';
 import { services } from './support/services.ts';
 
-describe.each(Object.entries(services))('unstorage/drivers/%s', (name, start) => {
+type Start = (onEnd: (cleanUp: () => unknown) => void) => Driver | Promise<Driver>;
+
+const drivers: [string, Start][] = Object.entries(services).map(([name, start]) => [
+  name,
+  async (onEnd) => makeDriver[name]!(await start(onEnd)),
+]);
+// Its binding fits into no environment variable: `test/unstorage.test.ts` has a Worker with it.
+drivers.push([
+  'cloudflare-kv-binding',
+  async (onEnd) => {
+    const kv = await startKv('SESSION');
+    onEnd(() => kv[Symbol.asyncDispose]());
+    return cloudflareKVBinding({ binding: kv.namespaces['SESSION']! as never });
+  },
+]);
+
+describe.each(drivers)('unstorage/drivers/%s', (name, start) => {
   const cleanUps: (() => unknown)[] = [];
   let driver: Driver;
 
   beforeAll(async () => {
-    driver = makeDriver[name]!(await start((cleanUp) => cleanUps.push(cleanUp)));
+    driver = await start((cleanUp) => cleanUps.push(cleanUp));
   });
   afterAll(async () => {
     await driver.dispose?.();
@@ -36,7 +54,11 @@ describe.each(Object.entries(services))('unstorage/drivers/%s', (name, start) =>
   });
 
   describe('the session driver', () => {
-    testDriver({ it, createDriver: (config) => fromUnstorage(driver, config) });
+    testDriver({
+      it,
+      createDriver: (config) => fromUnstorage(driver, config),
+      formerDriver: () => driver as unknown as SessionDriver,
+    });
   });
 });
 

@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { createSessions, recordKey, sweep, type SessionDriver } from '@coatcheck/session-core';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import { Redis } from 'ioredis';
@@ -203,17 +204,57 @@ describe('a storage that fails', () => {
       const cookie = await visit(driver, { user: 'ada' });
 
       await break_(proxy);
-      const started = performance.now();
-      await expect(read(driver, cookie)).rejects.toMatchObject({
-        driver: 'session-unstorage',
-        code: expect.stringMatching(/^(timeout|unavailable|refused)$/),
-      });
-      expect(performance.now() - started).toBeLessThan(1000);
+      for (const operation of [() => read(driver, cookie), () => visit(driver, { user: 'bob' })]) {
+        const started = performance.now();
+        await expect(operation()).rejects.toMatchObject({
+          driver: 'session-unstorage',
+          code: expect.stringMatching(/^(timeout|unavailable|refused)$/),
+        });
+        expect(performance.now() - started).toBeLessThan(1000);
+      }
 
       await proxy.pass();
       await expect.poll(() => read(driver, cookie).catch(() => 'not yet'), { timeout: 10_000 }).toBe('ada');
     },
   );
+});
+
+it('a wrong password is an error at once, which says so and does not quote it', async () => {
+  await using server = await startRedis({ args: ['--requirepass', 'right'] });
+  const client = redis({ url: `redis://:wr0ng@127.0.0.1:${server.port}` });
+  onTestFinished(() => client.dispose?.());
+  (client.getInstance!() as Redis).on('error', () => undefined);
+  const driver = fromUnstorage(client, { timeout: 2000 });
+  for (const operation of [() => driver.getItem(crypto.randomUUID()), () => visit(driver, { user: 'ada' })]) {
+    const started = performance.now();
+    const error: unknown = await operation().catch((reason: unknown) => reason);
+    expect(performance.now() - started).toBeLessThan(500);
+    expect(error).toMatchObject({
+      code: 'refused',
+      message: expect.stringContaining('the cause says why'),
+      cause: { message: expect.stringMatching(/NOAUTH|WRONGPASS/) },
+    });
+    expect(inspect(error, { depth: 9, showHidden: true })).not.toContain('wr0ng');
+  }
+});
+
+it('a session that is removed in one process while another writes to it stays removed', async () => {
+  const url = await redisUrl();
+  const clients = [redis({ url, base: 'races' }), redis({ url, base: 'races' })] as const;
+  onTestFinished(() => void clients.map((client) => client.dispose?.()));
+  const [one, other] = [fromUnstorage(clients[0]), fromUnstorage(clients[1])];
+  for (let round = 0; round < 20; round++) {
+    const cookie = await visit(one, { user: 'ada' });
+    const session = createSessions({ driver: one }).open(cookie);
+    session.destroy();
+    const writing = Array.from({ length: 16 }, (_, index) => {
+      const late = createSessions({ driver: other }).open(cookie);
+      late.set(`late${index}`, index);
+      return late.commit();
+    });
+    await Promise.all([...writing, session.commit()]);
+    for (const driver of [one, other]) expect(await createSessions({ driver }).open(cookie).keys()).toEqual([]);
+  }
 });
 
 type Proxy = Awaited<ReturnType<typeof startProxy>>;

@@ -73,8 +73,9 @@ function isUnknownScript(error: unknown): boolean {
   return (error as Error).message.startsWith('NOSCRIPT');
 }
 
-/** Whether Redis can have answered so: a script with a text, pairs of texts or nothing; HGETALL with pairs. */
+/** Whether Redis can have answered so: a script with a text, pairs of texts or nothing; HGETALL with pairs; DEL with a number. */
 function isReply({ name }: RedisCommand, reply: unknown): boolean {
+  if (name === 'DEL') return typeof reply === 'number';
   if (Array.isArray(reply)) return reply.length % 2 === 0 && reply.every((item) => typeof item === 'string');
   return name !== 'HGETALL' && (typeof reply === 'string' || reply === null);
 }

@@ -1,7 +1,7 @@
 import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core';
 import { upstashKinds, type UpstashDriverConfig } from './options.ts';
 
-export { fromEnv } from '@coatcheck/session-core';
+export { check, fromEnv } from '@coatcheck/session-core';
 export type { UpstashDriverConfig } from './options.ts';
 
 /**

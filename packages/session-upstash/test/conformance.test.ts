@@ -1,5 +1,7 @@
+import type { SessionDriver } from '@coatcheck/session-core';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import upstash from '@coatcheck/session-upstash/runtime';
+import unstorageUpstash from 'unstorage/drivers/upstash';
 import { afterAll, describe, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
@@ -13,5 +15,9 @@ describe('the store', () => {
 });
 
 describe('the driver', () => {
-  testDriver({ it, createDriver: (config) => upstash({ ...config, url: bridge.url, token: bridge.token }) });
+  testDriver({
+    it,
+    createDriver: (config) => upstash({ ...config, url: bridge.url, token: bridge.token }),
+    formerDriver: () => unstorageUpstash({ url: bridge.url, token: bridge.token }) as SessionDriver,
+  });
 });

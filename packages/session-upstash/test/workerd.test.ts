@@ -1,10 +1,9 @@
-import { fileURLToPath } from 'node:url';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
-import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge, type Fault, type UpstashBridge } from '../../../test/support/upstash-bridge.ts';
+import { bundleWorker } from '../../../test/support/worker.ts';
 
 // In Cloudflare's own runtime, bundled as Wrangler does.
 
@@ -13,17 +12,7 @@ let bundle: string;
 
 beforeAll(async () => {
   bridge = await startUpstashBridge(await redisUrl());
-  const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL('workers/worker.ts', import.meta.url))],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    target: 'es2022',
-    platform: 'browser',
-    conditions: ['workerd', 'worker', 'browser'],
-    external: ['cloudflare:*', 'node:*'],
-  });
-  bundle = outputFiles[0]!.text;
+  bundle = await bundleWorker(new URL('workers/worker.ts', import.meta.url));
 }, 60_000);
 
 afterEach(() => bridge.inject());

@@ -7,7 +7,8 @@ import type { SiteSpec } from '../../../../test/support/site.ts';
 export function workerSite({
   driver = 'cloudflareKvDriver()',
   namespace = 'SESSION',
-}: { driver?: string; namespace?: string | undefined } = {}): SiteSpec {
+  files = {},
+}: { driver?: string; namespace?: string; files?: Record<string, string> } = {}): SiteSpec {
   const wrangler = {
     name: 'site',
     compatibility_date: '2026-07-01',
@@ -20,6 +21,7 @@ export function workerSite({
     // Wrangler and Miniflare would ask Cloudflare for things that no test needs.
     env: { CLOUDFLARE_CF_FETCH_ENABLED: 'false', WRANGLER_SEND_METRICS: 'false', CI: 'true' },
     files: {
+      ...files,
       'wrangler.jsonc': JSON.stringify(wrangler),
       'astro.config.mjs': [
         `import cloudflare from '@astrojs/cloudflare';`,

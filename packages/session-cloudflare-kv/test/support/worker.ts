@@ -1,6 +1,5 @@
-import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
+import { bundleWorker } from '../../../../test/support/worker.ts';
 
 export interface Isolate {
   /** Sends a request to the Worker, in workerd. */
@@ -38,7 +37,7 @@ export async function startIsolates(
   count: number,
   { compatibilityDate = '2026-07-30', compatibilityFlags = ['nodejs_compat'] }: WorkerOptions = {},
 ): Promise<Isolates> {
-  const contents = await bundleWorker(entry);
+  const contents = await bundleWorker(new URL(`../workers/${entry}`, import.meta.url));
   const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
   const miniflare = new Miniflare({
     cf: false,
@@ -73,19 +72,4 @@ async function storedIn(miniflare: Miniflare): Promise<Map<string, string>> {
   const kv = await miniflare.getKVNamespace('SESSION', 'isolate-0');
   const { keys } = await kv.list();
   return new Map(await Promise.all(keys.map(async ({ name }) => [name, (await kv.get(name, 'text')) ?? ''] as const)));
-}
-
-async function bundleWorker(entry: string): Promise<string> {
-  const { outputFiles } = await build({
-    entryPoints: [fileURLToPath(new URL(`../workers/${entry}`, import.meta.url))],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    target: 'es2022',
-    platform: 'browser',
-    conditions: ['workerd', 'worker', 'browser'],
-    external: ['cloudflare:*', 'node:*'],
-    logLevel: 'silent',
-  });
-  return outputFiles[0]!.text;
 }

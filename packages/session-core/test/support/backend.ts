@@ -30,6 +30,8 @@ export interface Backend {
   peek(id: string): Promise<Fields | null>;
   /** Writes fields as they are, past the counting and past every check. */
   poke(id: string, fields: Record<string, string>): Promise<void>;
+  /** A driver with other options on the same records. */
+  again(config: SharedOptions): SessionDriver;
   /** Loses every record, as a backend that is full does with some. */
   evict(): void;
 }
@@ -60,8 +62,10 @@ export function createBackend(config: SharedOptions = {}): Backend {
     retire: (key, ms, options) => watch('retire', key, () => store.retire(key, ms, options)),
   };
 
+  const again = defineDriver<SharedOptions>({ name, options: {}, open: () => watched });
   const backend: Backend = {
-    driver: defineDriver<SharedOptions>({ name, options: {}, open: () => watched })(config),
+    driver: again(config),
+    again,
     calls: [],
     before: () => undefined,
     after: (_operation, answer) => answer,

@@ -1,0 +1,16 @@
+import { Miniflare } from 'miniflare';
+
+export interface Kv extends AsyncDisposable {
+  /** The namespaces, by the names of their bindings, as Wrangler's `getPlatformProxy()` hands them out. */
+  namespaces: Record<string, Awaited<ReturnType<Miniflare['getKVNamespace']>>>;
+}
+
+/** Workers KV for a process of Node: that of workerd. */
+export async function startKv(...names: string[]): Promise<Kv> {
+  const miniflare = new Miniflare({ modules: true, script: '', kvNamespaces: names, cf: false });
+  const entries = names.map(async (name) => [name, await miniflare.getKVNamespace(name)] as const);
+  return {
+    namespaces: Object.fromEntries(await Promise.all(entries)),
+    [Symbol.asyncDispose]: () => miniflare.dispose(),
+  };
+}

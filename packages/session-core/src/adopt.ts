@@ -1,0 +1,102 @@
+import { patchRecord, toRecord, toSession, type Forms, type SessionFields, type SessionRecord } from './at-rest.ts';
+import { expiryOf, isExpired } from './fields.ts';
+import { fieldsOfPayload } from './payload.ts';
+import { report } from './report.ts';
+import type { Fields, FormerSessions, SessionStore, StoreCall } from './store.ts';
+
+/** Where one session may lie from the time before this driver. */
+export interface Former {
+  /** What lives of it; null when there is nothing. */
+  read(call: StoreCall): Promise<SessionFields | null>;
+  remove(call: StoreCall): Promise<void>;
+}
+
+/** A session that Astro's own driver for this backend left. */
+export function formerSessions(
+  driver: string,
+  sessions: FormerSessions,
+  id: string,
+  base: string | undefined,
+  onDamaged: () => void,
+): Former {
+  return {
+    async read(call) {
+      const payload = await sessions.read(id, base, call);
+      if (payload === null || payload === undefined) return null;
+      try {
+        return living(fieldsOfPayload(driver, payload));
+      } catch {
+        onDamaged();
+        return null;
+      }
+    },
+    remove: (call) => sessions.remove(id, base, call),
+  };
+}
+
+/** A record of ours under another prefix. */
+export function formerRecords(
+  store: SessionStore,
+  key: string,
+  forms: Forms,
+  retireForMs: number,
+  onDamaged: () => void,
+): Former {
+  return {
+    async read(call) {
+      const fields = await store.read(key, call);
+      return fields && living(toSession(fields, forms, onDamaged));
+    },
+    async remove(call) {
+      await store.retire(key, retireForMs, call);
+    },
+  };
+}
+
+function living(fields: SessionFields): SessionFields | null {
+  const now = Date.now();
+  const alive = [...fields].filter(([, field]) => !isExpired(expiryOf(field), now));
+  return alive.length > 0 ? new Map(alive) : null;
+}
+
+/** A record, and where it may lie from the time before. */
+export interface AdoptingRecord extends SessionRecord {
+  formers: Former[];
+}
+
+/** Takes over what was left of a session before this driver. Of several who try at once, one does, and the others read what it stored. */
+export async function takeOver(record: AdoptingRecord): Promise<SessionFields | null> {
+  const { driver, store, call, key, forms, formers, onDamaged } = record;
+  for (const former of formers) {
+    const found = await former.read(call);
+    if (!found) continue;
+    const result = await patchRecord(record, { set: new Map(found), mustBeNew: true });
+    // Not before: it is safe in its new place now, or somebody has removed it there.
+    await former.remove(call);
+    if (result === 'applied') report('adopted', driver);
+    if (result === 'applied') return found;
+    const fields = await store.read(key, call);
+    return fields && toSession(fields, forms, onDamaged);
+  }
+  return null;
+}
+
+/** Brings what lies in an older form into the first. */
+export async function renew(record: SessionRecord, fields: Fields): Promise<void> {
+  const { store, call, key, forms, times, onDamaged } = record;
+  const session = toSession(fields, forms, onDamaged);
+  const set: Fields = new Map();
+  const expect: Fields = new Map();
+  for (const [name, value] of fields) {
+    for (const form of forms.slice(1)) {
+      const [sessionKey] = form.read(name, value) ?? [];
+      if (sessionKey === undefined) continue;
+      set.set(sessionKey, session.get(sessionKey)!);
+      expect.set(name, value);
+    }
+  }
+  if (set.size === 0) return;
+  const change = { ...toRecord({ set, mustExist: true }, times, forms), expect };
+  // Who changes one of them meanwhile writes the first form. The session was read, whatever becomes of this: the next read tries again.
+  await store.patch(key, change, call).catch(() => undefined);
+}

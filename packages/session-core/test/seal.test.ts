@@ -1,0 +1,245 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { createSessions, recordKey, type SharedOptions } from '@coatcheck/session-core';
+import fc from 'fast-check';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { plain, toSession, type Forms } from '../src/at-rest.ts';
+import { sealed } from '../src/seal.ts';
+import { createBackend, createBrowser, type Backend, type Browser } from './support/backend.ts';
+
+const secret = 'yF3kq0Vn7bT2xW9sLr5dQh8mZc1aPu4eGj6o';
+const next = 'Kd8sN1vB4mQ7zX2cL5hR9tY3wE6rU0iOpAfJ';
+
+const when = new Date(1e12);
+const data = { user: { name: 'Ada', since: when }, cart: ['hat', 'coat'], flash: 'hello' };
+
+function listen(event: string): unknown[] {
+  const seen: unknown[] = [];
+  const listener = (message: unknown) => void seen.push(message);
+  subscribe(`coatcheck:${event}`, listener);
+  onTestFinished(() => void unsubscribe(`coatcheck:${event}`, listener));
+  return seen;
+}
+
+/** A site and its one visitor. `deploy` starts it again with other options, on the same backend. */
+async function startSite(config: SharedOptions) {
+  const backend = createBackend(config);
+  const browser = createBrowser(createSessions({ driver: backend.driver }));
+  await browser.visit((session) => {
+    for (const [key, value] of Object.entries(data)) session.set(key, value);
+  });
+  const deploy = (options: SharedOptions) =>
+    createBrowser(createSessions({ driver: backend.again(options) }), browser.cookie);
+  const stored = async () => (await backend.peek(browser.id)) ?? new Map<string, string>();
+  return { backend, browser, deploy, stored };
+}
+
+const all = (browser: Browser<Record<string, unknown>>) =>
+  browser.visit(async (session) => Object.fromEntries(await session.entries()));
+
+afterEach(() => void vi.useRealTimers());
+
+describe('what is sealed', () => {
+  it('comes back as it was, and is changed, added and deleted like anything else', async () => {
+    const { browser } = await startSite({ secrets: [secret] });
+    expect(await all(browser)).toEqual(data);
+    await browser.visit(async (session) => {
+      session.set('cart', []);
+      session.delete('flash');
+      session.set('more', 1n);
+    });
+    expect(await all(browser)).toEqual({ user: data.user, cart: [], more: 1n });
+    expect(await browser.visit((session) => session.update('visits', (count = 0) => (count as number) + 1))).toBe(1);
+    expect(await browser.visit((session) => session.update('visits', (count = 0) => (count as number) + 1))).toBe(2);
+  });
+
+  it('shows neither keys nor values, and the same key of two sessions under two names', async () => {
+    const one = await startSite({ secrets: [secret] });
+    const text = [...(await one.stored())].flat().join(' ');
+    for (const word of ['user', 'Ada', 'cart', 'hat', 'flash', 'hello', secret]) expect(text).not.toContain(word);
+    const other = createBrowser(createSessions({ driver: one.backend.driver }));
+    await other.visit((session) => session.set('user', data.user));
+    const names = [...((await one.backend.peek(other.id)) ?? new Map<string, string>()).keys()];
+    expect(names).toHaveLength(1);
+    expect(await one.stored()).not.toHaveProperty(names[0]!);
+    for (const name of (await one.stored()).keys()) expect(names).not.toContain(name);
+  });
+
+  it('is the same text when the same is set again, so that nothing is written', async () => {
+    const { backend, browser, stored } = await startSite({ secrets: [secret] });
+    const before = await stored();
+    backend.calls = [];
+    await browser.visit(async (session) => {
+      await session.get('user');
+      session.set('cart', data.cart);
+    });
+    expect(backend.calls).toEqual(['read']);
+    await browser.visit((session) => session.set('cart', data.cart));
+    expect(await stored()).toEqual(before);
+  });
+
+  it('expires like anything else', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    const { browser } = await startSite({ secrets: [secret] });
+    await browser.visit((session) => session.set('short', 1, { ttl: 10 }));
+    vi.setSystemTime(Date.now() + 11_000);
+    expect(await all(browser)).toEqual(data);
+  });
+
+  it('comes back whatever the key and the value are', () => {
+    const field = fc
+      .tuple(fc.option(fc.nat(), { nil: '' }), fc.string({ unit: 'binary' }))
+      .map(([at, body]) => `${at}:${body}`);
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', minLength: 1 }), field, fc.string(), (key, value, record) => {
+        const form = sealed(secret, record);
+        const stored = form.value(key, value);
+        expect(form.value(key, value)).toBe(stored);
+        expect(form.read(form.name(key), stored)).toEqual([key, value]);
+        expect(stored.slice(0, stored.indexOf(':'))).toBe(value.slice(0, value.indexOf(':')));
+        expect(form.name(key)).toMatch(/^~[\w-]{28}$/);
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('what was tampered with', () => {
+  const record = recordKey('abcdefghijklmnop');
+  const form = sealed(secret, record);
+  const field = '1700000000000:["a value"]';
+  const [name, value] = [form.name('user'), form.value('user', field)];
+
+  it('is never opened, wherever one character was changed', () => {
+    for (let index = 0; index < value.length; index++) {
+      const altered = value.slice(0, index) + (value.charAt(index) === 'A' ? 'B' : 'A') + value.slice(index + 1);
+      // The last character has bits that stand for nothing.
+      const harmless = index === value.length - 1 ? [undefined, ['user', field]] : [undefined];
+      expect(harmless).toContainEqual(form.read(name, altered));
+    }
+  });
+
+  it.each([
+    ['cut', name, value.slice(0, -1)],
+    ['cut to its nonce', name, value.slice(0, 14 + 16)],
+    ['cut to nothing', name, ''],
+    ['given more', name, `${value}AAAA`],
+    ['given another expiry', name, `1800000000000${value.slice(13)}`],
+    ['given no expiry', name, value.slice(13)],
+    ['put under the name of another key', form.name('admin'), value],
+    ['no base64url', name, '1700000000000:***'],
+  ])('is not opened when it was %s', (_what, at, altered) => {
+    expect(form.read(name, value)).toEqual(['user', field]);
+    expect(form.read(at, altered)).toBeUndefined();
+  });
+
+  it('is not opened in another record, or with another secret', () => {
+    const elsewhere = sealed(secret, recordKey('ponmlkjihgfedcba'));
+    expect(elsewhere.read(name, value)).toBeUndefined();
+    expect(elsewhere.read(elsewhere.name('user'), value)).toBeUndefined();
+    const other = sealed(next, record);
+    expect(other.read(name, value)).toBeUndefined();
+    expect(other.read(other.name('user'), value)).toBeUndefined();
+  });
+
+  it.each([
+    ['altered', (text: string) => text.replace(/.{4}$/, 'AAAA')],
+    ['cut', (text: string) => text.slice(0, 20)],
+    ['replaced by something legible', () => ':["mallory"]'],
+  ])('is left out and reported when it was %s, and the rest of the session lives', async (_what, tamper) => {
+    const reports = listen('damaged-field');
+    const { backend, browser, stored } = await startSite({ secrets: [secret] });
+    const target = sealed(secret, recordKey(browser.id)).name('user');
+    await backend.poke(browser.id, { [target]: tamper((await stored()).get(target)!) });
+    expect(await all(browser)).toEqual({ cart: data.cart, flash: data.flash });
+    expect(reports).toEqual([{ driver: expect.stringMatching(/^session-test-/) }]);
+    // The Astro face says the same, and damages nothing further.
+    await browser.visit((session) => session.set('flash', 'again'));
+    expect([...(await stored()).keys()]).toContain(target);
+    await browser.visit((session) => session.set('user', 'grace'));
+    expect(await all(browser)).toEqual({ user: 'grace', cart: data.cart, flash: 'again' });
+  });
+
+  it('a legible field that somebody put there is no data', async () => {
+    const { backend, browser } = await startSite({ secrets: [secret] });
+    await backend.poke(browser.id, { admin: ':[true]' });
+    expect(await all(browser)).toEqual(data);
+  });
+});
+
+describe('when secrets change', () => {
+  it('nobody is signed out, and nothing of the old one is left once it was written', async () => {
+    const { browser, deploy, stored } = await startSite({ secrets: [secret] });
+    expect(await all(deploy({ secrets: [secret, next] }))).toEqual(data);
+    const between = deploy({ secrets: [next, secret] });
+    expect(await all(between)).toEqual(data);
+    await between.visit((session) => {
+      session.set('user', 'grace');
+      session.set('cart', []);
+      session.delete('flash');
+    });
+    expect((await stored()).size).toBe(2);
+    expect(await all(deploy({ secrets: [next] }))).toEqual({ user: 'grace', cart: [] });
+    expect(await all(deploy({ secrets: [secret] }))).toEqual({});
+    expect(browser.id).toBe(between.id);
+  });
+
+  it('`update` changes a value that the old one had sealed, and loses nothing', async () => {
+    const { deploy, stored } = await startSite({ secrets: [secret] });
+    const before = (await stored()).size;
+    const between = () => deploy({ secrets: [next, secret] });
+    const add = (item: string) =>
+      between().visit((session) => session.update('cart', (cart = []) => [...(cart as string[]), item]));
+    await Promise.all(['scarf', 'gloves', 'shoes'].map(add));
+    expect(await all(between())).toMatchObject({
+      cart: expect.arrayContaining(['hat', 'coat', 'scarf', 'gloves', 'shoes']),
+    });
+    expect((await stored()).size).toBe(before);
+    expect(await between().visit((session) => session.update('fresh', (value) => value ?? 'new'))).toBe('new');
+  });
+
+  it('sealing that begins with `adopt` seals what was legible as soon as it is read', async () => {
+    const reports = listen('damaged-field');
+    const { deploy, stored } = await startSite({});
+    const adopting = deploy({ secrets: [secret], adopt: true });
+    expect(await all(adopting)).toEqual(data);
+    expect([...(await stored()).keys()].every((name) => name.startsWith('~'))).toBe(true);
+    expect(await all(deploy({ secrets: [secret] }))).toEqual(data);
+    expect(reports).toEqual([]);
+  });
+
+  it('sealing that begins without it keeps to what was sealed', async () => {
+    const { deploy } = await startSite({});
+    expect(await all(deploy({ secrets: [secret] }))).toEqual({});
+  });
+
+  it('a field in two forms counts as it is in the first', () => {
+    const forms: Forms = [sealed(next, 'record'), sealed(secret, 'record'), plain];
+    const fields = new Map(forms.map((form, index) => [form.name('user'), form.value('user', `:${index}`)]));
+    expect(fields.size).toBe(3);
+    expect(toSession(fields, forms, () => undefined)).toEqual(new Map([['user', ':0']]));
+  });
+});
+
+describe('the option `secrets`', () => {
+  const first = (backend: Backend) => backend.driver.getItem('abcdefghijklmnop');
+
+  it.each([
+    ['short', ['tooshort']],
+    ['of few characters', ['abababababababababababababababababab']],
+    ['no text', [42]],
+    ['none', []],
+  ])('refuses one that is %s, says how to make one, and does not repeat it', async (_what, secrets) => {
+    const error = await first(createBackend({ secrets: secrets as string[] })).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'configuration', message: expect.stringMatching(/`secrets`: expected/) });
+    expect(String(error)).not.toMatch(/tooshort|abab|42/);
+    if (secrets.length > 0) expect(String(error)).toContain('openssl rand -base64 32');
+  });
+
+  it('takes a variable with commas between them', async () => {
+    vi.stubEnv('SESSION_SECRETS', `${next}, ${secret}`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const { browser, deploy } = await startSite({ secrets: { fromEnv: 'SESSION_SECRETS' } });
+    expect(await all(browser)).toEqual(data);
+    expect(await all(deploy({ secrets: [next] }))).toEqual(data);
+  });
+});

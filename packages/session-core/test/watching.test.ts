@@ -1,0 +1,113 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { tracingChannel } from 'node:diagnostics_channel';
+import { check, createSessions, sweep, type TracedOperation } from '@coatcheck/session-core';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { createBackend, createBrowser } from './support/backend.ts';
+
+/** Everything that is told of one kind of operation, in order. */
+function trace(operation: string): [string, TracedOperation][] {
+  const channel = tracingChannel<TracedOperation, TracedOperation>(`coatcheck:${operation}`);
+  const seen: [string, TracedOperation][] = [];
+  const names = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
+  const subscribers = Object.fromEntries(
+    names.map((name) => [name, (message: TracedOperation) => void seen.push([name, { ...message }])]),
+  ) as Record<(typeof names)[number], (message: TracedOperation) => void>;
+  channel.subscribe(subscribers);
+  onTestFinished(() => channel.unsubscribe(subscribers));
+  return seen;
+}
+
+describe('whoever listens', () => {
+  it.each(['read', 'patch', 'retire'])(
+    'is told when a %s begins and ends, and nothing of the session',
+    async (operation) => {
+      const seen = trace(operation);
+      const { driver } = createBackend();
+      const browser = createBrowser(createSessions({ driver }));
+      await browser.visit((session) => session.set('user', 'a-value-of-a-visitor'));
+      await browser.visit((session) => session.get('user'));
+      const { id } = browser;
+      await browser.visit((session) => session.destroy());
+      expect(seen.map(([name]) => name)).toEqual(['start', 'end', 'asyncStart', 'asyncEnd']);
+      for (const [, message] of seen) {
+        expect(message).toMatchObject({ driver: expect.stringMatching(/^session-test-/), operation });
+        expect(JSON.stringify(message)).not.toMatch(new RegExp(`a-value|user|${id}`));
+      }
+    },
+  );
+
+  it('is told of a failure, with the error that the caller gets', async () => {
+    const seen = trace('read');
+    const backend = createBackend();
+    backend.before = () => Promise.reject(new Error('disk full'));
+    const failure: unknown = await backend.driver.getItem('abcdefghijklmnop').catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: 'refused' });
+    expect(seen.map(([name]) => name)).toEqual(['start', 'end', 'error', 'asyncStart', 'asyncEnd']);
+    expect(seen[2]![1].error).toBe(failure);
+  });
+
+  it('can give what is done a context of its own, as OpenTelemetry does', async () => {
+    const spans = new AsyncLocalStorage<string>();
+    const { start } = tracingChannel('coatcheck:read');
+    start.bindStore(spans, () => 'span of the read');
+    onTestFinished(() => void start.unbindStore(spans));
+    const backend = createBackend();
+    let span: string | undefined;
+    backend.before = () => (span = spans.getStore());
+    await backend.driver.getItem('abcdefghijklmnop');
+    expect(span).toBe('span of the read');
+  });
+});
+
+describe('check()', () => {
+  it('tells what works and how long it took, and leaves no session', async () => {
+    const backend = createBackend();
+    const { ok, driver, steps } = await check(backend.driver);
+    expect({ ok, driver, names: steps.map(({ name }) => name) }).toEqual({
+      ok: true,
+      driver: expect.stringMatching(/^session-test-/),
+      names: ['connect', 'write', 'read', 'remove'],
+    });
+    for (const { ms } of steps) expect(ms).toBeGreaterThanOrEqual(0);
+    expect(backend.calls).toEqual(['read', 'patch', 'read', 'retire']);
+  });
+
+  it.each([
+    ['connect', 'read', 0],
+    ['write', 'patch', 0],
+    ['read', 'read', 1],
+    ['remove', 'retire', 0],
+  ] as const)('tells which step fails and why: %s', async (name, operation, after) => {
+    const backend = createBackend();
+    let passed = 0;
+    backend.before = (asked) => {
+      if (asked === operation && passed++ === after) throw new Error('disk full');
+    };
+    const { ok, steps } = await check(backend.driver);
+    expect(ok).toBe(false);
+    expect(steps.at(-1)).toMatchObject({ name, error: { code: 'refused', cause: { message: 'disk full' } } });
+    expect(steps.slice(0, -1).every(({ error }) => error === undefined)).toBe(true);
+  });
+
+  it('tells of a backend that does not give back what it was given', async () => {
+    const backend = createBackend();
+    backend.after = (operation, answer) => (operation === 'read' ? null : answer);
+    const { ok, steps } = await check(backend.driver);
+    expect(ok).toBe(false);
+    expect(steps.at(-1)).toMatchObject({ name: 'read', error: { message: expect.stringMatching(/not what is read/) } });
+  });
+
+  it('tells of options that are wrong', async () => {
+    const { ok, steps } = await check(createBackend({ secrets: ['short'] }).driver);
+    expect(ok).toBe(false);
+    expect(steps).toEqual([
+      { name: 'connect', ms: expect.any(Number), error: expect.objectContaining({ code: 'configuration' }) },
+    ]);
+  });
+
+  it('takes drivers of ours only, and so does sweep()', async () => {
+    const driver = { getItem: async () => null, setItem: async () => undefined, removeItem: async () => undefined };
+    await expect(check(driver)).rejects.toThrow(TypeError);
+    await expect(sweep(driver)).rejects.toThrow(TypeError);
+  });
+});

@@ -1,0 +1,187 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import files from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
+import { createSessions, type Session, type SessionDriver } from '@coatcheck/session-core';
+import fs from '@coatcheck/session-fs/runtime';
+import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
+import redis from '@coatcheck/session-redis/runtime';
+import { fromUnstorage } from '@coatcheck/session-unstorage';
+import upstash from '@coatcheck/session-upstash/runtime';
+import { Redis } from 'ioredis';
+import { expect, onTestFinished, test } from 'vitest';
+import { startKv } from '../packages/session-cloudflare-kv/test/support/kv.ts';
+import { contextFor, startBlobs, startGateway } from '../packages/session-netlify-blobs/test/support/blobs.ts';
+import { makeDriver } from '../packages/session-unstorage/test/support/make-driver.ts';
+import { readPages, tablesOf } from './support/pages.ts';
+import { startRedis } from './support/redis-server.ts';
+import { startUpstashBridge } from './support/upstash-bridge.ts';
+
+// What a backend is asked for a read, a write and a removal, as the table in `docs/choosing-a-backend.md` says it.
+
+interface Asked {
+  /** How often it was asked. */
+  operations: number;
+  /** The same, where what is asked at once counts once. */
+  trips: number;
+}
+
+interface Counted {
+  driver: SessionDriver;
+  asked(): Asked | Promise<Asked>;
+}
+
+/** Replaces methods of `target` by ones that count, and do the same. */
+function count<Target extends object>(target: Target, methods: (keyof Target)[]): () => Asked {
+  const asked: Asked = { operations: 0, trips: 0 };
+  let underWay = 0;
+  for (const method of methods) {
+    const ask = (target[method] as (...args: unknown[]) => unknown).bind(target);
+    const counted = async (...args: unknown[]): Promise<unknown> => {
+      asked.operations += 1;
+      if (underWay++ === 0) asked.trips += 1;
+      await turn();
+      try {
+        return await ask(...args);
+      } finally {
+        underWay -= 1;
+      }
+    };
+    target[method] = counted as Target[typeof method];
+  }
+  return () => ({ ...asked });
+}
+
+const inTurn = (operations: number): Asked => ({ operations, trips: operations });
+
+const onEnd = (resource: AsyncDisposable): void => onTestFinished(() => resource[Symbol.asyncDispose]());
+
+async function countedRedis(): Promise<Counted> {
+  const server = await startRedis();
+  onEnd(server);
+  const inspector = new Redis(server.url);
+  const monitor = await inspector.monitor();
+  onTestFinished(() => {
+    inspector.disconnect();
+    monitor.disconnect();
+  });
+  const commands: string[] = [];
+  monitor.on('monitor', (_time: string, [name = '', ...args]: string[], source: string) => {
+    if (source !== 'lua') commands.push([name.toLowerCase(), ...args].join(' '));
+  });
+  let inspections = 0;
+  return {
+    driver: redis({ url: server.url }),
+    async asked() {
+      inspections += 1;
+      await inspector.echo(`${inspections}`);
+      await expect.poll(() => commands.includes(`echo ${inspections}`)).toBe(true);
+      return inTurn(commands.filter((command) => !command.startsWith('echo ')).length);
+    },
+  };
+}
+
+async function countedUpstash(): Promise<Counted> {
+  const server = await startRedis();
+  onEnd(server);
+  const bridge = await startUpstashBridge(server.url);
+  onEnd(bridge);
+  const driver = upstash({ url: bridge.url, token: bridge.token });
+  return { driver, asked: () => inTurn(bridge.requests.length) };
+}
+
+async function countedNetlifyBlobs(): Promise<Counted> {
+  const blobs = await startBlobs();
+  const gateway = await startGateway(blobs);
+  onEnd(blobs);
+  onEnd(gateway);
+  process.env['NETLIFY_BLOBS_CONTEXT'] = contextFor(gateway.port);
+  onTestFinished(() => void delete process.env['NETLIFY_BLOBS_CONTEXT']);
+  return { driver: netlifyBlobs(), asked: () => inTurn(gateway.requests.length) };
+}
+
+async function countedFs(): Promise<Counted> {
+  const directory = await mkdtemp(join(tmpdir(), 'coatcheck-round-trips-'));
+  const original = { ...files };
+  onTestFinished(async () => {
+    Object.assign(files, original);
+    syncBuiltinESMExports();
+    await rm(directory, { recursive: true });
+  });
+  const asked = count(files, ['readFile', 'writeFile', 'open', 'link', 'rename', 'unlink', 'stat', 'readdir']);
+  syncBuiltinESMExports();
+  return { driver: fs({ directory }), asked };
+}
+
+async function countedCloudflareKv(): Promise<Counted> {
+  const kv = await startKv('SESSION');
+  onEnd(kv);
+  const { SESSION } = kv.namespaces;
+  const namespace = {
+    get: (key: string, options?: object) => SESSION!.get(key, options),
+    put: (key: string, value: string, options?: object) => SESSION!.put(key, value, options),
+    delete: (key: string) => SESSION!.delete(key),
+  };
+  const asked = count(namespace, ['get', 'put', 'delete']);
+  return { driver: cloudflareKv({ namespace }), asked };
+}
+
+function countedUnstorage(): Counted {
+  const driver = makeDriver['memory']!({});
+  const asked = count(driver, ['getItem', 'setItem', 'removeItem']);
+  return { driver: fromUnstorage(driver), asked };
+}
+
+const backends: Record<string, () => Counted | Promise<Counted>> = {
+  'session-redis': countedRedis,
+  'session-upstash': countedUpstash,
+  'session-netlify-blobs': countedNetlifyBlobs,
+  'session-fs': countedFs,
+  'session-cloudflare-kv': countedCloudflareKv,
+  'session-unstorage': countedUnstorage,
+};
+
+const [table] = tablesOf(
+  readPages().find(({ path }) => path === 'docs/choosing-a-backend.md')!,
+  'What each backend guarantees',
+);
+
+/** What the table says in these columns, by package. */
+const said = new Map(
+  table!.rows.map(({ cells }) => {
+    const [, name = ''] = /\[([\w-]+)\]/.exec(cells[0]!) ?? [];
+    return [name, ['a read', 'a write', 'a removal'].map((column) => cells[table!.header.indexOf(column)])];
+  }),
+);
+
+test('the table has every backend that is counted here, and the one that has nothing to ask', () => {
+  expect([...said.keys()].sort()).toEqual([...Object.keys(backends), 'session-memory'].sort());
+  expect(said.get('session-memory')).toEqual(['0', '0', '0']);
+});
+
+test.each(Object.entries(backends))('%s is asked as often as the table says', async (name, open) => {
+  const { driver, asked } = await open();
+  const sessions = createSessions({ driver });
+  let cookie = '';
+  const visit = async (act: (session: Session) => unknown): Promise<string> => {
+    const before = await asked();
+    const session = sessions.open(cookie);
+    await act(session);
+    cookie = (await session.commit())?.split(';')[0] ?? cookie;
+    const after = await asked();
+    const [operations, trips] = [after.operations - before.operations, after.trips - before.trips];
+    return operations === trips ? `${trips}` : `${trips} (${operations} at once)`;
+  };
+  // What comes first also connects, makes folders, and brings a Redis its scripts.
+  await visit((session) => session.set('user', 'ada'));
+  await visit((session) => session.destroy());
+  cookie = '';
+  await visit((session) => session.set('cart', ['hat']));
+  const read = await visit((session) => session.get('cart'));
+  const write = await visit((session) => session.set('cart', ['hat', 'coat']));
+  const removal = await visit((session) => session.destroy());
+  expect([read, write, removal]).toEqual(said.get(name));
+});
