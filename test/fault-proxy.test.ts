@@ -34,14 +34,19 @@ async function startEcho() {
 async function open(port: number) {
   const socket = connect(port, '127.0.0.1');
   let got = '';
+  let pieces = 0;
   let ended: string | undefined;
-  socket.setEncoding('utf8').on('data', (text: string) => (got += text));
+  socket.setEncoding('utf8').on('data', (text: string) => {
+    got += text;
+    pieces += 1;
+  });
   socket.on('error', (error: NodeJS.ErrnoException) => (ended = error.code));
   socket.on('close', () => (ended ??= 'closed'));
   await Promise.race([once(socket, 'connect'), once(socket, 'close')]).catch(() => {});
   return {
     say: (text: string) => void socket.write(text),
     got: () => got,
+    pieces: () => pieces,
     ended: () => ended,
     leave: () => socket.destroy(),
   };
@@ -140,6 +145,17 @@ test('cut: closes in the middle of an answer', async () => {
   client.say('67890');
   await soon(() => expect(client.ended()).toBe('closed'));
   expect(client.got()).toBe('12345678');
+});
+
+test('trickle: answers come one byte at a time, and whole', async () => {
+  const client = await open(proxy.port);
+  await proxy.trickle();
+  client.say('in many pieces');
+  await soon(() => expect(client.got()).toBe('in many pieces'));
+  expect(client.pieces()).toBe(14);
+  client.say('cut short');
+  await proxy.pass();
+  await soon(() => expect(client.got()).toBe('in many piecescut short'));
 });
 
 test('reset: open and new connections are reset', async () => {

@@ -155,7 +155,7 @@ function createLink(client: Socket, targetPort: number, watch: Watch): Link {
       return;
     }
     while (answers.length > 0 && answers[0]!.due <= performance.now()) answer(answers.shift()!.data);
-    if (answers.length > 0) timer = setTimeout(passOn, answers[0]!.due - performance.now());
+    if (answers.length > 0) timer = setTimeout(passOn, Math.max(0, answers[0]!.due - performance.now()));
   };
 
   const answer = (data: Buffer | null) => {

@@ -70,6 +70,17 @@ export function astroFace(engine: Engine): SessionDriver {
     });
   };
 
+  // Astro does not wait for the removal, and overlooks its failure: the old id must be worthless before anything is stored under the new
+  // one. A removal without an answer may have been carried out, and then left a tombstone in which the session is not to be found.
+  const heldBy = async (removal: Promise<Held>, id: string): Promise<Held> => {
+    try {
+      return await withDeadline(engine.timeoutMs, () => removal);
+    } catch {
+      const held = await engine.retire(id);
+      return held === 'retired' ? null : held;
+    }
+  };
+
   const save = async (id: string, payload: unknown): Promise<void> => {
     const request = currentRequest();
     request?.reading.delete(nameOf(id));
@@ -78,7 +89,7 @@ export function astroFace(engine: Engine): SessionDriver {
 
     if (marked && marked.id !== id) {
       const removal = removals.get(marked.id)?.done ?? request?.removals.get(nameOf(marked.id));
-      const held = (await endOf(removal)) ?? (isYoung(marked) ? 'lost' : 'stale');
+      const held = (await (removal && heldBy(removal, marked.id))) ?? (isYoung(marked) ? 'lost' : 'stale');
       if (held === 'retired' || held === 'stale') report(`${held}-write`, driver);
       await engine.patch(id, { set: afterRegenerate(entries, marked, held) });
       return;

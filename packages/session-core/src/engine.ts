@@ -204,7 +204,7 @@ interface Opened {
   times: Times;
   timeoutMs: number;
   secrets: readonly string[] | undefined;
-  adopt: Adopt | undefined;
+  adopt: Resolved<Adopt> | undefined;
 }
 
 function withOptions(
@@ -220,16 +220,18 @@ function withOptions(
     },
     timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
     secrets,
-    adopt: adopt === true ? {} : adopt || undefined,
+    adopt: adopt === true ? {} : ((adopt || undefined) as Resolved<Adopt> | undefined),
   };
 }
 
 const LEGIBLE: Forms = [plain];
 
-/** Loaded only where there are secrets: the ciphers are a fifth of this package. */
+let sealed: typeof import('./seal.ts').sealed | undefined;
+
+/** Loaded only where there are secrets: the ciphers are a third of this package. */
 async function sealedForms(secrets: readonly string[], key: string, orPlain: boolean): Promise<Forms> {
-  const { sealed } = await import('./seal.ts');
-  const [first, ...others] = secrets.map((secret) => sealed(secret, key));
+  sealed ??= (await import('./seal.ts')).sealed;
+  const [first, ...others] = secrets.map((secret) => sealed!(secret, key));
   return [first!, ...others, ...(orPlain ? [plain] : [])];
 }
 

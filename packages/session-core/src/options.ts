@@ -1,4 +1,4 @@
-import { isEnvRef, type EnvRef, type ReadEnv } from './env.ts';
+import { isEnvRef, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
 import { createError } from './errors.ts';
 import type { SessionDriverConfig } from './types.ts';
 
@@ -161,9 +161,9 @@ export interface SharedOptions {
 /** Where sessions from before lie. */
 export interface Adopt {
   /** The `base` of Astro's own driver, where it had one. Default: where that driver keeps sessions by itself. */
-  base?: string | undefined;
+  base?: FromEnv<string>;
   /** The `prefix` that this driver had before. Default: it had no other. */
-  prefix?: string | undefined;
+  prefix?: FromEnv<string>;
 }
 
 export const sharedKinds: OptionKinds<SharedOptions> = {

@@ -96,7 +96,7 @@ export function split(
     if (isMarked) markAt = entry['~'];
     let body: string | undefined;
     const encodeBody = (): string => (body ??= encode(driver, flat, data));
-    const expires = normalizeExpiry((entry['expires'] ?? -1) === -5 ? -Infinity : at(entry['expires']));
+    const expires = normalizeExpiry(PAST.has(entry['expires'] ?? -1) ? -Infinity : at(entry['expires']));
     entries.set(key, {
       expires,
       touched: !isMarked || (isObject(flat, data) && digest(encodeBody()) !== at(entry['#'])),
@@ -112,6 +112,9 @@ export function fieldsOfPayload(driver: string, payload: unknown): Fields {
   for (const [key, entry] of split(driver, payload, '').entries) fields.set(key, entry.encoded());
   return fields;
 }
+
+/** The constants of devalue that are an expiry in the past: -Infinity and -0. */
+const PAST = new Set([-5, -6]);
 
 function encode(driver: string, flat: Flat, position: number): string {
   try {

@@ -14,6 +14,7 @@
 export type ReportedEvent =
   | 'retired-write'
   | 'stale-write'
+  | 'conflict'
   | 'damaged-field'
   | 'adopted'
   | 'eviction'

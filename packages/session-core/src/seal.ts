@@ -21,8 +21,10 @@ export function sealed(secret: string, recordKey: string): Form {
   const master = utf8ToBytes(secret);
   const start = SEALED + toBase64url(mac(master, 'coatcheck 1 id')).slice(0, 6);
   const cipherKey = mac(master, `coatcheck 1 cipher ${recordKey}`);
-  const macKey = mac(master, `coatcheck 1 mac ${recordKey}`);
-  const nameOf = (key: string): string => start + toBase64url(mac(macKey, `name ${fieldName(key)}`).subarray(0, 16));
+  let ownMacKey: Uint8Array | undefined;
+  // Reading needs none.
+  const macKey = (): Uint8Array => (ownMacKey ??= mac(master, `coatcheck 1 mac ${recordKey}`));
+  const nameOf = (key: string): string => start + toBase64url(mac(macKey(), `name ${fieldName(key)}`).subarray(0, 16));
   const cipher = (nonce: Uint8Array, name: string, head: string) =>
     chacha20poly1305(cipherKey, nonce, utf8ToBytes(`${name}:${head}`));
 
@@ -34,7 +36,7 @@ export function sealed(secret: string, recordKey: string): Form {
       const name = nameOf(key);
       const inner = fieldName(key);
       const content = utf8ToBytes(`${inner.length}:${inner}${body}`);
-      const nonce = hmac(sha256, macKey, concatBytes(utf8ToBytes(`nonce ${name}:${head}:`), content)).subarray(0, 12);
+      const nonce = hmac(sha256, macKey(), concatBytes(utf8ToBytes(`nonce ${name}:${head}:`), content)).subarray(0, 12);
       return `${head}:${toBase64url(concatBytes(nonce, cipher(nonce, name, head).encrypt(content)))}`;
     },
 

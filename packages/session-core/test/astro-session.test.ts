@@ -278,6 +278,32 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(id)).toBeNull();
     });
 
+    it('and the removal of the old one fails, it is removed again before anything is stored under the new id', async () => {
+      vi.spyOn(console, 'error').mockImplementation(() => undefined);
+      const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+      const id = browser.cookie!;
+      let hiccups = 1;
+      backend.before = (operation) => {
+        if (operation === 'retire' && hiccups-- > 0) throw new Error('The backend has a hiccup.');
+      };
+      await browser.visit((session) => session.regenerate());
+      expect(browser.cookie).not.toBe(id);
+      expect(await look()).toEqual({ user: 'ada', cart: ['hat'] });
+      expect(await backend.peek(id)).toBeNull();
+    });
+
+    it('and the old one cannot be removed, the request fails, and nothing is stored under the new id', async () => {
+      vi.spyOn(console, 'error').mockImplementation(() => undefined);
+      const { backend, browser } = await startSession({ user: 'ada' });
+      const id = browser.cookie!;
+      backend.before = (operation) => {
+        if (operation === 'retire') throw new Error('The backend has a hiccup.');
+      };
+      await expect(browser.visit((session) => session.regenerate())).rejects.toMatchObject({ code: 'refused' });
+      expect(await backend.peek(id)).not.toBeNull();
+      if (browser.cookie !== id) expect(await backend.peek(browser.cookie!)).toBeNull();
+    });
+
     it('and the removal of another request fails, the session is gone all the same', async () => {
       vi.spyOn(console, 'error').mockImplementation(() => undefined);
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });

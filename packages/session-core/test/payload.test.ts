@@ -176,6 +176,11 @@ it.each(['""', '"a"', '"\\u0061"', '"a', '"a"b'])('the field name %s is damaged:
   expect(keyOfField(name)).toBeUndefined();
 });
 
+it.each([-5, -6])('an entry whose expiry is the constant %i is past, as it is to Astro', (expires) => {
+  const { entries } = split('test', [['Map', 1, 2], 'key', { data: 3, expires }, 'value'], 'nonce');
+  expect(entries.get('key')!.expires).toBe(0);
+});
+
 describe.each(astros)('in Astro $version', { timeout: 60_000 }, (astro) => {
   it('the rest of the session lives, and the damaged field stays as it is', async () => {
     const backend = createBackend();

@@ -220,6 +220,15 @@ describe('update', () => {
     expect(await one.open().get('cart')).toEqual(['hat']);
   });
 
+  it('tells whoever listens that it met another change', async () => {
+    const conflicts = listen('conflict');
+    const { backend, one, two } = await startTwoTabs({ count: 0 });
+    rightBefore(backend, 'patch', () => two.visit((session) => session.update('count', (count = 0) => count + 1)));
+    await one.visit((session) => session.update('count', (count = 0) => count + 1));
+    expect(await one.visit((session) => session.get('count'))).toBe(2);
+    expect(conflicts).toHaveLength(1);
+  });
+
   it('rejects when others are faster until the deadline', async () => {
     const { backend, one } = await startTwoTabs({ count: 1 }, { timeout: 50 });
     backend.after = (operation, answer) => (operation === 'patch' ? 'conflict' : answer);

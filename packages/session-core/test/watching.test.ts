@@ -5,7 +5,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { createBackend, createBrowser } from './support/backend.ts';
 
 /** Everything that is told of one kind of operation, in order. */
-function trace(operation: string): [string, TracedOperation][] {
+function listenTo(operation: string): [string, TracedOperation][] {
   const channel = tracingChannel<TracedOperation, TracedOperation>(`coatcheck:${operation}`);
   const seen: [string, TracedOperation][] = [];
   const names = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
@@ -21,7 +21,7 @@ describe('whoever listens', () => {
   it.each(['read', 'patch', 'retire'])(
     'is told when a %s begins and ends, and nothing of the session',
     async (operation) => {
-      const seen = trace(operation);
+      const seen = listenTo(operation);
       const { driver } = createBackend();
       const browser = createBrowser(createSessions({ driver }));
       await browser.visit((session) => session.set('user', 'a-value-of-a-visitor'));
@@ -37,7 +37,7 @@ describe('whoever listens', () => {
   );
 
   it('is told of a failure, with the error that the caller gets', async () => {
-    const seen = trace('read');
+    const seen = listenTo('read');
     const backend = createBackend();
     backend.before = () => Promise.reject(new Error('disk full'));
     const failure: unknown = await backend.driver.getItem('abcdefghijklmnop').catch((error: unknown) => error);

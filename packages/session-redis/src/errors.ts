@@ -14,6 +14,7 @@ export interface Meaning {
 
 type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Omit<Meaning, 'error'>];
 
+// Who is told 'unavailable' finds no use in asking anything else: reads go on where only writes are refused.
 // Redis 6 puts the error of a command inside a script behind words of its own, so the codes are looked for anywhere.
 const KNOWN: Known[] = [
   [
@@ -25,16 +26,16 @@ const KNOWN: Known[] = [
   [/\bLOADING\b/, 'unavailable', 'Redis is still loading its data.', { passing: true }],
   [
     /\bREADONLY\b|\bNOTMASTER\b/,
-    'unavailable',
+    'refused',
     'This Redis is a replica and takes no writes. After a failover that passes; else name the master.',
     { passing: true, elsewhere: true },
   ],
   [/\bMASTERDOWN\b/, 'unavailable', 'This Redis has lost its master.', { passing: true, elsewhere: true }],
-  [/\b(CLUSTERDOWN|TRYAGAIN)\b/, 'unavailable', 'The cluster does not serve all of its keys now.', { passing: true }],
+  [/\b(CLUSTERDOWN|TRYAGAIN)\b/, 'refused', 'The cluster does not serve all of its keys now.', { passing: true }],
   [/\bBUSY\b/, 'unavailable', 'Redis is busy with a script.', { passing: true }],
   [
     /\bNOREPLICAS\b/,
-    'unavailable',
+    'refused',
     'Redis has too few replicas to take writes (min-replicas-to-write).',
     { passing: true },
   ],

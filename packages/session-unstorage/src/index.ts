@@ -10,6 +10,7 @@ import type { Driver } from 'unstorage';
 import { unstorageBackend } from './backend.ts';
 
 export { check, fromEnv, sweep } from '@coatcheck/session-core';
+export type { Adopt } from '@coatcheck/session-core';
 
 /** What every Coatcheck driver takes, but `idleTtl`: extending a session by reading it needs changes that are atomic. */
 export type UnstorageDriverConfig = Omit<SharedOptions, 'idleTtl'>;

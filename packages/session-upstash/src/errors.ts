@@ -49,9 +49,15 @@ const KNOWN: Known[] = [
     { passing: true },
   ],
   [
-    /\b(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|NOREPLICAS)\b/,
+    /\b(LOADING|MASTERDOWN|BUSY)\b/,
     'unavailable',
     'Upstash takes no commands now, and went on saying so.',
+    { passing: true },
+  ],
+  [
+    /\b(READONLY|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b/,
+    'refused',
+    'Upstash does not take this command now, and went on saying so.',
     { passing: true },
   ],
 ];

@@ -25,7 +25,7 @@ export function workerSite({
       'wrangler.jsonc': JSON.stringify(wrangler),
       'astro.config.mjs': [
         `import cloudflare from '@astrojs/cloudflare';`,
-        `import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';`,
+        `import { cloudflareKvDriver, fromEnv } from '@coatcheck/session-cloudflare-kv';`,
         `import { defineConfig } from 'astro/config';`,
         `export default defineConfig({`,
         `  output: 'server',`,
@@ -44,8 +44,20 @@ export interface Workers extends AsyncDisposable {
   miniflare: Miniflare;
 }
 
+export interface WorkersOptions {
+  isolates?: number;
+  namespace?: string;
+  /** Variables of the Worker. */
+  bindings?: Record<string, string>;
+  /** The folder in which KV outlives the Workers. */
+  persist?: string;
+}
+
 /** Runs what was built in workerd: as many isolates as asked for, on one KV. */
-export async function startWorkers(dist: string, { isolates = 1, namespace = 'SESSION' } = {}): Promise<Workers> {
+export async function startWorkers(
+  dist: string,
+  { isolates = 1, namespace = 'SESSION', bindings = {}, persist }: WorkersOptions = {},
+): Promise<Workers> {
   const root = join(dist, 'server');
   const config = JSON.parse(await readFile(join(root, 'wrangler.json'), 'utf8')) as {
     main: string;
@@ -64,12 +76,14 @@ export async function startWorkers(dist: string, { isolates = 1, namespace = 'SE
   const names = Array.from({ length: isolates }, (_, index) => `isolate-${index}`);
   const miniflare = new Miniflare({
     cf: false,
+    ...(persist !== undefined && { kvPersist: persist }),
     workers: names.map((name) => ({
       name,
       modulesRoot: root,
       modules,
       compatibilityDate: config.compatibility_date,
       compatibilityFlags: config.compatibility_flags,
+      bindings,
       kvNamespaces: namespace ? { [namespace]: 'sessions' } : {},
       serviceBindings: { ASSETS: () => new Response('no such asset', { status: 404 }) },
       unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],

@@ -1,0 +1,16 @@
+import { expect, test } from 'vitest';
+import { runLoad } from './faults/load.ts';
+
+// A few seconds of `pnpm faults:load`, whose report says more. Single outages in real sites are in outages.test.ts.
+
+test(
+  'what the shop acknowledges while Redis fails in every way is there afterwards',
+  { timeout: 120_000 },
+  async () => {
+    const seed = Date.now() % 2 ** 31;
+    const report = await runLoad({ connections: 50, seconds: 8, timeoutMs: 500, seed });
+    expect({ seed, violations: report.violations }).toEqual({ seed, violations: [] });
+    expect(report.writes).toBeGreaterThan(20);
+    expect(report.failed).toBeGreaterThan(0);
+  },
+);

@@ -1,0 +1,33 @@
+import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
+import { contextFor, startBlobs, startGateway } from '../../packages/session-netlify-blobs/test/support/blobs.ts';
+import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
+import { TIMEOUT_MS, type Fault } from './scene.ts';
+
+function fault(name: string, strike: (proxy: FaultProxy) => Promise<void>): Fault {
+  return {
+    name: `Netlify Blobs: ${name}`,
+    async open() {
+      const blobs = await startBlobs();
+      const gateway = await startGateway(blobs);
+      const proxy = await startProxy({ target: gateway.port });
+      process.env['NETLIFY_BLOBS_CONTEXT'] = contextFor(proxy.port);
+      return {
+        // A store of its own: the drivers of one process know of each other's failures on the same one.
+        driver: netlifyBlobs({ name: `store-${proxy.port}`, timeout: TIMEOUT_MS }),
+        strike: () => strike(proxy),
+        mend: () => proxy.pass(),
+        async close() {
+          delete process.env['NETLIFY_BLOBS_CONTEXT'];
+          for (const part of [proxy, gateway, blobs]) await part[Symbol.asyncDispose]();
+        },
+      };
+    },
+  };
+}
+
+export const netlifyBlobsFaults: Fault[] = [
+  fault('a black hole: what is sent is lost', (proxy) => proxy.silence()),
+  fault('connections break in the middle of an answer', (proxy) => proxy.cut(40)),
+  fault('connections are reset', (proxy) => proxy.reset()),
+  fault('nobody listens', (proxy) => proxy.refuse()),
+];

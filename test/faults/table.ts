@@ -1,0 +1,223 @@
+// `pnpm faults`: breaks backends in every way that is listed here, writes docs/what-happens-when.md, and fails when a promise was broken.
+import { execFile } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { netlifyBlobsFaults } from './netlify-blobs.ts';
+import { redisFaults } from './redis.ts';
+import { replicationFaults } from './replication.ts';
+import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
+import { upstashFaults } from './upstash.ts';
+import { createVisits, type Kind, type Verdict, type Visit, type Visits } from './visits.ts';
+
+const SLACK_MS = 500;
+/** How long a backend that is there again may go unnoticed. */
+const WELL_WITHIN_MS = 2000;
+/** With this many visitors at once a fault that passes is lived through. */
+const CROWD = 6;
+/** An answer that takes longer was held up. */
+const HELD_UP_MS = 100;
+const workspace = fileURLToPath(new URL('../../', import.meta.url));
+const page = join(workspace, 'docs/what-happens-when.md');
+
+interface Line {
+  cells: string[];
+  note?: string | undefined;
+  problems: string[];
+}
+
+interface Course {
+  met: Visit[];
+  next: Visit[];
+  wellAfterMs: number;
+  /** When the fault began. */
+  struckAt: number;
+}
+
+async function observe(fault: Fault): Promise<Line> {
+  const scene = await fault.open();
+  try {
+    const visits = await createVisits(scene.driver);
+    const kinds = fault.kinds ?? ['read', 'write'];
+    const { met, next, wellAfterMs, struckAt } = await (fault.passes ? liveThrough : endure)(scene, visits, kinds);
+    const { error } = await visits.visit('sign-out');
+    const verdict = await visits.verify().catch((reason: Error): Verdict => {
+      return { acknowledged: 0, lost: [], problems: [`it was not well again: ${reason.message}`] };
+    });
+    const problems = [...verdict.problems, ...(error ? [`nobody can sign out: ${error.message}`] : [])];
+    const late = visits.all.filter(({ ms }) => ms > TIMEOUT_MS + SLACK_MS);
+    if (late.length > 0) problems.push(`${late.length} visits took longer than the deadline and half a second`);
+    const missing = verdict.lost.filter((at) => !fault.mayLose || at > struckAt);
+    if (missing.length > 0) problems.push(`${missing.length} acknowledged writes are missing`);
+    if (wellAfterMs > WELL_WITHIN_MS && !fault.passes) problems.push('it was not well again in time');
+    const well = fault.passes && wellAfterMs === 0 ? 'nobody noticed' : time(wellAfterMs);
+    const others = fault.passes ? countOf(next) : seenNext(met, next, kinds);
+    const cells = [fault.name, seenBy(met, kinds), time(longest(met)), others, well];
+    return { cells, problems, note: await scene.note?.(verdict) };
+  } finally {
+    await scene.close();
+  }
+}
+
+/** The fault stays until it is mended. */
+async function endure(scene: Scene, visits: Visits, kinds: Kind[]): Promise<Course> {
+  const visitAll = (): Promise<Visit[]> => Promise.all(kinds.map((kind) => visits.visit(kind)));
+  const struckAt = performance.now();
+  await scene.strike(visits.keys());
+  // What happens to those who are under way at this very moment is chance, and seen where faults pass.
+  await pause(20);
+  const met = await visitAll();
+  const next: Visit[] = [];
+  for (let round = 0; round < 4; round++) next.push(...(await visitAll()));
+  await scene.mend!();
+  const mendedAt = performance.now();
+  let last = await visitAll();
+  while (last.some(({ error }) => error)) {
+    if (performance.now() - mendedAt > 10_000) break;
+    await pause(10);
+    last = await visitAll();
+  }
+  return { met, next, wellAfterMs: performance.now() - mendedAt, struckAt };
+}
+
+/** The fault goes by itself, and visitors come all the time. */
+async function liveThrough(scene: Scene, visits: Visits, kinds: Kind[]): Promise<Course> {
+  let open = true;
+  const crowd = Array.from({ length: CROWD }, async (_, index) => {
+    while (open) {
+      await visits.visit(kinds[index % kinds.length]!);
+      await pause(2);
+    }
+  });
+  await pause(300);
+  const struckAt = performance.now();
+  await scene.strike(visits.keys());
+  const causedAt = performance.now();
+  // Until nobody has been harmed for as long as anybody waits.
+  let isCalm = false;
+  while (!isCalm && performance.now() < causedAt + 20_000) {
+    await pause(100);
+    const recently = performance.now() - TIMEOUT_MS - SLACK_MS;
+    const isHarmed = visits.all.some(({ error, at, ms }) => (error || ms > HELD_UP_MS) && at + ms > recently);
+    isCalm = recently > causedAt && !isHarmed;
+  }
+  open = false;
+  await Promise.all(crowd);
+  const during = visits.all.filter(({ at, ms }) => at + ms >= struckAt);
+  const hit = during.filter(({ error, ms }) => error || ms > HELD_UP_MS);
+  const firstAt = Math.min(...hit.map(({ at }) => at));
+  const met = hit.length > 0 ? hit.filter(({ at }) => at < firstAt + HELD_UP_MS) : during;
+  const next = during.filter((visit) => !met.includes(visit) || hit.length === 0);
+  const wellAt = Math.max(struckAt, ...hit.map(({ at, ms }) => at + ms));
+  return { met, next, wellAfterMs: wellAt - struckAt, struckAt };
+}
+
+const longest = (visits: Visit[]): number => Math.max(...visits.map(({ ms }) => ms));
+
+/** What visitors saw, the same only once, and who saw it where not everybody did. */
+function seenBy(visits: Visit[], kinds: Kind[], isKnown = false): string {
+  const kindsBySight = new Map<string, Set<Kind>>();
+  for (const { kind, error } of visits) {
+    const sight = error ? `\`${error.code}\`${isKnown ? '' : `: “${firstSentence(error)}”`}` : 'the answer';
+    kindsBySight.set(sight, (kindsBySight.get(sight) ?? new Set()).add(kind));
+  }
+  const everybody = (those: Set<Kind>): boolean => those.size === kinds.length && kindsBySight.size === 1;
+  const parts = [...kindsBySight].map(([sight, those]) =>
+    everybody(those) ? sight : `${[...those].sort().join(' and ')}: ${sight}`,
+  );
+  return parts.join('; ');
+}
+
+/** Of many visits. */
+function countOf(visits: Visit[]): string {
+  const counts = new Map<string, number>();
+  for (const { error } of visits) {
+    const sight = error ? `\`${error.code}\`` : 'the answer';
+    counts.set(sight, (counts.get(sight) ?? 0) + 1);
+  }
+  const parts = [...counts].map(([sight, count]) => `${count.toLocaleString('en')} × ${sight}`);
+  return `${parts.join(', ')}, within ${time(longest(visits))}`;
+}
+
+function seenNext(met: Visit[], next: Visit[], kinds: Kind[]): string {
+  const known = new Set(met.map(({ error }) => error?.message));
+  const isKnown = next.every(({ error }) => !error || known.has(error.message));
+  return `${seenBy(next, kinds, isKnown)}, within ${time(longest(next))}`;
+}
+
+function firstSentence({ message }: Error): string {
+  return /^\[[\w-]+\] (.*?)\.(?:\s|$)/.exec(message)![1]!;
+}
+
+function time(ms: number): string {
+  return ms < 100 ? `${Math.max(1, Math.round(ms))} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+function pageOf(lines: Line[]): string {
+  const header = [
+    'fault',
+    'what the visitor sees',
+    'the request that meets it takes',
+    'the next ones',
+    'well again after',
+  ];
+  const rows = [header, header.map(() => '---'), ...lines.map(({ cells }) => cells)];
+  const table = rows.map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`);
+  const notes = [
+    '¹ `dns.lookup` was made to never call back for that name; the rest is real.',
+    ...lines.flatMap(({ note }) => note ?? []),
+  ];
+  return `# What happens when
+
+\`npx --yes pnpm@12.21.0 faults\` has written this page: it breaks a real backend in each of these ways while visitors of a \`Session\` read and
+write, with a \`timeout\` of ${TIMEOUT_MS.toLocaleString('en')} ms (the default is 5,000). The times are those of one run on one machine; on every machine
+it fails when a visit takes longer than the deadline and half a second, when a failure is taken for a session that is not there, when a write
+that was acknowledged is missing afterwards, or when one is there of which was said that nothing was stored.
+
+${table.join('\n')}
+
+A visit is one operation: a read, a write of one key, or a sign-out. “Well again” counts from the moment at which the backend is there again, and
+where the fault goes by itself from its beginning. What the codes mean stands in [\`session-core\`](../packages/session-core/README.md).
+
+${notes.join('\n\n')}
+
+## Under load
+
+\`npx --yes pnpm@12.21.0 faults:load\` drives the shop of \`examples/shop\` over HTTP from 200 connections for a minute, while the way to Redis is reset,
+cut, delayed, blackholed, refused or reduced to single bytes, and Redis is killed or frozen, again and again. Every visitor keeps what each answer
+promised. Afterwards all of it must be there, nobody who signed out may still be signed in, no request may have waited longer than the deadline
+of each operation that it makes and half a second, and memory and connections must be back where they were. Every test run does the same for a few
+seconds (\`test/faults.test.ts\`).
+
+Counted apart is what Astro decides: it answers a sign-out with success although the session could not be removed, and only logs that; and when
+somebody signs in it removes the old session before it stores the new one, so that a Redis that goes away between the two takes the cart with it.
+A \`Session\` does neither.
+`;
+}
+
+// Words of a fault's name, to look at some only; then nothing is written.
+const wanted = process.argv.slice(2);
+const faults = [...redisFaults, ...replicationFaults, ...upstashFaults, ...netlifyBlobsFaults].filter(
+  ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
+);
+
+const startedAt = performance.now();
+const lines: Line[] = [];
+for (const fault of faults) {
+  const line = await observe(fault);
+  lines.push(line);
+  console.log(line.cells.join(' | '));
+  if (line.note) console.log(line.note);
+  for (const problem of line.problems) console.log(`    BROKEN PROMISE: ${problem}`);
+}
+if (wanted.length === 0) {
+  await writeFile(page, pageOf(lines));
+  await promisify(execFile)(join(workspace, 'node_modules/.bin/oxfmt'), [page]);
+}
+const broken = lines.flatMap(({ problems }) => problems).length;
+console.log(
+  `\n${lines.length} faults in ${Math.round((performance.now() - startedAt) / 1000)} s, ${broken} broken promises`,
+);
+process.exit(broken > 0 ? 1 : 0);

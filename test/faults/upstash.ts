@@ -1,0 +1,47 @@
+import upstash from '@coatcheck/session-upstash/runtime';
+import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
+import { startRedis } from '../support/redis-server.ts';
+import { startUpstashBridge, type UpstashBridge } from '../support/upstash-bridge.ts';
+import { TIMEOUT_MS, type Fault } from './scene.ts';
+
+interface Parts {
+  bridge: UpstashBridge;
+  proxy: FaultProxy;
+}
+
+function fault(name: string, strike: (parts: Parts) => unknown): Fault {
+  return {
+    name: `Upstash: ${name}`,
+    async open() {
+      const server = await startRedis();
+      const bridge = await startUpstashBridge(server.url);
+      const proxy = await startProxy({ target: bridge.port });
+      const { token } = bridge;
+      return {
+        driver: upstash({ url: `http://127.0.0.1:${proxy.port}`, token, timeout: TIMEOUT_MS }),
+        strike: async () => strike({ bridge, proxy }),
+        async mend() {
+          bridge.inject();
+          bridge.changeToken(token);
+          await proxy.pass();
+        },
+        async close() {
+          for (const part of [proxy, bridge, server]) await part[Symbol.asyncDispose]();
+        },
+      };
+    },
+  };
+}
+
+const tooMany = '{"error":"Too Many Requests"}';
+
+export const upstashFaults: Fault[] = [
+  fault('a black hole: what is sent is lost', ({ proxy }) => proxy.silence()),
+  fault('connections break in the middle of an answer', ({ proxy }) => proxy.cut(40)),
+  fault('connections are reset', ({ proxy }) => proxy.reset()),
+  fault('too many requests (429)', ({ bridge }) => bridge.inject({ kind: 'status', status: 429, body: tooMany })),
+  fault('fails (500)', ({ bridge }) =>
+    bridge.inject({ kind: 'status', status: 500, body: '{"error":"Internal Server Error"}' }),
+  ),
+  fault('the token was changed', ({ bridge }) => bridge.changeToken('another')),
+];

@@ -1,0 +1,11 @@
+import { expect, test } from 'vitest';
+import { fuzz } from './fuzz/target.ts';
+import { commandFor, newSeed, targets } from './fuzz/targets.ts';
+
+// The same as `pnpm fuzz`, with fewer cases.
+test.each(targets)('nothing that comes to $name does harm', async (target) => {
+  const seed = newSeed();
+  const finding = await fuzz(target, { seed, cases: target.casesInTests });
+  expect.soft(finding?.text).toBeUndefined();
+  expect(finding && commandFor(target, seed, finding.path)).toBeUndefined();
+});
