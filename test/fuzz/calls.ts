@@ -115,7 +115,7 @@ export const calls: Target = {
           assert(who === 'who' && owner === OTHER && rest.length === 0, "Another visitor's session was changed.");
 
           if (wildOption) await tryOptions({ driver, ...(wildOption() as Partial<SessionsOptions>) });
-          if (typeof other() !== 'function') await attemptWild(() => sessions.open(other() as string).entries());
+          await attemptWild(() => sessions.open(other() as string).entries());
           await attemptWild(() => fromEnv(other() as string));
           await attemptWild(() => sweep(other() as never));
           await attemptWild(() => fromUnstorage(other() as never, other() as never).getItem(ID));

@@ -48,8 +48,8 @@ export const session: fc.Arbitrary<() => Map<string, Entry>> = fc
     return new Map(data.map((value, index) => [keys[index]!, { data: value, expires: expiries[index] }]));
   });
 
-// As the text of a URL, a longer list would be joined for minutes.
-const LONG = 1e6;
+// Made text, it would be joined for a minute.
+const LONG = 1e9;
 
 const junkText = ['', 'x', '%', '(', '!!!!', 'http://x/', '__proto__', 'constructor', 'data', '~', '#', SECRET];
 const types = ['Map', 'Set', 'Date', 'RegExp', 'Object', 'BigInt', 'null', 'URL', 'URLSearchParams', 'ArrayBuffer'];

@@ -67,6 +67,7 @@ export interface AdoptingRecord extends SessionRecord {
 /** Takes over what was left of a session before this driver. Of several who try at once, one does, and the others read what it stored. */
 export async function takeOver(record: AdoptingRecord): Promise<SessionFields | null> {
   const { driver, store, call, key, forms, formers, onDamaged } = record;
+  if (formers.length === 0) return null;
   for (const former of formers) {
     const found = await former.read(call);
     if (!found) continue;
@@ -75,10 +76,11 @@ export async function takeOver(record: AdoptingRecord): Promise<SessionFields | 
     await former.remove(call);
     if (result === 'applied') report('adopted', driver);
     if (result === 'applied') return found;
-    const fields = await store.read(key, call);
-    return fields && toSession(fields, forms, onDamaged);
+    break;
   }
-  return null;
+  // Where there is nothing any more, somebody may have moved it here between this caller's two looks.
+  const fields = await store.read(key, call);
+  return fields && toSession(fields, forms, onDamaged);
 }
 
 /** Brings what lies in an older form into the first. */

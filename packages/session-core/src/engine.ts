@@ -4,6 +4,7 @@ import {
   patchRecord,
   plain,
   toSession,
+  type Form,
   type Forms,
   type SessionChange,
   type SessionFields,
@@ -226,7 +227,7 @@ function withOptions(
 
 const LEGIBLE: Forms = [plain];
 
-let sealed: typeof import('./seal.ts').sealed | undefined;
+let sealed: ((secret: string, recordKey: string) => Form) | undefined;
 
 /** Loaded only where there are secrets: the ciphers are a third of this package. */
 async function sealedForms(secrets: readonly string[], key: string, orPlain: boolean): Promise<Forms> {

@@ -11,7 +11,13 @@ export type Flat = unknown[];
 
 // What Astro adds to devalue: URLs refer to their text by position.
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
-const revivers = { URL: (href: string) => new URL(href) };
+const revivers = {
+  URL(href: unknown) {
+    // Made text, a damaged one could take a minute: a list of a thousand million holes.
+    if (typeof href !== 'string') throw new TypeError('The address is no text.');
+    return new URL(href);
+  },
+};
 
 /** The canonical encoding of a value. Throws devalue's error for what cannot be stored. */
 export function encodeValue(value: unknown): string {

@@ -82,9 +82,12 @@ export interface Session<Data extends object = Record<string, unknown>> {
 export function createSessions<Data extends object = Record<string, unknown>>(
   options: SessionsOptions,
 ): Sessions<Data> {
-  const { driver, ttl } = options;
-  const given = typeof options.cookie === 'string' ? { name: options.cookie } : options.cookie;
-  const cookie = { ...given, name: given?.name ?? 'astro-session' };
+  const { driver, ttl, cookie: named }: Partial<SessionsOptions> = options ?? {};
+  const given: SessionCookie = typeof named === 'string' ? { name: named } : (named ?? {});
+  if (typeof given !== 'object' || Array.isArray(given)) {
+    throw new TypeError('`cookie` must be the name of the cookie, or an object with its attributes.');
+  }
+  const cookie = { ...given, name: given.name ?? 'astro-session' };
   checkCookie(cookie);
   if (ttl !== undefined && !(Number.isFinite(ttl) && ttl > 0)) {
     throw new TypeError('`ttl` must be a positive number of seconds.');
@@ -98,7 +101,8 @@ export function createSessions<Data extends object = Record<string, unknown>>(
   return {
     open(request) {
       const isRequest = typeof request === 'object' && request !== null;
-      if (isRequest && typeof request.headers?.get !== 'function') {
+      const isText = typeof request === 'string' || request === undefined || request === null;
+      if (isRequest ? typeof request.headers?.get !== 'function' : !isText) {
         throw new TypeError(
           '`open` takes a Request, or the text of its Cookie header: in Node `request.headers.cookie`.',
         );
@@ -195,6 +199,8 @@ class OpenSession {
   async update(key: string, change: (value: unknown) => unknown, options?: SetOptions): Promise<unknown> {
     this.#assertOpen();
     this.#assertKey(key);
+    if (typeof change !== 'function')
+      throw new TypeError('`update` takes a function that makes the new value of the old one.');
     const changed = async (before: string | null): Promise<{ value: unknown; after: string | null }> => {
       const value = await change(this.#decodeFresh(key, before));
       this.#assertOpen();
@@ -463,7 +469,8 @@ class OpenSession {
     try {
       return encodeField(expires, encodeValue(value));
     } catch (cause) {
-      const { path } = cause as { path?: string };
+      // The keys of a Map are values; names of properties are code.
+      const path = (cause as { path?: string }).path?.replace(/\.get\(.*/s, '.get(…)');
       throw createError(
         engine.driver,
         'invalid-data',

@@ -125,3 +125,11 @@ it('a value that is nested a thousand deep is encoded and handed out', () => {
   expect(append(whole, body)).toBe(1);
   expect(whole).toHaveLength(1002);
 });
+
+it('a damaged address that stands for a list of a thousand million holes is damaged, at once', () => {
+  const startedAt = performance.now();
+  const body = '[["URL",1],[-7,1000000000,0,2],["Map"]]';
+  expect(() => decodeValue(body)).toThrow(TypeError);
+  expect(append([], body)).toBeUndefined();
+  expect(performance.now() - startedAt).toBeLessThan(1000);
+});

@@ -830,9 +830,37 @@ describe('options', () => {
     }
   });
 
-  it("Node's own request is refused with a word on what to pass", () => {
+  it("Node's own request, and whatever else holds no cookies, is refused with a word on what to pass", () => {
     const { open } = createSessions({ driver: memory() });
-    expect(() => open({ headers: { cookie: 'a=b' } } as never)).toThrow(/`request\.headers\.cookie`/);
+    for (const request of [{ headers: { cookie: 'a=b' } }, 5, true, URL, Symbol('a')]) {
+      expect(() => open(request as never)).toThrow(/`request\.headers\.cookie`/);
+    }
+  });
+
+  it('none at all are refused with a word on what is missing', () => {
+    for (const nothing of [undefined, null, {}])
+      expect(() => createSessions(nothing as never)).toThrow(/`driver` must be/);
+  });
+
+  it('a cookie that is neither a name nor attributes is refused', () => {
+    for (const cookie of [5, ['sid'], true]) {
+      expect(() => createSessions({ driver: memory(), cookie: cookie as never })).toThrow(/`cookie` must be/);
+    }
+  });
+
+  it('an update that is no function is refused', async () => {
+    await expect(
+      createSessions({ driver: memory() })
+        .open(null)
+        .update('a', 5 as never),
+    ).rejects.toThrow(/takes a function/);
+  });
+
+  it('an error about a value names no key of a Map in it', () => {
+    const session = createSessions({ driver: memory() }).open(null);
+    expect(() => session.set('a', { list: [new Map([['ada@example.com', () => 1]])] })).toThrow(
+      / at \.list\[0\]\.get\(…\)\. /,
+    );
   });
 
   it.each([0, -1, Number.NaN])('a ttl of %s is refused', (ttl) => {
