@@ -1,0 +1,218 @@
+import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Redis } from 'ioredis';
+import { startWorkers, workerSite, type Workers } from '../../packages/session-cloudflare-kv/test/support/site.ts';
+import {
+  contextFor,
+  SITE,
+  startBlobs,
+  startGateway,
+  TOKEN,
+} from '../../packages/session-netlify-blobs/test/support/blobs.ts';
+import { startRedis } from './redis-server.ts';
+import { buildSite, startSite, type Built, type Site, type SiteSpec } from './site.ts';
+import { startUpstashBridge } from './upstash-bridge.ts';
+
+/** One backend, and the same site twice, as built for it: with Astro's own driver, and with ours. */
+export interface Place extends AsyncDisposable {
+  /** Starts the site that there was before. */
+  before(): Promise<Shop>;
+  /** Starts the site with our driver, which takes sessions over or does not. */
+  after(adopt: boolean): Promise<Shop>;
+  /** Whether several servers may change one session at once. */
+  atomic: boolean;
+  /** All that the backend holds, by name. */
+  stored(): Promise<Map<string, string>>;
+}
+
+export type Shop = Pick<Site, 'url'> & AsyncDisposable;
+
+/** By what a user would call them. */
+export const places: Record<string, () => Promise<Place>> = {
+  Redis: () => onRedis(7),
+  'Redis, on Astro 6': () => onRedis(6),
+  Upstash: onUpstash,
+  files: inFiles,
+  'Cloudflare KV': onCloudflareKv,
+  'Netlify Blobs': onNetlifyBlobs,
+};
+
+/** What every `after` of this file is built with. */
+const OPTIONS = `{ adopt: fromEnv('ADOPT') }`;
+
+const adopting = (adopt: boolean): Record<string, string> => ({ ADOPT: String(adopt) });
+
+async function onRedis(astro: 6 | 7): Promise<Place> {
+  const server = await startRedis();
+  const redis = new Redis(server.url);
+  const before = await buildSite({ astro, driver: `sessionDrivers.redis({ url: '${server.url}' })` });
+  const after = await buildSite({ astro, driver: `redisDriver(${OPTIONS})` });
+  return {
+    atomic: true,
+    before: () => startSite(before),
+    after: (adopt) => startSite(after, { env: { REDIS_URL: server.url, ...adopting(adopt) } }),
+    stored: () => storedInRedis(redis),
+    async [Symbol.asyncDispose]() {
+      redis.disconnect();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+export async function storedInRedis(redis: Redis): Promise<Map<string, string>> {
+  const read = async (key: string): Promise<string> =>
+    (await redis.type(key)) === 'string' ? (await redis.get(key))! : JSON.stringify(await redis.hgetall(key));
+  return valuesOf(await redis.keys('*'), read);
+}
+
+/** Built for Vercel, where most of those who use Upstash are. */
+async function onUpstash(): Promise<Place> {
+  const server = await startRedis();
+  const bridge = await startUpstashBridge(server.url);
+  const redis = new Redis(server.url);
+  const siteWith = (driver: string): SiteSpec => ({
+    astro: '7-vercel',
+    driver,
+    files: {
+      'astro.config.mjs': configWith(
+        `import vercel from '@astrojs/vercel';\nimport { fromEnv, upstashDriver } from '@coatcheck/session-upstash';`,
+        'vercel()',
+        `driver: ${driver}`,
+      ),
+    },
+  });
+  const build = async (driver: string): Promise<Built> => {
+    const built = await buildSite(siteWith(driver));
+    const dist = join(built.dir, '.vercel/output/functions');
+    await cp(new URL('../apps/astro-7-vercel/launcher.js', import.meta.url), join(dist, 'server/entry.mjs'));
+    return { ...built, dist };
+  };
+  const before = await build('sessionDrivers.upstash()');
+  const after = await build(`upstashDriver(${OPTIONS})`);
+  const launch = (built: Built, env = {}): Promise<Site> => {
+    const address = { UPSTASH_REDIS_REST_URL: bridge.url, UPSTASH_REDIS_REST_TOKEN: bridge.token };
+    return startSite(built, { env: { ...address, ...env } });
+  };
+  return {
+    atomic: true,
+    before: () => launch(before),
+    after: (adopt) => launch(after, adopting(adopt)),
+    stored: () => storedInRedis(redis),
+    async [Symbol.asyncDispose]() {
+      redis.disconnect();
+      await bridge[Symbol.asyncDispose]();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Without a driver the adapter for Node takes files, in a cache of the app's folder: that is where the server is started. */
+async function inFiles(): Promise<Place> {
+  const before = await buildSite({ astro: '7-storage', driver: 'undefined' });
+  const after = await buildSite({ astro: '7-storage', driver: `fsDriver(${OPTIONS})` });
+  const folders = ['node_modules/.astro/sessions', '.sessions'].map((path) => join(before.dir, path));
+  const empty = () => Promise.all(folders.map((folder) => rm(folder, { recursive: true, force: true })));
+  await empty();
+  return {
+    atomic: true,
+    before: () => startSite(before),
+    after: (adopt) => startSite({ ...after, dir: before.dir }, { env: adopting(adopt) }),
+    async stored() {
+      const found = folders.map((folder) => readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []));
+      const files = (await Promise.all(found)).flat().filter((it) => it.isFile());
+      return valuesOf(
+        files.map((it) => join(it.parentPath, it.name)),
+        (path) => readFile(path, 'utf8'),
+      );
+    },
+    async [Symbol.asyncDispose]() {
+      await empty();
+    },
+  };
+}
+
+/** Without a driver the adapter takes the KV namespace SESSION. */
+async function onCloudflareKv(): Promise<Place> {
+  const persist = await mkdtemp(join(tmpdir(), 'coatcheck-kv-'));
+  const before = await buildSite(workerSite({ driver: 'undefined' }));
+  const after = await buildSite(workerSite({ driver: `cloudflareKvDriver(${OPTIONS})` }));
+  let running: Workers;
+  const run = async (dist: string, bindings = {}): Promise<Shop> => {
+    const workers = await startWorkers(dist, { persist, bindings });
+    running = workers;
+    return { url: workers.urls[0]!, [Symbol.asyncDispose]: () => workers[Symbol.asyncDispose]() };
+  };
+  return {
+    atomic: false,
+    before: () => run(before.dist),
+    after: (adopt) => run(after.dist, adopting(adopt)),
+    async stored() {
+      const namespace = await running.miniflare.getKVNamespace('SESSION', 'isolate-0');
+      const { keys } = await namespace.list();
+      return valuesOf(
+        keys.map((key) => key.name),
+        async (name) => (await namespace.get(name, 'text'))!,
+      );
+    },
+    [Symbol.asyncDispose]: () => rm(persist, { recursive: true, force: true }),
+  };
+}
+
+/** Without a driver the adapter takes the blob store `astro-sessions`. */
+async function onNetlifyBlobs(): Promise<Place> {
+  const blobs = await startBlobs();
+  const gateway = await startGateway(blobs);
+  const siteWith = (session: string): SiteSpec => ({
+    astro: '7-netlify',
+    driver: '',
+    files: {
+      'astro.config.mjs': configWith(
+        `import netlify from '@astrojs/netlify';\nimport { fromEnv, netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';`,
+        'netlify({ devFeatures: { images: false, edgeFunctions: false, environmentVariables: false } })',
+        session,
+      ),
+    },
+  });
+  const dist = fileURLToPath(new URL('../apps/astro-7-netlify/', import.meta.url));
+  const before = { ...(await buildSite(siteWith(''))), dist };
+  const after = { ...(await buildSite(siteWith(`driver: netlifyBlobsDriver(${OPTIONS})`))), dist };
+  const launch = (built: Built, env = {}): Promise<Site> =>
+    startSite(built, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port), ...env } });
+  const get = (path: string): Promise<Response> =>
+    fetch(`http://127.0.0.1:${blobs.port}/${SITE}/${path}`, { headers: { authorization: `Bearer ${TOKEN}` } });
+  return {
+    atomic: true,
+    before: () => launch(before),
+    after: (adopt) => launch(after, adopting(adopt)),
+    async stored() {
+      const names = ['site:astro-sessions', 'site:sessions'].map(async (store) => {
+        const { blobs: found } = (await (await get(store)).json()) as { blobs: { key: string }[] };
+        return found.map(({ key }) => `${store}/${key}`);
+      });
+      return valuesOf((await Promise.all(names)).flat(), async (name) => (await get(name)).text());
+    },
+    async [Symbol.asyncDispose]() {
+      await gateway[Symbol.asyncDispose]();
+      await blobs[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function configWith(imports: string, adapter: string, session: string): string {
+  return `${imports}
+import { defineConfig, sessionDrivers } from 'astro/config';
+
+export default defineConfig({
+  output: 'server',
+  adapter: ${adapter},
+  devToolbar: { enabled: false },
+  session: { ${session} },
+});
+`;
+}
+
+async function valuesOf(names: string[], read: (name: string) => Promise<string>): Promise<Map<string, string>> {
+  return new Map(await Promise.all(names.map(async (name) => [name, await read(name)] as const)));
+}
