@@ -40,7 +40,7 @@ export function join(
   const flat: Flat = [root];
   const push = (node: unknown): number => flat.push(node) - 1;
   const markNode: number[] = [];
-  const marked = mark && { '~': push(markNode) };
+  const markAt = mark && push(markNode);
   if (mark) markNode.push(push(mark.nonce), push(mark.handed.id), push(mark.handed.at));
 
   for (const [key, field] of fields) {
@@ -57,8 +57,10 @@ export function join(
     mark?.handed.keys.set(key, expires);
     markNode.push(keyAt, expiresAt);
     if (data === undefined) continue;
-    const digestMark = marked && isObject(flat, data) && { '#': push(digest(body)) };
-    root.push(keyAt, push({ data, expires: expiresAt, ...marked, ...digestMark }));
+    const entry: Record<string, number> = { data, expires: expiresAt };
+    if (markAt !== undefined) entry['~'] = markAt;
+    if (markAt !== undefined && isObject(flat, data)) entry['#'] = push(digest(body));
+    root.push(keyAt, push(entry));
   }
   return flat;
 }
