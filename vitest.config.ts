@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -7,6 +8,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Deadlines of real sites are measured here, and machines of CI pause; what had to be run twice is shown.
     retry: process.env['CI'] ? 1 : 0,
+    // Most tests wait for servers, clocks and deadlines: with a file for each core, cores are idle for two thirds of the time.
+    maxWorkers: Math.ceil(availableParallelism() * 1.5),
     globalSetup: 'test/support/redis-server.ts',
     include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['**/node_modules/**', 'test/apps/**'],

@@ -50,7 +50,7 @@ describe.each(drivers)('unstorage/drivers/%s', (name, start) => {
       ...valueStore(unstorageBackend(driver, 5000)),
       close: async () => undefined,
     });
-    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, slackMs: 150 });
+    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore });
   });
 
   describe('the session driver', () => {
