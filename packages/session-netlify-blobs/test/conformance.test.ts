@@ -41,7 +41,7 @@ describe('with the promises of Netlify’s storage', () => {
   });
 
   describe('the store', () => {
-    testStore({ it, createStore: openStore, slackMs: 400 });
+    testStore({ it, createStore: openStore, slackMs: 600 });
   });
   describe('the driver', () => {
     testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });
@@ -54,7 +54,7 @@ describe('on Netlify’s development server as it is', () => {
   // Its conditional writes are not atomic: one process is all that it is for.
   const store = openStore();
   describe('the store', () => {
-    testStore({ it, createStore: () => store, slackMs: 400 });
+    testStore({ it, createStore: () => store, slackMs: 600 });
   });
   describe('the driver', () => {
     testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });
