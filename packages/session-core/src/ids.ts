@@ -22,15 +22,18 @@ export function createSessionId(): string {
  * @param prefix the driver's `prefix` option. Default: `session:`.
  */
 export function recordKey(id: string, prefix = 'session:'): string {
-  return prefix + hashId(id);
+  return prefix + sha256Of(id);
 }
 
 // Node's own is seven times as fast; the Web's is asynchronous.
 const nodeHash = globalThis.process?.getBuiltinModule?.('node:crypto')?.hash;
 
-const hashId: (id: string) => string = nodeHash ? (id) => nodeHash('sha256', id, 'base64url') : portableHash;
+/** The SHA-256 of a text as UTF-8, in base64url. */
+export const sha256Of: (text: string) => string = nodeHash
+  ? (text) => nodeHash('sha256', text, 'base64url')
+  : portableSha256;
 
 /** Exported to be compared with Node's. */
-export function portableHash(id: string): string {
-  return toBase64url(sha256(utf8ToBytes(id)));
+export function portableSha256(text: string): string {
+  return toBase64url(sha256(utf8ToBytes(text)));
 }

@@ -4,7 +4,7 @@ export type { DriverDefinition, Host, OpenContext } from './engine.ts';
 export { fromEnv, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
 export { createError, isSessionDriverError, type SessionDriverError, type SessionErrorCode } from './errors.ts';
 export { expiryOf } from './fields.ts';
-export { recordKey } from './ids.ts';
+export { recordKey, sha256Of } from './ids.ts';
 export {
   driverConfig,
   flag,

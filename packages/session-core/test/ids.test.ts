@@ -1,16 +1,16 @@
 import { expect, it } from 'vitest';
-import { createSessionId, isSessionId, portableHash, recordKey } from '../src/ids.ts';
+import { createSessionId, isSessionId, portableSha256, recordKey } from '../src/ids.ts';
 
 it('a record key holds the SHA-256 of the id and nothing of the id itself', () => {
   // printf abcdefghijklmnop | openssl dgst -sha256 -binary | basenc --base64url
   expect(recordKey('abcdefghijklmnop')).toBe('session:852sbLq6U14sIHzQzY8VSXQiPISPcn-Ys1ZM6labQc8');
-  expect(recordKey('abcdefghijklmnop', 'shop:')).toBe(`shop:${portableHash('abcdefghijklmnop')}`);
+  expect(recordKey('abcdefghijklmnop', 'shop:')).toBe(`shop:${portableSha256('abcdefghijklmnop')}`);
 });
 
 it('is the same with and without the hash that the platform brings', () => {
   for (let round = 0; round < 100; round++) {
     const id = createSessionId();
-    expect(recordKey(id, '')).toBe(portableHash(id));
+    expect(recordKey(id, '')).toBe(portableSha256(id));
   }
 });
 

@@ -5,20 +5,10 @@ import { basename, join } from 'node:path';
 import { createSessions, recordKey, sweep, valueStore, type SessionDriver } from '@coatcheck/session-core';
 import { fsDriver } from '@coatcheck/session-fs';
 import fs from '@coatcheck/session-fs/runtime';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { openFiles } from '../src/files.ts';
 import { call, newFolder } from './support/folder.ts';
-
-afterEach(() => {
-  vi.useRealTimers();
-});
-
-/** The clock alone: files and promises go on. */
-const moveClock = (ms: number) => {
-  const to = Date.now() + ms;
-  vi.useFakeTimers({ toFake: ['Date'] });
-  vi.setSystemTime(to);
-};
+import { moveClock } from '../../../test/support/clock.ts';
 
 /** Every file below a folder, as paths from there. */
 const filesIn = (folder: string): string[] =>

@@ -1,4 +1,4 @@
-import { createError, formerKey, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
+import { createError, formerKey, sha256Of, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
 import type { Driver } from 'unstorage';
 
 /**
@@ -7,8 +7,12 @@ import type { Driver } from 'unstorage';
  */
 const GRACE_MS = 60_000;
 
-/** When a value that is not whole is read again, for as long as a write may be under way; fs and fs-lite show half of one. */
-const READ_AGAIN_AFTER_MS = [5, 10, 20, 50, 100, 200];
+/**
+ * A value that is not whole may be one that is being written, which fs and fs-lite do in place: it is read again until nothing has
+ * changed it for this long. At most half of the deadline, so that the error says more than that time is up.
+ */
+const STILL_AFTER_MS = 1000;
+const READ_AGAIN_EVERY_MS = 10;
 
 /** An unstorage driver as a backend of whole values. */
 export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBackend {
@@ -19,19 +23,23 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
     compareAndSet: false,
 
     async get(key, { signal }) {
-      for (const ms of [...READ_AGAIN_AFTER_MS, undefined]) {
+      let seen: string | undefined;
+      let seenAt = 0;
+      for (;;) {
         const stored = settled(await driver.getItem(key, {}));
         if (stored === null || stored === undefined) return null;
         const framed = unframe(stored);
         if (framed) return { value: framed.value };
-        if (ms === undefined) break;
-        await pause(ms);
+        if (typeof stored !== 'string') break;
+        if (stored !== seen) [seen, seenAt] = [stored, performance.now()];
+        else if (performance.now() - seenAt >= Math.min(STILL_AFTER_MS, timeoutMs / 2)) break;
+        await pause(READ_AGAIN_EVERY_MS);
         signal.throwIfAborted();
       }
       throw createError(
         'session-unstorage',
         'refused',
-        'The storage did not give back what was stored: the value is cut off, or something else is under its key. Does another program ' +
+        'The storage did not give back what was stored: the value is cut off or mixed, or something else is under its key. Does another program ' +
           'write there, or did one end in the middle of a write?',
       );
     },
@@ -85,18 +93,20 @@ function settled<Result>(result: Result): Exclude<Result, Error> {
   return result as Exclude<Result, Error>;
 }
 
-// Words in front, so that no client takes it for JSON and parses it, and the length, so that half a value is known from a whole one.
+// Words in front, so that no client takes it for JSON and parses it, and the hash, so that half a value is known from a whole one, and so is
+// one that was read while it was replaced: the beginning of the old and the end of the new one, of the same length.
 function frame(value: string, lifetimeMs: Lifetime): string {
   const until =
     lifetimeMs === 'never' ? lifetimeMs : Math.min(Math.ceil(Date.now() + lifetimeMs), Number.MAX_SAFE_INTEGER);
-  return `coatcheck ${until} ${value.length} ${value}`;
+  return `coatcheck ${until} ${sha256Of(value)} ${value}`;
 }
 
 function unframe(stored: unknown): { value: string; until: number } | undefined {
   if (typeof stored !== 'string') return undefined;
-  const [head, until, length] = /^coatcheck (\d+|never) (\d+) /.exec(stored) ?? [];
-  if (head === undefined || stored.length - head.length !== Number(length)) return undefined;
-  return { value: stored.slice(head.length), until: until === 'never' ? Infinity : Number(until) };
+  const [head, until, hash] = /^coatcheck (\d+|never) ([\w-]{43}) /.exec(stored) ?? [];
+  if (head === undefined) return undefined;
+  const value = stored.slice(head.length);
+  return sha256Of(value) === hash ? { value, until: until === 'never' ? Infinity : Number(until) } : undefined;
 }
 
 function pause(ms: number): Promise<void> {

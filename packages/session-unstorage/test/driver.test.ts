@@ -2,26 +2,17 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { createSessions, recordKey, sweep, type SessionDriver } from '@coatcheck/session-core';
+import { createSessions, recordKey, sha256Of, sweep, type SessionDriver } from '@coatcheck/session-core';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import { Redis } from 'ioredis';
 import type { Driver } from 'unstorage';
 import fsLite from 'unstorage/drivers/fs-lite';
 import memory from 'unstorage/drivers/memory';
 import redis from 'unstorage/drivers/redis';
-import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { startProxy } from '../../../test/support/fault-proxy.ts';
 import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
-
-afterEach(() => {
-  vi.useRealTimers();
-});
-
-const moveClock = (ms: number) => {
-  const to = Date.now() + ms;
-  vi.useFakeTimers({ toFake: ['Date'] });
-  vi.setSystemTime(to);
-};
+import { moveClock } from '../../../test/support/clock.ts';
 
 function newFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'coatcheck-unstorage-'));
@@ -116,7 +107,7 @@ describe('at rest', () => {
         return storage.getItem(key, options);
       },
     };
-    storage.setItem!('posts:1', 'coatcheck 1 1 x', {});
+    storage.setItem!('posts:1', `coatcheck 1 ${sha256Of('x')} x`, {});
     const driver = fromUnstorage(watched);
     const kept = await visit(driver, { user: 'ada' });
     for (let index = 0; index < 5; index++) await visit(driver, { user: index }, 60);
@@ -145,14 +136,19 @@ describe('a storage that fails', () => {
     });
   });
 
-  it('a value that is cut off, or somebody else wrote, is an error, and no miss', async () => {
+  it('a value that is cut off, mixed, or somebody else wrote, is an error, and no miss', async () => {
     const base = newFolder();
-    const driver = fromUnstorage(fsLite({ base }));
+    const driver = fromUnstorage(fsLite({ base }), { timeout: 1000 });
     const cookie = await visit(driver, { user: 'ada' });
     const [name = ''] = readdirSync(join(base, 'session'));
     const file = join(base, 'session', name);
     const whole = readFileSync(file, 'utf8');
-    for (const text of ['', whole.slice(0, 10), whole.slice(0, -1), '{"user":"bob"}']) {
+    const session = createSessions({ driver }).open(cookie);
+    session.set('user', 'bob');
+    await session.commit();
+    const mixed = whole.slice(0, whole.indexOf('ada')) + readFileSync(file, 'utf8').slice(whole.indexOf('ada'));
+    expect(mixed).toHaveLength(whole.length);
+    for (const text of ['', whole.slice(0, 10), whole.slice(0, -1), mixed, '{"user":"bob"}']) {
       writeFileSync(file, text);
       await expect(read(driver, cookie)).rejects.toMatchObject({
         code: 'refused',
@@ -163,24 +159,51 @@ describe('a storage that fails', () => {
     expect(await read(driver, cookie)).toBe('ada');
   });
 
+  it('a value that a client hands out as something else than text is an error at once', async () => {
+    const driver = fromUnstorage({ ...memory(), getItem: () => ({ user: 'bob' }) });
+    await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({ code: 'refused' });
+  });
+
+  it('a value that is being written is waited for, for as long as more of it comes', { timeout: 30_000 }, async () => {
+    const storage = memory();
+    const cookie = await visit(fromUnstorage(storage), { user: 'ada', notes: 'x'.repeat(80) });
+    let length = 0;
+    const slow = fromUnstorage(
+      {
+        ...storage,
+        getItem: async (key, options) =>
+          ((await storage.getItem(key, options)) as string | null)?.slice(0, length++) ?? null,
+      },
+      { timeout: 20_000 },
+    );
+    const started = performance.now();
+    expect(await read(slow, cookie)).toBe('ada');
+    // Longer than a value that stays as it is would have been waited for.
+    expect(performance.now() - started).toBeGreaterThan(1000);
+  });
+
   it(
-    'readers beside a writer of fs-lite, which writes in place, never see half a session',
+    'readers beside a writer of fs-lite, which writes in place, never see half a session, nor one mixed of two',
     { timeout: 30_000 },
     async () => {
       const base = newFolder();
       // Two instances, as in two processes: no queue orders what they do.
       const [writer, reader] = [fromUnstorage(fsLite({ base })), fromUnstorage(fsLite({ base }))];
-      const cookie = await visit(writer, { user: 'ada' });
+      const cookie = await visit(writer, { user: 'ada', notes: '' });
       let running = true;
       const writing = (async () => {
         for (let round = 0; round < 200; round++) {
           const session = createSessions({ driver: writer }).open(cookie);
-          session.set('notes', 'x'.repeat(500_000 * (round % 2)));
+          session.set('notes', ['', 'a'.repeat(500_000), 'b'.repeat(500_000)][round % 3]);
           await session.commit();
         }
       })().finally(() => (running = false));
       const reading = Array.from({ length: 4 }, async () => {
-        while (running) expect(await read(reader, cookie)).toBe('ada');
+        while (running) {
+          const session = createSessions({ driver: reader }).open(cookie);
+          expect(await session.get('user')).toBe('ada');
+          expect(await session.get('notes')).toMatch(/^(a*|b*)$/);
+        }
       });
       await Promise.all([writing, ...reading]);
     },
