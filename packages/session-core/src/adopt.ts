@@ -1,5 +1,12 @@
-import { patchRecord, toRecord, toSession, type Forms, type SessionFields, type SessionRecord } from './at-rest.ts';
-import { expiryOf, isExpired } from './fields.ts';
+import {
+  living,
+  patchRecord,
+  toRecord,
+  toSession,
+  type Forms,
+  type SessionFields,
+  type SessionRecord,
+} from './at-rest.ts';
 import { fieldsOfPayload } from './payload.ts';
 import { report } from './report.ts';
 import type { Fields, FormerSessions, SessionStore, StoreCall } from './store.ts';
@@ -24,7 +31,7 @@ export function formerSessions(
       const payload = await sessions.read(id, base, call);
       if (payload === null || payload === undefined) return null;
       try {
-        return living(fieldsOfPayload(driver, payload));
+        return livingOrNull(fieldsOfPayload(driver, payload));
       } catch {
         onDamaged();
         return null;
@@ -45,7 +52,7 @@ export function formerRecords(
   return {
     async read(call) {
       const fields = await store.read(key, call);
-      return fields && living(toSession(fields, forms, onDamaged));
+      return fields && livingOrNull(toSession(fields, forms, onDamaged));
     },
     async remove(call) {
       await store.retire(key, retireForMs, call);
@@ -53,10 +60,9 @@ export function formerRecords(
   };
 }
 
-function living(fields: SessionFields): SessionFields | null {
-  const now = Date.now();
-  const alive = [...fields].filter(([, field]) => !isExpired(expiryOf(field), now));
-  return alive.length > 0 ? new Map(alive) : null;
+function livingOrNull(fields: SessionFields): SessionFields | null {
+  const alive = living(fields);
+  return alive.size > 0 ? alive : null;
 }
 
 /** A record, and where it may lie from the time before. */
@@ -74,19 +80,18 @@ export async function takeOver(record: AdoptingRecord): Promise<SessionFields | 
     const result = await patchRecord(record, { set: new Map(found), mustBeNew: true });
     // Not before: it is safe in its new place now, or somebody has removed it there.
     await former.remove(call);
-    if (result === 'applied') report('adopted', driver);
-    if (result === 'applied') return found;
-    break;
+    if (result !== 'applied') break;
+    report('adopted', driver);
+    return found;
   }
   // Where there is nothing any more, somebody may have moved it here between this caller's two looks.
   const fields = await store.read(key, call);
   return fields && toSession(fields, forms, onDamaged);
 }
 
-/** Brings what lies in an older form into the first. */
-export async function renew(record: SessionRecord, fields: Fields): Promise<void> {
-  const { store, call, key, forms, times, onDamaged } = record;
-  const session = toSession(fields, forms, onDamaged);
+/** Brings what lies in an older form into the first. `session` is what was read from `fields`. */
+export async function renew(record: SessionRecord, fields: Fields, session: SessionFields): Promise<void> {
+  const { store, call, key, forms, times } = record;
   const set: Fields = new Map();
   const expect: Fields = new Map();
   for (const [name, value] of fields) {

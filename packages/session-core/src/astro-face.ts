@@ -5,7 +5,7 @@ import { withDeadline } from './guard.ts';
 import { keepAlive } from './keep-alive.ts';
 import { join, split, type Entry, type Handed } from './payload.ts';
 import { report } from './report.ts';
-import { currentRequest, orAnswer, type Reading } from './requests.ts';
+import { currentRequest, orAnswer, type Reading, type RequestMemory } from './requests.ts';
 import type { Fields } from './store.ts';
 import type { SessionDriver } from './types.ts';
 
@@ -72,7 +72,9 @@ export function astroFace(engine: Engine): SessionDriver {
 
   // Astro does not wait for the removal, and overlooks its failure: the old id must be worthless before anything is stored under the new
   // one. A removal without an answer may have been carried out, and then left a tombstone in which the session is not to be found.
-  const heldBy = async (removal: Promise<Held>, id: string): Promise<Held> => {
+  const heldBy = async (id: string, request: RequestMemory | undefined): Promise<Held> => {
+    const removal = removals.get(id)?.done ?? request?.removals.get(nameOf(id));
+    if (!removal) return null;
     try {
       return await withDeadline(engine.timeoutMs, () => removal);
     } catch {
@@ -85,11 +87,12 @@ export function astroFace(engine: Engine): SessionDriver {
     const request = currentRequest();
     request?.reading.delete(nameOf(id));
     const { entries, handed: marked } = split(driver, payload, ownNonce());
-    await Promise.all([...(request?.removals.values() ?? underway), removals.get(id)?.done].map(endOf));
+    const others = [...(request?.removals.values() ?? underway), removals.get(id)?.done].map(endOf);
+    // Side by side: where a removal never ends, each of them waits for as long as it may.
+    const [lastHeld] = await Promise.all([marked && marked.id !== id ? heldBy(marked.id, request) : null, ...others]);
 
     if (marked && marked.id !== id) {
-      const removal = removals.get(marked.id)?.done ?? request?.removals.get(nameOf(marked.id));
-      const held = (await (removal && heldBy(removal, marked.id))) ?? (isYoung(marked) ? 'lost' : 'stale');
+      const held = lastHeld ?? (isYoung(marked) ? 'lost' : 'stale');
       if (held === 'retired' || held === 'stale') report(`${held}-write`, driver);
       await engine.patch(id, { set: afterRegenerate(entries, marked, held) });
       return;

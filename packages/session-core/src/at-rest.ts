@@ -1,5 +1,13 @@
 import { expiryOf, fieldName, isExpired, keyOfField } from './fields.ts';
-import type { Change, Fields, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
+import {
+  DEFAULT_TTL_SECONDS,
+  type Change,
+  type Fields,
+  type Lifetime,
+  type PatchResult,
+  type SessionStore,
+  type StoreCall,
+} from './store.ts';
 
 /** The fields of a session by session key. Shared between readers: not to be changed. */
 export type SessionFields = ReadonlyMap<string, string>;
@@ -61,13 +69,16 @@ export function toSession(fields: Fields, forms: Forms, onDamaged: () => void): 
   return session;
 }
 
+/** The fields that have not expired. */
+export function living(fields: SessionFields): Fields {
+  const now = Date.now();
+  return new Map([...fields].filter(([, field]) => !isExpired(expiryOf(field), now)));
+}
+
 export interface Times {
   ttlMs: number | undefined;
   idleMs: number | undefined;
 }
-
-/** What a session without an end of its own is given where others live for ever. */
-export const DEFAULT_TTL_SECONDS: number = 30 * 24 * 60 * 60;
 
 /**
  * The change of a record that a change of its session is.

@@ -1,6 +1,5 @@
 import { formerRecords, formerSessions, renew, takeOver, type AdoptingRecord, type Former } from './adopt.ts';
 import {
-  DEFAULT_TTL_SECONDS,
   patchRecord,
   plain,
   toSession,
@@ -17,7 +16,7 @@ import { isSessionId, recordKey } from './ids.ts';
 import { keepAlive } from './keep-alive.ts';
 import { isData, resolveOptions, type Adopt, type OptionKinds, type Resolved, type SharedOptions } from './options.ts';
 import { report, trace, type TraceableOperation } from './report.ts';
-import type { PatchResult, SessionStore, StoreCall } from './store.ts';
+import { DEFAULT_TTL_SECONDS, type PatchResult, type SessionStore, type StoreCall } from './store.ts';
 
 /** How long a removed session refuses writes: longer than a request is under way. */
 export const RETIRE_MS = 60_000;
@@ -134,8 +133,9 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
       const { store, key, call, times } = record;
       const fields = await store.read(key, times.idleMs === undefined ? call : { ...call, touchMs: times.idleMs });
       if (!fields) return takeOver(record);
-      if (open().adopt && record.forms.length > 1) await renew(record, fields);
-      return toSession(fields, record.forms, onDamaged);
+      const session = toSession(fields, record.forms, onDamaged);
+      if (open().adopt && record.forms.length > 1) await renew(record, fields, session);
+      return session;
     });
 
   return {

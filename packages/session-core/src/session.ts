@@ -1,5 +1,5 @@
 import { checkCookie, isLocalUrl, readCookie, writeCookie, type SessionCookie } from './cookie.ts';
-import type { SessionFields } from './at-rest.ts';
+import { living, type SessionFields } from './at-rest.ts';
 import { RETIRE_MS, type Engine } from './engine.ts';
 import { createError } from './errors.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
@@ -503,12 +503,6 @@ class OpenSession {
       return undefined;
     }
   }
-}
-
-/** The fields that have not expired. */
-function living(fields: SessionFields): Fields {
-  const now = Date.now();
-  return new Map([...fields].filter(([, field]) => !isExpired(expiryOf(field), now)));
 }
 
 /** The expiries of the fields that a change leaves as they are. */

@@ -13,6 +13,9 @@ export type Fields = Map<string, string>;
  */
 export type PatchResult = 'applied' | 'retired' | 'missing' | 'conflict';
 
+/** How long a session lives of which nobody says how long. */
+export const DEFAULT_TTL_SECONDS: number = 30 * 24 * 60 * 60;
+
 /** How long something lives, in whole milliseconds from now by the backend's own clock, or for ever. */
 export type Lifetime = number | 'never';
 

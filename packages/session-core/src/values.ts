@@ -1,5 +1,12 @@
 import { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
-import type { Fields, FormerSessions, Lifetime, SessionStore, StoreCall } from './store.ts';
+import {
+  DEFAULT_TTL_SECONDS,
+  type Fields,
+  type FormerSessions,
+  type Lifetime,
+  type SessionStore,
+  type StoreCall,
+} from './store.ts';
 
 /** A backend that knows only whole values. Keys and values are well-formed text. */
 export interface ValueBackend {
@@ -271,15 +278,12 @@ function readSlot(value: string | undefined, codec: RecordCodec): Slot {
   return { record: endOf(record) > Date.now() ? record : null, retiredUntil: 0 };
 }
 
-/** For how long a record without an end is kept from coming back: as long as sessions live by default. */
-const ENDLESS_MS = 30 * 86_400_000;
-
 // An old record may come back from a replica for as long as it could live; with compare-and-set it cannot.
 function lastsUntil(record: StoredRecord | null, clock: number, backend: ValueBackend): number {
   if (!record || backend.compareAndSet) return 0;
   const end = endOf(record);
-  // A tombstone without an end would never leave the backend.
-  return end === Infinity ? clock + ENDLESS_MS : end;
+  // A tombstone without an end would never leave the backend: it stays for as long as sessions live by default.
+  return end === Infinity ? clock + DEFAULT_TTL_SECONDS * 1000 : end;
 }
 
 function lifetimeUntil(end: number, clock: number): Lifetime {

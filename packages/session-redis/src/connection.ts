@@ -92,32 +92,30 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     }
   };
 
-  /** Hands a command to a client, and calls `onSent` when it goes out. Resolves to the reply. */
+  /** Hands a command to a client, and notes when it goes out. Resolves to the reply. */
   const dispatch = async (
     client: Client,
     { name, args }: RedisCommand,
     signal: AbortSignal,
-    onSent: () => void,
+    sending: { isOut: boolean },
   ): Promise<unknown> => {
     // Not in small letters: ioredis would turn the reply of `hgetall` into an object, where `__proto__` is no key like others.
     const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
     // ioredis shows commands, with all that is in them, to whoever traces it.
     command.isTraced = true;
     let isDecoy = false;
-    let isOut = false;
     command.toWritable = (socket) => {
       // A cluster's client may have kept the command until it had a connection. By now something has to go out in its place.
       isDecoy = signal.aborted;
       if (isDecoy) return '*1\r\n$4\r\nPING\r\n';
-      isOut = true;
-      onSent();
+      sending.isOut = true;
       gather(socket as Writable);
       watches.get(socket)?.();
       return ioredis.Command.prototype.toWritable.call(command, socket);
     };
     client.sendCommand(command);
     const reply: unknown = await command.promise;
-    if (isDecoy) throw isOut ? interrupted() : notSent();
+    if (isDecoy) throw sending.isOut ? interrupted() : notSent();
     return reply;
   };
 
@@ -128,10 +126,10 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
       for (;;) {
         if (closed || signal.aborted) throw notSent();
         let client = current;
-        let sent = false;
+        const sending = { isOut: false };
         try {
           client ??= await nextConnection(signal);
-          return await dispatch(client, command, signal, () => (sent = true));
+          return await dispatch(client, command, signal, sending);
         } catch (error) {
           if (isSessionDriverError(error)) throw error;
           if (command.script !== undefined && isUnknownScript(error)) {
@@ -143,7 +141,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
             patienceEndsAt ??= Date.now() + timeoutMs / 2;
             if (!meaning.passing || Date.now() >= patienceEndsAt) throw meaning.error;
             if (meaning.elsewhere && client && client === current) void part(client);
-          } else if (sent && !request.repeatable) throw interrupted();
+          } else if (sending.isOut && !request.repeatable) throw interrupted();
         }
         await pause(RETRY_MS);
       }

@@ -4,7 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
 import { README_ACL } from './support/readme.ts';
 import { runScript } from './support/script.ts';
-import { call, change, eventually, freePort, newKey, openInspector, openStore } from './support/store.ts';
+import { freePort } from '../../../test/support/ports.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
+import { eventually, openInspector, openStore } from './support/store.ts';
 
 const PASSWORD = 'right';
 

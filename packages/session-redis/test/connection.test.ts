@@ -9,7 +9,9 @@ import { startProxy } from '../../../test/support/fault-proxy.ts';
 import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
 import type { RedisDriverConfig } from '../src/index.ts';
 import { CERTIFICATE, startTls } from './support/tls.ts';
-import { call, change, eventually, freePort, newKey, openInspector, openStore } from './support/store.ts';
+import { freePort } from '../../../test/support/ports.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
+import { eventually, openInspector, openStore } from './support/store.ts';
 
 /** A site's sessions: every operation under the driver's own deadline. */
 function openSite(config: RedisDriverConfig) {

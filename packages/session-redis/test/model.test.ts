@@ -1,7 +1,8 @@
 import { applyChange, endOf, type Change, type Fields, type StoredRecord } from '@coatcheck/session-core';
 import { afterAll, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
-import { call, newKey, openInspector, openStore } from './support/store.ts';
+import { call, newKey } from '../../../test/support/stores.ts';
+import { openInspector, openStore } from './support/store.ts';
 
 const url = await redisUrl();
 const store = openStore({ url });

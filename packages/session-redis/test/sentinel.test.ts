@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { redisServerBin, startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
-import { call, change, eventually, freePort, newKey, openInspector, openStore } from './support/store.ts';
+import { freePort } from '../../../test/support/ports.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
+import { eventually, openInspector, openStore } from './support/store.ts';
 
 let folder: string;
 let sentinel: ChildProcess;

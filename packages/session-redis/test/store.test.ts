@@ -4,7 +4,9 @@ import type { Fields } from '@coatcheck/session-core';
 import { afterAll, describe, expect, it } from 'vitest';
 import { startRedis } from '../../../test/support/redis-server.ts';
 import { README_ACL } from './support/readme.ts';
-import { call, change, eventually, newKey, openInspector, openStore } from './support/store.ts';
+import { testOperations } from '../../../test/support/redis-operations.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
+import { eventually, openInspector, openStore } from './support/store.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -34,30 +36,7 @@ async function commandsDuring(work: () => Promise<unknown>): Promise<string[]> {
 }
 
 describe('one operation is one command', () => {
-  const key = newKey();
-  const set: Fields = new Map([['a', ':1']]);
-  const operations = {
-    patch: () => store.patch(key, change({ set, unset: ['b'], expect: new Map([['c', null]]), idleMs: HOUR }), call()),
-    read: () => store.read(key, call()),
-    'read that extends': () => store.read(key, { ...call(), touchMs: HOUR }),
-    retire: () => store.retire(key, HOUR, call()),
-  };
-
-  for (const [name, operation] of Object.entries(operations)) {
-    it(`a ${name}`, async () => {
-      await operation();
-      expect(await commandsDuring(operation)).toHaveLength(1);
-    });
-  }
-
-  it('a Redis that has lost the scripts is given them once', async () => {
-    const other = newKey();
-    const patch = () => store.patch(other, change({ set }), call());
-    await inspector.script('FLUSH');
-    expect(await commandsDuring(patch)).toEqual(['evalsha', 'eval']);
-    expect(await commandsDuring(patch)).toEqual(['evalsha']);
-    expect(await store.read(other, call())).toEqual(set);
-  });
+  testOperations(store, inspector, commandsDuring, { byHash: 'evalsha', bySource: 'eval' });
 });
 
 describe('the lifetime of a key', () => {

@@ -6,9 +6,10 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge, type Fault } from '../../../test/support/upstash-bridge.ts';
 import type { UpstashDriverConfig } from '../src/index.ts';
-import { call, change, newKey, openStore } from './support/store.ts';
+import { testOperations } from '../../../test/support/redis-operations.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
+import { openStore } from './support/store.ts';
 
-const HOUR = 3_600_000;
 const DEADLINE_MS = 600;
 const SLACK_MS = 500;
 
@@ -64,30 +65,7 @@ function openSite(config: UpstashDriverConfig = {}) {
 
 describe('one operation is one request', () => {
   const store = openStore(bridge);
-  const key = newKey();
-  const set: Fields = new Map([['a', ':1']]);
-  const operations = {
-    patch: () => store.patch(key, change({ set, unset: ['b'], expect: new Map([['c', null]]), idleMs: HOUR }), call()),
-    read: () => store.read(key, call()),
-    'read that extends': () => store.read(key, { ...call(), touchMs: HOUR }),
-    retire: () => store.retire(key, HOUR, call()),
-  };
-
-  for (const [name, operation] of Object.entries(operations)) {
-    it(`a ${name}`, async () => {
-      await operation();
-      expect(await commandsDuring(operation)).toHaveLength(1);
-    });
-  }
-
-  it('a Redis that has lost the scripts is given them once', async () => {
-    const other = newKey();
-    const patch = () => store.patch(other, change({ set }), call());
-    await inspector.script('FLUSH');
-    expect(await commandsDuring(patch)).toEqual(['EVALSHA', 'EVAL']);
-    expect(await commandsDuring(patch)).toEqual(['EVALSHA']);
-    expect(await store.read(other, call())).toEqual(set);
-  });
+  testOperations(store, inspector, commandsDuring, { byHash: 'EVALSHA', bySource: 'EVAL' });
 
   it('operations at once are not put into one request, where one could wait for the other', async () => {
     const keys = [newKey(), newKey(), newKey()];

@@ -46,8 +46,7 @@ describe.each([
 
   /** Has workerd run the test of that name. */
   const inWorkerd = (name: string): unknown =>
-    // oxlint-disable-next-line vitest/valid-title -- the suite brings the titles
-    it(name, { timeout: 30_000 }, async () => {
+    it.each([name])('%s', { timeout: 30_000 }, async () => {
       expect((await ask(`/conformance?name=${encodeURIComponent(name)}`)).text).toBe('passed');
     });
 

@@ -1,0 +1,18 @@
+import type { Change, StoreCall } from '@coatcheck/session-core';
+
+// What tests hand to a store that they use without an engine around it.
+
+/** A call that is given up after `ms`. */
+export function call(ms = 5000): StoreCall {
+  return { signal: AbortSignal.timeout(ms) };
+}
+
+export function change(parts: Partial<Change>): Change {
+  return { set: new Map(), unset: [], lifetimeMs: 3_600_000, capMs: 3_600_000, now: Date.now(), ...parts };
+}
+
+let keys = 0;
+
+export function newKey(): string {
+  return `test:${process.pid}:${Date.now()}:${(keys += 1)}`;
+}
