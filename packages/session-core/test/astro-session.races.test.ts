@@ -102,6 +102,9 @@ interface Conditions {
   identified?: boolean;
 }
 
+/** The request that is under way in this asynchronous context, and the session that it speaks of. One for all programs: Node 22 keeps each. */
+const current = new AsyncLocalStorage<{ visit: Visit; id: string }>();
+
 /** Sends all requests at once, and lets them and the backend take turns as the scheduler says. */
 async function run(
   astro: Astro,
@@ -111,8 +114,6 @@ async function run(
 ): Promise<Outcome> {
   let isRacing = false;
   const wait = async (): Promise<void> => (isRacing ? scheduler.schedule(Promise.resolve()) : undefined);
-  // The request that is under way in this asynchronous context, and the session that it speaks of.
-  const current = new AsyncLocalStorage<{ visit: Visit; id: string }>();
   const log: Event[] = [];
   const openDriver = makeDriver(async (work, what) => {
     await wait();
