@@ -1,20 +1,21 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempDisposable, readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 
 const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
 const config = fileURLToPath(new URL('vitest-plugin/vitest.config.ts', import.meta.url));
 
 // A Vitest of its own, because its tests run in workerd, which those of the workspace cannot.
 it("passes the conformance suite in the tests of a user's Worker, too", { timeout: 180_000 }, async () => {
-  await using folder = await mkdtempDisposable(join(tmpdir(), 'vitest-plugin-'));
-  const outputFile = join(folder.path, 'report.json');
+  const folder = await mkdtemp(join(tmpdir(), 'vitest-plugin-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const outputFile = join(folder, 'report.json');
   const { PATH = '', HOME = '', TMPDIR = '/tmp' } = process.env;
   const child = spawn(
     process.execPath,

@@ -35,10 +35,10 @@ export function normalizeExpiry(expires: unknown): number | undefined {
   return Math.min(Math.max(Math.floor(expires), 0), LATEST);
 }
 
-// Backends take well-formed text only, while a session key may hold lone surrogates: such a key is stored as its JSON text, and so is
-// one that begins like JSON text, or like the name of a sealed field.
+// Backends take well-formed text only, and Postgres and some clients of SQLite no NUL in it, while a session key may hold anything: such
+// a key is stored as its JSON text, and so is one that begins like JSON text, or like the name of a sealed field.
 export function fieldName(key: string): string {
-  return key.isWellFormed() && !/^["~]/.test(key) ? key : JSON.stringify(key);
+  return key.isWellFormed() && !/^["~]|\0/.test(key) ? key : JSON.stringify(key);
 }
 
 /** The session key that a field stands for, or undefined when the name is damaged. */

@@ -61,7 +61,7 @@ const VERSION = '1';
 
 // Lengths in front, text behind: packing is one join and unpacking one slice a field, where JSON would escape every quote of every
 // value again. Base 36 keeps the numbers short; a million sessions live in memory in this form.
-/** A record as one string of well-formed text. */
+/** A record as one string. */
 export function packRecord({ fields, deadline, idleUntil }: StoredRecord): string {
   const head = [VERSION, packMoment(deadline), packMoment(idleUntil)];
   const texts = ['\n'];

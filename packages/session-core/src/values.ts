@@ -8,7 +8,7 @@ import {
   type StoreCall,
 } from './store.ts';
 
-/** A backend that knows only whole values. Keys and values are well-formed text. */
+/** A backend that knows only whole values. Keys and values are well-formed text without NUL. */
 export interface ValueBackend {
   /** Whether `set` honours `version`, across processes. */
   readonly compareAndSet: boolean;

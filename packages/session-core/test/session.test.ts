@@ -219,7 +219,7 @@ describe('values', () => {
     expect(one).toBe(two);
   });
 
-  it.each(['__proto__', 'constructor', '"quoted"', 'line\nbreak', 'a\ud800', ' ', 'cart:sku', 'ü'])(
+  it.each(['__proto__', 'constructor', '"quoted"', 'line\nbreak', 'a\ud800', 'a\0', ' ', 'cart:sku', 'ü'])(
     'the key %j is a key like any other',
     async (key) => {
       const { browser } = await startSession({ other: 0 });
