@@ -10,12 +10,15 @@ import { eventually, openInspector, openStore } from './support/store.ts';
 
 const PASSWORD = 'right';
 
+/** The first slot of the last node. */
+const LAST_SLOTS = 10_923;
+
 let nodes: RedisServer[] = [];
 
 beforeAll(async () => {
   nodes = await Promise.all(Array.from({ length: 3 }, startNode));
   const clients = nodes.map((node) => openInspector(`redis://:${PASSWORD}@127.0.0.1:${node.port}`));
-  const slots = [0, 5461, 10_923, 16_384];
+  const slots = [0, 5461, LAST_SLOTS, 16_384];
   for (const [index, client] of clients.entries()) {
     await client.call('CLUSTER', 'ADDSLOTSRANGE', slots[index]!, slots[index + 1]! - 1);
     if (index > 0) await client.call('CLUSTER', 'MEET', '127.0.0.1', nodes[0]!.port, await busPort(clients[0]!));
@@ -40,6 +43,13 @@ async function startNode(): Promise<RedisServer> {
 async function busPort(client: ReturnType<typeof openInspector>): Promise<number> {
   const [, port] = (await client.config('GET', 'cluster-port')) as [string, string];
   return Number(port);
+}
+
+async function slotsOf(keys: string[]): Promise<number[]> {
+  const inspector = openInspector(`redis://:${PASSWORD}@127.0.0.1:${nodes[0]!.port}`);
+  const slots = await Promise.all(keys.map((key) => inspector.cluster('KEYSLOT', key)));
+  inspector.disconnect();
+  return slots;
 }
 
 const open = (options: object = {}, timeoutMs = 15_000) =>
@@ -109,6 +119,7 @@ it('a write that waits for a node when its caller gives up is not sent later', a
   const store = open();
   const keys = Array.from({ length: 30 }, newKey);
   await Promise.all(keys.map((key) => store.patch(key, change({ set: new Map([['a', ':1']]) }), call())));
+  const slots = await slotsOf(keys);
   await nodes[2]!.kill();
   const patches = await Promise.allSettled(
     keys.map((key) => store.patch(key, change({ set: new Map([['a', ':2']]) }), call(500))),
@@ -125,21 +136,22 @@ it('a write that waits for a node when its caller gives up is not sent later', a
     );
   for (const key of keys) await eventually(() => isServed(key), 15_000);
   const held = await Promise.all(keys.map(async (key) => (await store.read(key, call()))?.get('a')));
-  expect(held.map((value, index) => [told[index], value])).toEqual(
-    told.map((answer) => [answer, answer === 'applied' ? ':2' : ':1']),
-  );
+  for (const [index, value] of held.entries()) {
+    // A slow machine may answer too late for what it has stored, but not from the node that was gone.
+    if (slots[index]! >= LAST_SLOTS) expect([told[index], value]).toEqual([expect.stringMatching(/Error/), ':1']);
+    else if (told[index] === 'applied') expect(value).toBe(':2');
+  }
   await store.close?.();
 }, 30_000);
 
 it('a write that the client keeps for a node is not sent when its caller has given up meanwhile', async () => {
-  const [first, , last] = nodes as [RedisServer, RedisServer, RedisServer];
+  const last = nodes[2]!;
   const store = open();
   // The store has a connection to the node of one, and none to that of the other before it is asked for it.
   const keys = Array.from({ length: 200 }, newKey);
-  const inspector = openInspector(`redis://:${PASSWORD}@127.0.0.1:${first.port}`);
-  const slots = await Promise.all(keys.map((key) => inspector.cluster('KEYSLOT', key)));
+  const slots = await slotsOf(keys);
   const near = keys.find((_, index) => slots[index]! < 5461)!;
-  const [far, warm] = keys.filter((_, index) => slots[index]! >= 10_923) as [string, string];
+  const [far, warm] = keys.filter((_, index) => slots[index]! >= LAST_SLOTS) as [string, string];
   await store.read(near, call());
   const other = open();
   await other.patch(warm, change({ set: new Map([['a', ':1']]) }), call());
@@ -156,7 +168,6 @@ it('a write that the client keeps for a node is not sent when its caller has giv
   last.thaw();
   expect(await outcome).toMatchObject({ code: 'unavailable' });
   expect(await store.read(far, call(10_000))).toBeNull();
-  inspector.disconnect();
   await store.close?.();
 }, 30_000);
 
