@@ -29,6 +29,8 @@ export interface CustomerOptions {
   url: string;
   name: string;
   timeoutMs: number;
+  /** How much later than its operations' deadlines an answer may be. */
+  slackMs: number;
   random: () => number;
   notes: Notes;
 }
@@ -36,7 +38,6 @@ export interface CustomerOptions {
 /** What may be the answer to a question: more than one thing after a request whose outcome nobody was told. */
 type Possible<Value> = Set<Value>;
 
-const SLACK_MS = 500;
 /** A visitor whose cookie names no session: Astro asks for it again with every `get`, and the shop has eight products and three looks at them. */
 const READS_OF_NOTHING = 26;
 const SKUS = ['drizzle', 'overture', 'encore', 'harbour'];
@@ -46,7 +47,7 @@ export function createNotes(): Notes {
   return { ...counts, slowest: new Map(), violations: [] };
 }
 
-export function createCustomer({ url, name, timeoutMs, random, notes }: CustomerOptions): Customer {
+export function createCustomer({ url, name, timeoutMs, slackMs, random, notes }: CustomerOptions): Customer {
   const visitor = createVisitor(url);
   const left = new Set<string>();
   let cart = new Map<string, Possible<number>>();
@@ -76,7 +77,7 @@ export function createCustomer({ url, name, timeoutMs, random, notes }: Customer
       violated(`no answer to ${what}: ${String((error as Error).cause ?? error)}`);
       return undefined;
     }
-    const limitMs = (hadSession ? operations : operations + READS_OF_NOTHING) * timeoutMs + SLACK_MS;
+    const limitMs = (hadSession ? operations : operations + READS_OF_NOTHING) * timeoutMs + slackMs;
     if (answer.ms > limitMs) violated(`${what} took ${Math.round(answer.ms)} ms`);
     const kind = hadSession ? what : 'anything without a session';
     if (answer.ms > (notes.slowest.get(kind)?.ms ?? 0)) notes.slowest.set(kind, { ms: answer.ms, limitMs });
