@@ -113,7 +113,8 @@ describe('astro dev', () => {
     await site?.[Symbol.asyncDispose]();
   });
 
-  it('is a shop', () => isAShop({ url: site.url }));
+  // Vite prepares what the Worker imports when the first requests come.
+  it('is a shop', { timeout: 120_000 }, () => isAShop({ url: site.url }));
 });
 
 describe('the namespace', () => {
