@@ -1,7 +1,7 @@
-import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { globSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { newFolder } from './support/folder.ts';
 import { createVisitor } from './support/http.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type Site } from './support/site.ts';
@@ -9,12 +9,6 @@ import { buildSite, devSite, startSite, type Built, type Site } from './support/
 // `Astro.session` in files: a site as `@astrojs/node` builds it, in folders that the build never saw.
 
 const astro = '7-storage';
-
-function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'coatcheck-fs-site-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 const filesIn = (folder: string): string[] => globSync('*/*', { cwd: join(folder, '.sessions') });
 

@@ -1,9 +1,8 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { startWorkers, workerSite } from '../packages/session-cloudflare-kv/test/support/site.ts';
 import { services } from '../packages/session-unstorage/test/support/services.ts';
+import { newFolder } from './support/folder.ts';
 import { createVisitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
 import { isAShop } from './support/shop.ts';
@@ -46,12 +45,6 @@ import cloudflareKVBinding from 'unstorage/drivers/cloudflare-kv-binding';
 
 export default () => fromUnstorage(cloudflareKVBinding({ binding: env.SESSION }));
 `;
-
-function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'coatcheck-unstorage-site-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 test('the README shows the entrypoints that are tried here', () => {
   const readme = source('../packages/session-unstorage/README.md');

@@ -7,8 +7,9 @@ import { fsDriver } from '@coatcheck/session-fs';
 import fs from '@coatcheck/session-fs/runtime';
 import { describe, expect, it } from 'vitest';
 import { openFiles } from '../src/files.ts';
-import { call, newFolder } from './support/folder.ts';
 import { moveClock } from '../../../test/support/clock.ts';
+import { newFolder } from '../../../test/support/folder.ts';
+import { call } from './support/call.ts';
 
 /** Every file below a folder, as paths from there. */
 const filesIn = (folder: string): string[] =>

@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { valueStore, type Change } from '@coatcheck/session-core';
 import { expect, it, onTestFinished } from 'vitest';
 import { openFiles } from '../src/files.ts';
-import { call, newFolder } from './support/folder.ts';
+import { newFolder } from '../../../test/support/folder.ts';
+import { call } from './support/call.ts';
 
 // Several processes on one folder, as in a cluster, or while a new version of a site takes over from the old one.
 

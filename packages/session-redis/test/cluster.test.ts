@@ -1,11 +1,11 @@
 import { connect } from 'node:net';
 import { testStore } from '@coatcheck/session-core/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../../../test/support/ports.ts';
 import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
 import { README_ACL } from './support/readme.ts';
 import { runScript } from './support/script.ts';
-import { freePort } from '../../../test/support/ports.ts';
-import { call, change, newKey } from '../../../test/support/stores.ts';
 import { eventually, openInspector, openStore } from './support/store.ts';
 
 const PASSWORD = 'right';
@@ -139,7 +139,7 @@ it('a write that waits for a node when its caller gives up is not sent later', a
   for (const [index, value] of held.entries()) {
     // A slow machine may answer too late for what it has stored, but not from the node that was gone.
     if (slots[index]! >= LAST_SLOTS) expect([told[index], value]).toEqual([expect.stringMatching(/Error/), ':1']);
-    else if (told[index] === 'applied') expect(value).toBe(':2');
+    else expect(told[index] === 'applied' ? [':2'] : [':1', ':2']).toContain(value);
   }
   await store.close?.();
 }, 30_000);

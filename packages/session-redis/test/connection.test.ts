@@ -6,11 +6,11 @@ import { createSessions, isSessionDriverError } from '@coatcheck/session-core';
 import redisDriver from '@coatcheck/session-redis/runtime';
 import { describe, expect, it } from 'vitest';
 import { startProxy } from '../../../test/support/fault-proxy.ts';
+import { freePort } from '../../../test/support/ports.ts';
 import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
 import type { RedisDriverConfig } from '../src/index.ts';
 import { CERTIFICATE, startTls } from './support/tls.ts';
-import { freePort } from '../../../test/support/ports.ts';
-import { call, change, newKey } from '../../../test/support/stores.ts';
 import { eventually, openInspector, openStore } from './support/store.ts';
 
 /** A site's sessions: every operation under the driver's own deadline. */

@@ -4,8 +4,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { redisServerBin, startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
 import { freePort } from '../../../test/support/ports.ts';
+import { redisServerBin, startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
 import { call, change, newKey } from '../../../test/support/stores.ts';
 import { eventually, openInspector, openStore } from './support/store.ts';
 

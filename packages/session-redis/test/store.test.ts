@@ -2,10 +2,10 @@ import { tracingChannel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import type { Fields } from '@coatcheck/session-core';
 import { afterAll, describe, expect, it } from 'vitest';
-import { startRedis } from '../../../test/support/redis-server.ts';
-import { README_ACL } from './support/readme.ts';
 import { testOperations } from '../../../test/support/redis-operations.ts';
+import { startRedis } from '../../../test/support/redis-server.ts';
 import { call, change, newKey } from '../../../test/support/stores.ts';
+import { README_ACL } from './support/readme.ts';
 import { eventually, openInspector, openStore } from './support/store.ts';
 
 const MINUTE = 60_000;

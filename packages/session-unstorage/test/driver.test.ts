@@ -1,5 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { createSessions, recordKey, sha256Of, sweep, type SessionDriver } from '@coatcheck/session-core';
@@ -10,15 +9,10 @@ import fsLite from 'unstorage/drivers/fs-lite';
 import memory from 'unstorage/drivers/memory';
 import redis from 'unstorage/drivers/redis';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { startProxy } from '../../../test/support/fault-proxy.ts';
-import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
 import { moveClock } from '../../../test/support/clock.ts';
-
-function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'coatcheck-unstorage-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  return folder;
-}
+import { startProxy } from '../../../test/support/fault-proxy.ts';
+import { newFolder } from '../../../test/support/folder.ts';
+import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
 
 /** A visitor stores values; returns the cookie. */
 async function visit(driver: SessionDriver, values: Record<string, unknown>, ttl?: number): Promise<string> {

@@ -3,11 +3,11 @@ import { createSessions, isSessionDriverError, type Fields } from '@coatcheck/se
 import upstash from '@coatcheck/session-upstash/runtime';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { testOperations } from '../../../test/support/redis-operations.ts';
 import { redisUrl } from '../../../test/support/redis-server.ts';
+import { call, change, newKey } from '../../../test/support/stores.ts';
 import { startUpstashBridge, type Fault } from '../../../test/support/upstash-bridge.ts';
 import type { UpstashDriverConfig } from '../src/index.ts';
-import { testOperations } from '../../../test/support/redis-operations.ts';
-import { call, change, newKey } from '../../../test/support/stores.ts';
 import { openStore } from './support/store.ts';
 
 const DEADLINE_MS = 600;

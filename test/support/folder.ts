@@ -5,9 +5,7 @@ import { onTestFinished } from 'vitest';
 
 /** An empty folder that goes when the test is over. */
 export function newFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'coatcheck-fs-'));
+  const folder = mkdtempSync(join(tmpdir(), 'coatcheck-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
-
-export const call = (ms = 30_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
