@@ -1,0 +1,119 @@
+import { globSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { createSessions, type Session, type SessionDriver, type SharedOptions } from '@coatcheck/session-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { flatten, hydrate, type Entry } from './fuzz/damage.ts';
+import { backends, type Backend, type Kind, type Recording, type Stored } from './stored-records/backends.ts';
+import { values } from './stored-records/values.ts';
+
+// What version 0.x stored, every later version reads. `stored-records/record.ts` says how a version's records are written down.
+
+const folder = new URL('stored-records/', import.meta.url);
+const versions = globSync('v*.json', { cwd: folder })
+  .map((file) => Number(/\d+/.exec(file)))
+  .sort((one, other) => one - other);
+
+function recordingOf(version: number): Recording {
+  return JSON.parse(readFileSync(new URL(`v${version}.json`, folder), 'utf8')) as Recording;
+}
+
+type Expected = ReadonlyMap<string, Entry>;
+
+const open = (driver: SessionDriver, id: string): Session => createSessions({ driver }).open(`astro-session=${id}`);
+
+/** The session as Astro makes it of what the driver hands it. */
+async function asAstro(driver: SessionDriver, id: string): Promise<Expected> {
+  const handed = await driver.getItem(id);
+  const entries = hydrate(typeof handed === 'string' ? JSON.parse(handed) : handed);
+  return new Map([...entries].map(([key, { data, expires }]) => [key, { data, expires }]));
+}
+
+async function isSession(backend: Backend, id: string, config: SharedOptions, expected: Expected): Promise<void> {
+  expect(new Map(await open(backend.driver(config), id).entries())).toStrictEqual(
+    new Map([...expected].map(([key, { data }]) => [key, data])),
+  );
+  expect(await asAstro(backend.driver(config), id)).toStrictEqual(expected);
+}
+
+/** A change by this version: the session stays where it is, and so does everything else in it. */
+async function isSessionAfterAChange(
+  backend: Backend,
+  id: string,
+  config: SharedOptions,
+  before: Expected,
+): Promise<void> {
+  const session = open(backend.driver(config), id);
+  session.set('user', 'Grace');
+  // There is no cookie to send: the id is still the one that the browser has.
+  expect(await session.commit()).toBeUndefined();
+  const after = new Map(before).set('user', { data: 'Grace', expires: undefined });
+  await isSession(backend, id, config, after);
+}
+
+test('every backend that keeps anything is recorded', () => {
+  const manifests = globSync('*/package.json', { cwd: new URL('../packages/', import.meta.url) });
+  const keeping = manifests.map(dirname).filter((name) => name !== 'session-memory');
+  expect(Object.keys(backends)).toEqual(keeping.sort());
+  expect(Object.keys(recordingOf(versions.at(-1)!).backends)).toEqual(keeping);
+});
+
+describe.each(versions)('as recorded in v%i.json', (version) => {
+  const { secrets, resealed, ids, keys, backends: recorded } = recordingOf(version);
+  const [first, next] = secrets;
+  const expected: Expected = new Map(keys.map((key) => [key, values.get(key)!]));
+
+  describe.each(Object.entries(recorded))('in %s', (name, records) => {
+    let backend: Backend;
+    beforeAll(async () => {
+      backend = await backends[name]!();
+      await backend.load(Object.values(records).flat());
+    });
+    afterAll(() => backend?.[Symbol.asyncDispose]());
+
+    const checks: Record<Kind, () => Promise<void>> = {
+      async plain() {
+        await isSession(backend, ids.plain, { ttl: false }, expected);
+        const [one, other] = (await open(backend.driver(), ids.plain).get('the same twice')) as object[];
+        expect(one).toBe(other);
+        await isSessionAfterAChange(backend, ids.plain, { ttl: false }, expected);
+      },
+
+      async sealed() {
+        const both = { ttl: false, secrets: [next, first] } satisfies SharedOptions;
+        await isSession(backend, ids.sealed, both, expected);
+        // Each of the secrets has sealed something.
+        expect(await open(backend.driver({ secrets: [next] }), ids.sealed).keys()).toEqual([resealed]);
+        const others = keys.filter((key) => key !== resealed);
+        const openedByFirst = await open(backend.driver({ secrets: [first] }), ids.sealed).keys();
+        expect(new Set(openedByFirst)).toEqual(new Set(others));
+        await isSessionAfterAChange(backend, ids.sealed, both, expected);
+      },
+
+      async empty() {
+        await isSession(backend, ids.empty, {}, new Map());
+        await isSessionAfterAChange(backend, ids.empty, {}, new Map());
+      },
+
+      async removed() {
+        const stored = await contentsOf(backend);
+        expect(await backend.driver().getItem(ids.removed)).toBeNull();
+        // A request that knows the id and has not read the session does not bring it back: neither in Astro nor in any other server.
+        await backend.driver().setItem(ids.removed, flatten(new Map([['user', { data: 'Ada' }]])));
+        const session = open(backend.driver(), ids.removed);
+        session.set('user', 'Ada');
+        expect(await session.commit()).toBeUndefined();
+        expect(await backend.driver().getItem(ids.removed)).toBeNull();
+        expect(await contentsOf(backend)).toEqual(stored);
+      },
+    };
+
+    const isAsItWas = (kind: Kind): Promise<void> => checks[kind]();
+
+    test.each(Object.keys(records) as Kind[])('a session that is %s', (kind) => isAsItWas(kind));
+  });
+});
+
+/** All that is stored, without the time that it has left. */
+async function contentsOf(backend: Backend): Promise<Stored[]> {
+  return (await backend.dump()).map(({ expiresIn: _passes, ...contents }) => contents);
+}

@@ -1,0 +1,251 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative, sep } from 'node:path';
+import type { SessionDriver, SharedOptions } from '@coatcheck/session-core';
+import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
+import fs from '@coatcheck/session-fs/runtime';
+import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
+import redis from '@coatcheck/session-redis/runtime';
+import { fromUnstorage } from '@coatcheck/session-unstorage';
+import upstash from '@coatcheck/session-upstash/runtime';
+import { Redis } from 'ioredis';
+import { startKv } from '../../packages/session-cloudflare-kv/test/support/kv.ts';
+import { plainDriver } from '../../packages/session-core/test/support/plain-driver.ts';
+import { contextFor, SITE, startBlobs, TOKEN } from '../../packages/session-netlify-blobs/test/support/blobs.ts';
+import { makeDriver } from '../../packages/session-unstorage/test/support/make-driver.ts';
+import { startRedis } from '../support/redis-server.ts';
+import { startUpstashBridge } from '../support/upstash-bridge.ts';
+
+/** What version 0.x stored, as `record.ts` wrote it down. */
+export interface Recording {
+  /** The one that sealed most of the sealed session, and the one after it. */
+  secrets: [first: string, next: string];
+  /** The key that was sealed with the next secret. */
+  resealed: string;
+  ids: Record<Kind, string>;
+  /** What the sessions `plain` and `sealed` hold: keys in `values.ts`. */
+  keys: string[];
+  backends: Record<string, Partial<Record<Kind, Stored[]>>>;
+}
+
+/** A legible session, the same sealed, one without a key, and one that was removed. */
+export type Kind = 'plain' | 'sealed' | 'empty' | 'removed';
+
+export const KINDS: readonly Kind[] = ['plain', 'sealed', 'empty', 'removed'];
+
+/** One thing that lies in a backend, as it lies there. All of it is text. */
+export interface Stored {
+  /** A key, the name of a blob, or the path of a file. */
+  key: string;
+  text?: string;
+  /** Of a hash. */
+  fields?: Record<string, string>;
+  /** Of a blob. */
+  metadata?: Record<string, unknown>;
+  /**
+   * When the backend was to drop it by itself, in seconds: how many were left, because it counts them by its own clock and anew when
+   * this is put back. Absent: never.
+   */
+  expiresIn?: number;
+}
+
+/** A real backend, which is empty at first. */
+export interface Backend extends AsyncDisposable {
+  /** The kinds that it keeps. */
+  kinds: readonly Kind[];
+  driver(config?: SharedOptions): SessionDriver;
+  /** All that it holds, past our code, by key. */
+  dump(): Promise<Stored[]>;
+  /** Puts there what was dumped, past our code. */
+  load(stored: readonly Stored[]): Promise<void>;
+}
+
+/** By the folder of the package. What session-memory keeps goes with the process. */
+export const backends: Record<string, () => Promise<Backend>> = {
+  'session-cloudflare-kv': onCloudflareKv,
+  'session-core': onThreeMethods,
+  'session-fs': inFiles,
+  'session-netlify-blobs': onNetlifyBlobs,
+  'session-redis': onRedis,
+  'session-unstorage': onUnstorage,
+  'session-upstash': onUpstash,
+};
+
+function onRedis(): Promise<Backend> {
+  return inHashes(async (url) => ({
+    driver: (config) => redis({ ...config, url }),
+    async [Symbol.asyncDispose]() {},
+  }));
+}
+
+function onUpstash(): Promise<Backend> {
+  return inHashes(async (redisUrl) => {
+    const bridge = await startUpstashBridge(redisUrl);
+    const { url, token } = bridge;
+    return {
+      driver: (config) => upstash({ ...config, url, token }),
+      [Symbol.asyncDispose]: () => bridge[Symbol.asyncDispose](),
+    };
+  });
+}
+
+async function inHashes(open: (url: string) => Promise<Pick<Backend, 'driver'> & AsyncDisposable>): Promise<Backend> {
+  const server = await startRedis();
+  const client = new Redis(server.url);
+  const opened = await open(server.url);
+  return {
+    kinds: KINDS,
+    driver: (config) => opened.driver(config),
+    async dump() {
+      const stored = (await client.keys('*')).map(async (key): Promise<Stored> => {
+        const leftMs = await client.pttl(key);
+        // Redis keeps fields in an order that differs from one server to the next.
+        const fields = Object.fromEntries(Object.entries(await client.hgetall(key)).sort(byName));
+        return { key, fields, ...(leftMs > 0 && { expiresIn: Math.ceil(leftMs / 1000) }) };
+      });
+      return inOrder(await Promise.all(stored));
+    },
+    async load(stored) {
+      for (const { key, fields, expiresIn } of stored) {
+        await client.hset(key, ...Object.entries(fields!).flat());
+        if (expiresIn !== undefined) await client.expire(key, expiresIn);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      client.disconnect();
+      await opened[Symbol.asyncDispose]();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function onCloudflareKv(): Promise<Backend> {
+  const kv = await startKv('SESSION');
+  const namespace = kv.namespaces['SESSION']!;
+  return {
+    kinds: KINDS,
+    driver: (config) => cloudflareKv({ ...config, namespace }),
+    async dump() {
+      const { keys } = await namespace.list();
+      const stored = keys.map(async ({ name, expiration }): Promise<Stored> => {
+        const left = expiration === undefined ? {} : { expiresIn: Math.ceil(expiration - Date.now() / 1000) };
+        return { key: name, text: (await namespace.get(name, 'text'))!, ...left };
+      });
+      return inOrder(await Promise.all(stored));
+    },
+    async load(stored) {
+      for (const { key, text, expiresIn } of stored) {
+        await namespace.put(key, text!, expiresIn === undefined ? {} : { expirationTtl: expiresIn });
+      }
+    },
+    [Symbol.asyncDispose]: () => kv[Symbol.asyncDispose](),
+  };
+}
+
+async function onNetlifyBlobs(): Promise<Backend> {
+  const blobs = await startBlobs();
+  // Where the driver finds them, as on Netlify.
+  process.env['NETLIFY_BLOBS_CONTEXT'] = contextFor(blobs.port);
+  // How Netlify's client sends it.
+  const METADATA = 'x-amz-meta-user';
+  const ask = async (name: string, init: { method?: string; headers?: Record<string, string>; body?: string } = {}) => {
+    const headers = { ...init.headers, authorization: `Bearer ${TOKEN}` };
+    const answer = await fetch(`http://127.0.0.1:${blobs.port}/${SITE}/site:sessions/${name}`, { ...init, headers });
+    if (!answer.ok) throw new Error(`The server for blobs answers with ${answer.status}.`);
+    return answer;
+  };
+  return {
+    kinds: KINDS,
+    driver: (config) => netlifyBlobs(config),
+    async dump() {
+      const { blobs: found } = (await (await ask('')).json()) as { blobs: { key: string }[] };
+      const stored = found.map(async ({ key }): Promise<Stored> => {
+        const answer = await ask(key);
+        const metadata = answer.headers.get(METADATA)?.replace(/^b64;/, '');
+        return {
+          key,
+          text: await answer.text(),
+          ...(metadata && {
+            metadata: JSON.parse(Buffer.from(metadata, 'base64').toString()) as Record<string, unknown>,
+          }),
+        };
+      });
+      return inOrder(await Promise.all(stored));
+    },
+    async load(stored) {
+      for (const { key, text, metadata } of stored) {
+        const encoded = metadata && `b64;${Buffer.from(JSON.stringify(metadata)).toString('base64')}`;
+        await ask(key, { method: 'PUT', body: text!, ...(encoded && { headers: { [METADATA]: encoded } }) });
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      delete process.env['NETLIFY_BLOBS_CONTEXT'];
+      await blobs[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function inFiles(): Promise<Backend> {
+  const directory = await mkdtemp(join(tmpdir(), 'coatcheck-records-'));
+  return {
+    kinds: KINDS,
+    driver: (config) => fs({ ...config, directory }),
+    async dump() {
+      const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+      const paths = entries.filter((it) => it.isFile()).map((it) => join(it.parentPath, it.name));
+      const stored = paths.map(async (path): Promise<Stored> => {
+        return { key: relative(directory, path).split(sep).join('/'), text: await readFile(path, 'utf8') };
+      });
+      return inOrder(await Promise.all(stored));
+    },
+    async load(stored) {
+      for (const { key, text } of stored) {
+        const path = join(directory, key);
+        await mkdir(dirname(path), { recursive: true });
+        await writeFile(path, text!);
+      }
+    },
+    [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+/** What any of its drivers would keep: the frame around a value is ours. */
+async function onUnstorage(): Promise<Backend> {
+  const storage = makeDriver['memory']!({});
+  return {
+    kinds: KINDS,
+    driver: (config) => fromUnstorage(storage, config),
+    async dump() {
+      const keys = await storage.getKeys('', {});
+      return inOrder(
+        await Promise.all(keys.map(async (key) => ({ key, text: (await storage.getItem(key)) as string }))),
+      );
+    },
+    async load(stored) {
+      for (const { key, text } of stored) await storage.setItem!(key, text!, {});
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+/** Sessions as Astro writes them, under their ids. Seals nothing, and keeps no trace of what was removed. */
+async function onThreeMethods(): Promise<Backend> {
+  const driver = plainDriver();
+  return {
+    kinds: ['plain', 'empty'],
+    driver: () => driver,
+    dump: async () => inOrder([...driver.payloads].map(([key, text]) => ({ key, text }))),
+    async load(stored) {
+      for (const { key, text } of stored) driver.payloads.set(key, text!);
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+function byName([one]: [string, string], [other]: [string, string]): number {
+  return one < other ? -1 : 1;
+}
+
+function inOrder(stored: Stored[]): Stored[] {
+  return stored.sort((one, other) => (one.key < other.key ? -1 : 1));
+}
