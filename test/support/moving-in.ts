@@ -40,9 +40,9 @@ export const places: Record<string, () => Promise<Place>> = {
 };
 
 /** What every `after` of this file is built with. */
-const OPTIONS = `{ adopt: fromEnv('ADOPT') }`;
+const OPTIONS = `{ adopt: { until: fromEnv('ADOPT_UNTIL') } }`;
 
-const adopting = (adopt: boolean): Record<string, string> => ({ ADOPT: String(adopt) });
+const adopting = (adopt: boolean): Record<string, string> => ({ ADOPT_UNTIL: adopt ? '2100-01-01' : '2000-01-01' });
 
 async function onRedis(astro: 6 | 7): Promise<Place> {
   const server = await startRedis();

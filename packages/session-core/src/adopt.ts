@@ -10,12 +10,16 @@ import {
 import { fieldsOfPayload } from './payload.ts';
 import { report } from './report.ts';
 import type { Fields, FormerSessions, SessionStore, StoreCall } from './store.ts';
+import { TOMBSTONE_MS } from './tombstones.ts';
 
 /** Where one session may lie from the time before this driver. */
 export interface Former {
   /** What lives of it; null when there is nothing. */
   read(call: StoreCall): Promise<SessionFields | null>;
+  /** Removes what was read. */
   remove(call: StoreCall): Promise<void>;
+  /** Removes it for good and returns what lived of it. What is no session is left alone. */
+  take(call: StoreCall): Promise<SessionFields | null>;
 }
 
 /** A session that Astro's own driver for this backend left. */
@@ -26,43 +30,47 @@ export function formerSessions(
   base: string | undefined,
   onDamaged: () => void,
 ): Former {
+  const find = async (call: StoreCall): Promise<SessionFields | null> => {
+    const payload = await sessions.read(id, base, call);
+    if (payload === null || payload === undefined) return null;
+    try {
+      return fieldsOfPayload(driver, payload, onDamaged);
+    } catch {
+      onDamaged();
+      return null;
+    }
+  };
+  const remove = (call: StoreCall): Promise<void> => sessions.remove(id, base, call);
   return {
-    async read(call) {
-      const payload = await sessions.read(id, base, call);
-      if (payload === null || payload === undefined) return null;
-      try {
-        return livingOrNull(fieldsOfPayload(driver, payload));
-      } catch {
-        onDamaged();
-        return null;
-      }
+    read: async (call) => livingOrNull(await find(call)),
+    remove,
+    async take(call) {
+      const found = await find(call);
+      if (found) await remove(call);
+      return livingOrNull(found);
     },
-    remove: (call) => sessions.remove(id, base, call),
   };
 }
 
 /** A record of ours under another prefix. */
-export function formerRecords(
-  store: SessionStore,
-  key: string,
-  forms: Forms,
-  retireForMs: number,
-  onDamaged: () => void,
-): Former {
+export function formerRecords(store: SessionStore, key: string, forms: Forms, onDamaged: () => void): Former {
+  const take = async (call: StoreCall): Promise<SessionFields | null> => {
+    const held = await store.retire(key, TOMBSTONE_MS, call);
+    return held instanceof Map ? livingOrNull(toSession(held, forms, onDamaged)) : null;
+  };
   return {
     async read(call) {
       const fields = await store.read(key, call);
       return fields && livingOrNull(toSession(fields, forms, onDamaged));
     },
-    async remove(call) {
-      await store.retire(key, retireForMs, call);
-    },
+    remove: async (call) => void (await take(call)),
+    take,
   };
 }
 
-function livingOrNull(fields: SessionFields): SessionFields | null {
-  const alive = living(fields);
-  return alive.size > 0 ? alive : null;
+function livingOrNull(fields: SessionFields | null): SessionFields | null {
+  const alive = fields && living(fields);
+  return alive && alive.size > 0 ? alive : null;
 }
 
 /** A record, and where it may lie from the time before. */

@@ -1,16 +1,19 @@
 import type { SessionFields } from './at-rest.ts';
-import { RETIRE_MS, type Engine, type Held } from './engine.ts';
+import { thisMoment } from './clock.ts';
+import { retireAgain, type Engine, type Held } from './engine.ts';
 import { expiryOf, isExpired } from './fields.ts';
 import { withDeadline } from './guard.ts';
 import { keepAlive } from './keep-alive.ts';
-import { join, split, type Entry, type Handed } from './payload.ts';
+import { join, split, unite, type Entry, type Handed } from './payload.ts';
+import { createRemovals, type Removal } from './removals.ts';
 import { report } from './report.ts';
-import { currentRequest, orAnswer, type Reading, type RequestMemory } from './requests.ts';
+import { currentRequest, orAnswer, type Reading } from './requests.ts';
 import type { Fields } from './store.ts';
+import { mayRestore } from './tombstones.ts';
 import type { SessionDriver } from './types.ts';
 
-/** How many reads and removals are remembered where no request can be told from another. */
-const REMEMBERED = 10_000;
+/** How many reads are remembered where no request can be told from another. */
+const READS_REMEMBERED = 10_000;
 
 /**
  * The three methods that Astro calls, on an engine. Astro hands over whole sessions and tells nothing of the request; what a request
@@ -24,8 +27,7 @@ export function astroFace(engine: Engine): SessionDriver {
   // A Worker has no random values before its first request.
   const ownNonce = (): string => (nonce ??= crypto.randomUUID());
   const lastReads = new Map<string, Handed>();
-  const removals = new Map<string, Removal>();
-  const underway = new Set<Promise<Held>>();
+  const removals = createRemovals();
 
   /** The name of a session in what is remembered of a request, which drivers share. */
   const nameOf = (id: string): string => `${ownNonce()}:${id}`;
@@ -39,7 +41,7 @@ export function astroFace(engine: Engine): SessionDriver {
     const name = nameOf(id);
     const shared = request?.reading.get(name);
     if (shared) return shared;
-    const reading: Reading = { at: Date.now(), fields: engine.read(id) };
+    const reading: Reading = { at: thisMoment(), fields: engine.read(id) };
     if (request) {
       const isOver = (): boolean => request.reading.get(name) === reading && request.reading.delete(name);
       reading.fields.then(isOver, isOver);
@@ -50,63 +52,81 @@ export function astroFace(engine: Engine): SessionDriver {
 
   const remember = (id: string, handed: Handed | undefined): void => {
     const request = currentRequest();
-    const [reads, name] = request ? [request.reads, nameOf(id)] : [lastReads, id];
-    if (handed) keepLatest(reads, name, handed);
-    else reads.delete(name);
+    if (request && handed) request.reads.set(nameOf(id), unite(request.reads.get(nameOf(id)), handed));
+    else if (request) request.reads.delete(nameOf(id));
+    else if (handed) keepLatest(lastReads, id, handed);
+    else lastReads.delete(id);
   };
 
-  const lastHanded = (id: string): Handed | undefined => {
+  /** What this request was handed of a session; without identity, what was handed out last, unless marks tell. */
+  const handedOf = (id: string, marked: Handed | undefined): Handed | undefined => {
     const request = currentRequest();
-    return request ? request.reads.get(nameOf(id)) : lastReads.get(id);
+    if (!request) return marked ?? lastReads.get(id);
+    const remembered = request.reads.get(nameOf(id));
+    return marked && remembered ? unite(marked, remembered) : (marked ?? remembered);
   };
 
-  // A removal never ends where the request that began it was cancelled, as Workers' requests are: it is not waited for longer than it can
-  // take.
-  const endOf = async (removal: Promise<Held> | undefined): Promise<Held> => {
-    if (!removal) return null;
-    return withDeadline(engine.timeoutMs, () => removal).catch(() => {
-      underway.delete(removal);
-      return null;
-    });
-  };
+  const within = <Result>(work: Promise<Result>): Promise<Result> => withDeadline(engine.timeoutMs, () => work);
 
   // Astro does not wait for the removal, and overlooks its failure: the old id must be worthless before anything is stored under the new
-  // one. A removal without an answer may have been carried out, and then left a tombstone in which the session is not to be found.
-  const heldBy = async (id: string, request: RequestMemory | undefined): Promise<Held> => {
-    const removal = removals.get(id)?.done ?? request?.removals.get(nameOf(id));
+  // one.
+  const heldBy = async (id: string): Promise<Held> => {
+    const own = currentRequest()?.removals.get(nameOf(id));
+    const othersOf = (): Removal[] => removals.of(id).filter((other) => other.moved !== own?.moved);
+    const removal = own?.held ?? removals.take(id);
     if (!removal) return null;
+    let held: Held;
     try {
-      return await withDeadline(engine.timeoutMs, () => removal);
-    } catch {
-      const held = await engine.retire(id);
-      return held === 'retired' ? null : held;
+      held = await within(removal);
+    } catch (error) {
+      const over = await within(Promise.all(othersOf().map((other) => other.over))).catch((): boolean[] => []);
+      held = over.includes(true) ? 'retired' : await retireAgain(engine, id, error);
     }
+    if (!own || held === null || held === 'retired') return held;
+    // This request was the first to remove the session. Others that have done so since have regenerated it as well, or somebody has signed
+    // out: then this request must not take it along. More may come while it waits.
+    for (let others = othersOf(), known = -1; others.length > known; others = othersOf()) {
+      known = others.length;
+      const moved = await within(Promise.all(others.map((other) => other.moved))).catch(() => [false]);
+      if (moved.includes(false)) return 'retired';
+    }
+    return held;
   };
 
   const save = async (id: string, payload: unknown): Promise<void> => {
     const request = currentRequest();
     request?.reading.delete(nameOf(id));
-    const { entries, handed: marked } = split(driver, payload, ownNonce());
-    const others = [...(request?.removals.values() ?? underway), removals.get(id)?.done].map(endOf);
-    // Side by side: where a removal never ends, each of them waits for as long as it may.
-    const [lastHeld] = await Promise.all([marked && marked.id !== id ? heldBy(marked.id, request) : null, ...others]);
+    const own = [...(request?.removals.values() ?? [])];
+    const { entries, handed: marks } = split(driver, payload, ownNonce());
+    const former = marks.find((mark) => mark.id !== id);
+    if (former) request?.removals.get(nameOf(former.id))?.onMoved();
+    // A removal never ends where the request that began it was cancelled, as Workers' requests are: it is not waited for longer than it
+    // can take. Side by side: where none of them ends, each would wait for as long as it may.
+    const named = [id, ...(former ? [former.id] : [])].flatMap((name) => removals.of(name));
+    const isOver = [...own.map((removal) => removal.held), ...named.map((removal) => removal.over)];
+    await Promise.all(isOver.map((over) => within<unknown>(over).catch(() => undefined)));
+    const lastHeld = former ? await heldBy(former.id) : null;
 
-    if (marked && marked.id !== id) {
-      const held = lastHeld ?? (isYoung(marked) ? 'lost' : 'stale');
+    if (former) {
+      const handed = handedOf(former.id, former)!;
+      const held = lastHeld ?? (mayRestore(handed.at, engine.timeoutMs) ? 'lost' : 'stale');
       if (held === 'retired' || held === 'stale') report(`${held}-write`, driver);
-      await engine.patch(id, { set: afterRegenerate(entries, marked, held) });
+      await engine.patch(id, { set: afterRegenerate(entries, handed, held) });
       return;
     }
 
-    const handed = marked ?? lastHanded(id);
+    const handed = handedOf(
+      id,
+      marks.find((mark) => mark.id === id),
+    );
     const changed = diff(entries, handed);
     if (handed && changed.set.size + changed.unset.length + changed.purge.length === 0) return;
     const result = await engine.patch(id, { ...changed, mustExist: handed !== undefined });
     if (result === 'retired') report('retired-write', driver);
     if (result !== 'missing' || !handed) return;
 
-    // The backend lost the record, or the session expired or was removed long ago. Only a young read proves that it was the former.
-    if (!isYoung(handed)) {
+    // The backend lost the record, or the session expired or was removed long ago. Only a recent read proves that it was the former.
+    if (!mayRestore(handed.at, engine.timeoutMs)) {
       report('stale-write', driver);
       return;
     }
@@ -133,37 +153,14 @@ export function astroFace(engine: Engine): SessionDriver {
     setItem: (id, payload) => keepAlive(orAnswer(save(id, payload))),
 
     removeItem(id) {
-      const removing = engine.retire(id);
-      for (const [removed, { at }] of removals) {
-        if (Date.now() - at < RETIRE_MS) break;
-        removals.delete(removed);
-      }
-      const earlier = removals.get(id)?.done;
-      const done = earlier ? afterEarlier(earlier, removing) : removing;
-      keepLatest(removals, id, { done, at: Date.now() });
-
-      const isOver = (): boolean => underway.delete(done);
-      underway.add(done);
-      done.then(isOver, isOver);
-
       const request = currentRequest();
+      const held = engine.retire(id);
+      const removal = removals.add(id, held, request);
       request?.reading.delete(nameOf(id));
-      request?.removals.set(nameOf(id), done);
-      return removing.then(() => undefined);
+      request?.removals.set(nameOf(id), removal);
+      return held.then(() => undefined);
     },
   };
-}
-
-interface Removal {
-  /** What the session held when it was removed. */
-  done: Promise<Held>;
-  at: number;
-}
-
-/** When two requests remove a session, neither takes it along, in whichever order they reached the backend. */
-async function afterEarlier(earlier: Promise<Held>, removing: Promise<Held>): Promise<Held> {
-  const [{ status }] = await Promise.allSettled([earlier, removing]);
-  return status === 'fulfilled' ? 'retired' : removing;
 }
 
 /** What a request did to the session that it was handed. */
@@ -201,11 +198,6 @@ function afterRegenerate(
   return set;
 }
 
-/** Whether a read is so recent that the session cannot have been removed since, and the removal be forgotten. */
-function isYoung(handed: Handed): boolean {
-  return Math.abs(Date.now() - handed.at) < RETIRE_MS;
-}
-
 function encodeAll(entries: Map<string, Entry>, which: (entry: Entry) => boolean): Fields {
   const fields: Fields = new Map();
   for (const [key, entry] of entries) if (which(entry)) fields.set(key, entry.encoded());
@@ -215,5 +207,5 @@ function encodeAll(entries: Map<string, Entry>, which: (entry: Entry) => boolean
 function keepLatest<Value>(map: Map<string, Value>, key: string, value: Value): void {
   map.delete(key);
   map.set(key, value);
-  if (map.size > REMEMBERED) map.delete(map.keys().next().value!);
+  if (map.size > READS_REMEMBERED) map.delete(map.keys().next().value!);
 }

@@ -9,8 +9,14 @@ import {
   type StoreCall,
 } from './store.ts';
 
-/** The fields of a session by session key. Shared between readers: not to be changed. */
-export type SessionFields = ReadonlyMap<string, string>;
+/** The fields of a session by session key, such as a Map of them. Shared between readers: not to be changed. */
+export interface SessionFields extends Iterable<[key: string, field: string]> {
+  get(key: string): string | undefined;
+  /** The expiries of all fields but those of these keys, where that takes less than going through the fields. */
+  expiries?(except: ReadonlySet<string>): (number | undefined)[];
+  /** What lies in the record under a key that cannot be opened, by its name there; nothing where there is no such thing. */
+  unopened?(key: string): ReadonlyMap<string, string>;
+}
 
 /** A change in terms of a session; `toRecord` turns it into a `Change` of a record. Names are session keys. */
 export interface SessionChange {
@@ -19,6 +25,8 @@ export interface SessionChange {
   unset?: readonly string[];
   purge?: readonly string[];
   expect?: ReadonlyMap<string, string | null>;
+  /** The same by names of the record: what is expected where it cannot be opened. */
+  expectUnopened?: ReadonlyMap<string, string> | undefined;
   mustExist?: boolean;
   mustBeNew?: boolean;
   /** The expiries of fields that the writer knows of and leaves as they are. */
@@ -51,22 +59,106 @@ export const plain: Form = {
 /** The forms in which fields of a record may lie. The first is the one that is written. */
 export type Forms = readonly [Form, ...Form[]];
 
-/** The session in a record. What is in none of the forms is left out, and told to `onDamaged`. */
+/**
+ * The session in a record. A field that is sealed is opened when somebody asks for it, or for all. What is in none of the forms is left
+ * out, and told to `onDamaged` at that time.
+ */
 export function toSession(fields: Fields, forms: Forms, onDamaged: () => void): SessionFields {
   if (forms.length === 1 && forms[0] === plain && ![...fields.keys()].some((name) => /^["~]/.test(name))) return fields;
-  const session: Fields = new Map();
-  const unread = new Set(fields.keys());
-  // What lies in the first form was written last, whatever the others still hold.
-  for (const form of forms.toReversed()) {
-    for (const [name, value] of fields) {
+  const known = new Map<string, string | undefined>();
+  const damaged = new Set<string>();
+  let all: Fields | undefined;
+
+  const report = (name: string): void => {
+    if (damaged.has(name)) return;
+    damaged.add(name);
+    onDamaged();
+  };
+  const stored = (key: string): [form: Form, name: string, value: string][] =>
+    forms.flatMap((form) => {
+      const name = form.name(key);
+      const value = fields.get(name);
+      return value === undefined ? [] : [[form, name, value]];
+    });
+  const open = (key: string): string | undefined => {
+    for (const [form, name, value] of stored(key)) {
       const entry = form.read(name, value);
-      if (!entry) continue;
-      session.set(...entry);
-      unread.delete(name);
+      if (entry) return entry[1];
+      report(name);
     }
-  }
-  for (const _name of unread) onDamaged();
-  return session;
+    return undefined;
+  };
+  const openAll = (): Fields => {
+    const session: Fields = new Map();
+    const unread = new Set(fields.keys());
+    // What lies in the first form was written last, whatever the others still hold.
+    for (const form of forms.toReversed()) {
+      for (const [name, value] of fields) {
+        const entry = form.read(name, value);
+        if (!entry) continue;
+        session.set(...entry);
+        unread.delete(name);
+      }
+    }
+    unread.forEach(report);
+    return session;
+  };
+
+  return {
+    get(key) {
+      if (all) return all.get(key);
+      if (!known.has(key)) known.set(key, open(key));
+      return known.get(key);
+    },
+    [Symbol.iterator]: () => (all ??= openAll())[Symbol.iterator](),
+    unopened: (key) =>
+      new Map(stored(key).flatMap(([form, name, value]) => (form.read(name, value) ? [] : [[name, value]]))),
+    expiries(except) {
+      const names = new Set([...except].flatMap((key) => forms.map((form) => form.name(key))));
+      return [...fields].filter(([name]) => !names.has(name)).map(([, value]) => expiryOf(value));
+    },
+  };
+}
+
+/** The same session with one field changed, or without it (null). */
+export function withField(session: SessionFields, key: string, field: string | null): SessionFields {
+  const { base, changes: before }: Partial<Changed> = session as Partial<Changed>;
+  const changes = new Map(before).set(key, field);
+  return changed(base ?? session, changes);
+}
+
+interface Changed extends SessionFields {
+  base: SessionFields;
+  changes: ReadonlyMap<string, string | null>;
+}
+
+function changed(base: SessionFields, changes: ReadonlyMap<string, string | null>): Changed {
+  const added = (): [string, string][] => [...changes].filter((entry): entry is [string, string] => entry[1] !== null);
+  return {
+    base,
+    changes,
+    get: (key) => (changes.has(key) ? (changes.get(key) ?? undefined) : base.get(key)),
+    unopened: (key) => (changes.has(key) ? new Map() : (base.unopened?.(key) ?? new Map())),
+    *[Symbol.iterator]() {
+      for (const [key, field] of base) {
+        const now = changes.has(key) ? changes.get(key) : field;
+        if (typeof now === 'string') yield [key, now];
+      }
+      for (const [key, field] of added()) if (base.get(key) === undefined) yield [key, field];
+    },
+    expiries: (except) => [
+      ...expiriesExcept(base, new Set([...except, ...changes.keys()])),
+      ...added()
+        .filter(([key]) => !except.has(key))
+        .map(([, field]) => expiryOf(field)),
+    ],
+  };
+}
+
+/** The expiries of all fields but those of these keys. */
+export function expiriesExcept(session: SessionFields, except: ReadonlySet<string>): (number | undefined)[] {
+  if (session.expiries) return session.expiries(except);
+  return [...session].filter(([key]) => !except.has(key)).map(([, field]) => expiryOf(field));
 }
 
 /** The fields that have not expired. */
@@ -124,7 +216,7 @@ export function toRecord(
       ifAbsent: new Map([...ifAbsent].map(([key, field]) => [form.name(key), form.value(key, field)])),
     }),
     ...(purge && { purge: purge.flatMap((key) => forms.map((each) => each.name(key))) }),
-    ...(expect && { expect: expectedOf(expect, forms, expected) }),
+    ...(expect && { expect: new Map([...expectedOf(expect, forms, expected), ...(change.expectUnopened ?? [])]) }),
     ...(change.mustExist && { mustExist: true }),
     ...(change.mustBeNew && { mustBeNew: true }),
     ...(ttlMs !== undefined && { capMs: ttlMs }),

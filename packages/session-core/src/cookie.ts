@@ -1,26 +1,41 @@
 /** The attributes of the session cookie; the same shape as in Astro's `session.cookie`. `HttpOnly` is always set. */
 export interface SessionCookie {
-  /** Letters, digits, `_` and `-`. Default: `astro-session`, as in Astro. */
-  name?: string;
-  domain?: string;
+  /**
+   * Letters, digits, `_` and `-`. Browsers hold a name that begins with `__Host-` to being `Secure`, with the path `/` and no domain, so
+   * that no other host, not even a subdomain, can set the cookie: the best choice where one host is enough. Default: `astro-session`, as
+   * in Astro.
+   */
+  name?: string | undefined;
+  /** The hosts that get the cookie. Default: the one that sets it. */
+  domain?: string | undefined;
   /** Default: `/`. */
-  path?: string;
+  path?: string | undefined;
   /** Seconds, at least 1. Default: the cookie lasts as long as the browser runs. When it is set, every write renews the cookie. */
-  maxAge?: number;
-  /** Default: `lax`. `true` stands for `strict`, `false` for no attribute. */
-  sameSite?: 'strict' | 'lax' | 'none' | boolean;
-  /** Default: true, except where the request came to localhost and browsers take the cookie without it. */
-  secure?: boolean;
+  maxAge?: number | undefined;
+  /** Default: `lax`. `true` stands for `strict`, `false` for no attribute. `none` needs `secure`. */
+  sameSite?: 'strict' | 'lax' | 'none' | boolean | undefined;
+  /**
+   * Default: true, except for a request to an `http:` URL on localhost while `NODE_ENV` is `development` or `test`. Safari drops `Secure`
+   * cookies there, and a proxy may make every URL look so: hence the second condition.
+   */
+  secure?: boolean | undefined;
+  /**
+   * Keeps the cookie apart for each site that embeds yours (https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies).
+   * Needs `secure`, and mostly `sameSite: 'none'`. Default: false.
+   */
+  partitioned?: boolean | undefined;
 }
 
 /** Throws a TypeError for what would make no cookie, or one with other attributes than were meant. */
-export function checkCookie({ name, domain, path, maxAge, sameSite, secure }: SessionCookie & { name: string }): void {
+export function checkCookie(cookie: SessionCookie & { name: string }): void {
+  const { name, domain, path, maxAge, sameSite, secure, partitioned } = cookie;
   const isText = (value: unknown, form: RegExp): boolean => typeof value === 'string' && form.test(value);
   if (!isText(name, /^[\w-]+$/)) throw new TypeError('`cookie.name` may hold letters, digits, _ and - only.');
-  for (const [attribute, value] of Object.entries({ domain, path })) {
-    if (value !== undefined && !isText(value, /^[\x21-\x3a\x3c-\x7e]+$/)) {
-      throw new TypeError(`\`cookie.${attribute}\` must be text without spaces and semicolons.`);
-    }
+  if (domain !== undefined && !isText(domain, /^\.?[a-z\d-]+(?:\.[a-z\d-]+)*$/i)) {
+    throw new TypeError('`cookie.domain` must be the name of a host, such as `shop.example`.');
+  }
+  if (path !== undefined && !isText(path, /^\/[\x21-\x3a\x3c-\x7e]*$/)) {
+    throw new TypeError('`cookie.path` must begin with `/`, and hold no spaces and semicolons.');
   }
   // Larger numbers are written in a way that browsers do not read.
   if (maxAge !== undefined && !(Number.isFinite(maxAge) && maxAge >= 1 && maxAge <= Number.MAX_SAFE_INTEGER)) {
@@ -29,8 +44,23 @@ export function checkCookie({ name, domain, path, maxAge, sameSite, secure }: Se
   if (sameSite !== undefined && typeof sameSite !== 'boolean' && !isText(sameSite, /^(?:strict|lax|none)$/)) {
     throw new TypeError("`cookie.sameSite` must be 'strict', 'lax', 'none', true or false.");
   }
-  if (secure !== undefined && typeof secure !== 'boolean') {
-    throw new TypeError('`cookie.secure` must be true or false.');
+  for (const [attribute, value] of Object.entries({ secure, partitioned })) {
+    if (value !== undefined && typeof value !== 'boolean') {
+      throw new TypeError(`\`cookie.${attribute}\` must be true or false.`);
+    }
+  }
+  // Browsers drop these without a word: https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis
+  const reason = needsSecure(cookie);
+  if (reason && secure === false) {
+    throw new TypeError(
+      `${reason} needs \`cookie.secure\`: browsers drop the cookie without it. Leave \`secure\` out.`,
+    );
+  }
+  if (isHostName(name) && (domain !== undefined || (path ?? '/') !== '/')) {
+    throw new TypeError(
+      'A `cookie.name` that begins with `__Host-` goes with no `cookie.domain` and with the `cookie.path` `/`: browsers drop the cookie ' +
+        'otherwise. Leave both out, or choose another name.',
+    );
   }
 }
 
@@ -60,7 +90,8 @@ function withoutSpaces(text: string): string {
 
 /** A `Set-Cookie` value; with the empty text as the value, one that removes the cookie. */
 export function writeCookie(cookie: SessionCookie & { name: string }, value: string, isLocal: boolean): string {
-  const { name, domain, path = '/', maxAge, sameSite = 'lax', secure = !isLocal || needsSecure(cookie) } = cookie;
+  const { name, domain, path = '/', maxAge, sameSite = 'lax', partitioned } = cookie;
+  const { secure = !isLocal || needsSecure(cookie) !== undefined } = cookie;
   const age = value === '' ? 0 : maxAge;
   return [
     `${name}=${value}`,
@@ -70,20 +101,34 @@ export function writeCookie(cookie: SessionCookie & { name: string }, value: str
     'HttpOnly',
     secure && 'Secure',
     sameSite !== false && `SameSite=${sameSiteNames[sameSite === true ? 'strict' : sameSite]}`,
+    partitioned && 'Partitioned',
   ]
     .filter(Boolean)
     .join('; ');
 }
 
-/** Whether browsers refuse the cookie without `Secure`, on localhost too. */
-function needsSecure({ name, sameSite }: SessionCookie & { name: string }): boolean {
-  return sameSite === 'none' || /^__(?:Secure|Host)-/i.test(name);
+/** What makes browsers refuse the cookie without `Secure`, on localhost too. */
+function needsSecure({ name, sameSite, partitioned }: SessionCookie & { name: string }): string | undefined {
+  if (isHostName(name)) return 'A `cookie.name` that begins with `__Host-`';
+  const prefix = /^__(?:Secure|Http)-/i.exec(name)?.[0];
+  if (prefix !== undefined) return `A \`cookie.name\` that begins with \`${prefix}\``;
+  if (sameSite === 'none') return "`cookie.sameSite: 'none'`";
+  return partitioned ? '`cookie.partitioned`' : undefined;
+}
+
+function isHostName(name: string): boolean {
+  return /^__Host-/i.test(name);
 }
 
 const sameSiteNames = { strict: 'Strict', lax: 'Lax', none: 'None' };
 
-/** Whether a URL points to this machine, where browsers have no certificate to ask for. */
-export function isLocalUrl(url: string): boolean {
-  const host = /^https?:\/\/(?:[^/?#]*@)?(\[[^\]]*\]|[^:/?#]*)/i.exec(url)?.[1]?.toLowerCase() ?? '';
+/**
+ * Whether a request was made to this machine while somebody develops or tests, where there is no certificate. The URL alone does not tell:
+ * behind a proxy every visitor's request may be one to `http://localhost` (nginx's default for `proxy_pass http://localhost:3000`).
+ */
+export function isLocalDevelopment(url: string): boolean {
+  const mode = globalThis.process?.env?.['NODE_ENV'];
+  if (mode !== 'development' && mode !== 'test') return false;
+  const host = /^http:\/\/(?:[^/?#]*@)?(\[[^\]]*\]|[^:/?#]*)/i.exec(url)?.[1]?.toLowerCase() ?? '';
   return host === 'localhost' || host.endsWith('.localhost') || host === '[::1]' || /^127(?:\.\d+){3}$/.test(host);
 }

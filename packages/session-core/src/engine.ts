@@ -10,16 +10,22 @@ import {
   type Times,
 } from './at-rest.ts';
 import { readProcessEnv, type ReadEnv } from './env.ts';
-import { createError } from './errors.ts';
+import { createError, isUnclear } from './errors.ts';
 import { createGuard, type Guard } from './guard.ts';
-import { isSessionId, recordKey } from './ids.ts';
+import { isSessionId, isUuid, recordKey } from './ids.ts';
 import { keepAlive } from './keep-alive.ts';
-import { isData, resolveOptions, type Adopt, type OptionKinds, type Resolved, type SharedOptions } from './options.ts';
+import {
+  isData,
+  resolveOptions,
+  warnOnce,
+  type Adopt,
+  type OptionKinds,
+  type Resolved,
+  type SharedOptions,
+} from './options.ts';
 import { report, trace, type TraceableOperation } from './report.ts';
 import { DEFAULT_TTL_SECONDS, type PatchResult, type SessionStore, type StoreCall } from './store.ts';
-
-/** How long a removed session refuses writes: longer than a request is under way. */
-export const RETIRE_MS = 60_000;
+import { TOMBSTONE_MS } from './tombstones.ts';
 
 const DEFAULT_TIMEOUT_MS = 5000;
 
@@ -31,6 +37,8 @@ export interface Engine {
   readonly driver: string;
   /** How long one operation may take. */
   readonly timeoutMs: number;
+  /** Whether a text can be the id of a session here. */
+  isSessionId(id: unknown): id is string;
   /** The live session, or null. Reads of one id issued in the same tick share one call. An id that cannot be ours reads as null. */
   read(id: string): Promise<SessionFields | null>;
   /** Rejects for an id that cannot be ours. */
@@ -46,6 +54,15 @@ export interface Engine {
   close(): Promise<void>;
 }
 
+/**
+ * Removes a session again whose removal has failed with this error. It may have been carried out all the same, and then the tombstone that
+ * is met is its own: what the session held is not known then (null).
+ */
+export async function retireAgain(engine: Engine, id: string, error: unknown): Promise<Held> {
+  const held = await engine.retire(id);
+  return held === 'retired' && isUnclear(error) ? null : held;
+}
+
 /** What a driver package says about itself. */
 export interface DriverDefinition<Config extends SharedOptions> {
   /** The folder's name, such as `session-redis`. */
@@ -54,6 +71,8 @@ export interface DriverDefinition<Config extends SharedOptions> {
   options: OptionKinds<Omit<Config, keyof SharedOptions>>;
   /** The variables that `open` reads by itself. Drivers for which they differ share nothing. */
   variables?: readonly string[];
+  /** What the backend is opened on, where that is handed in: drivers on the same object share a store, which goes with the object. */
+  client?: object;
   /**
    * Opens the backend, when it is first needed. The client is imported here. Throws a `configuration` error for what is missing;
    * connecting may be left to the operations, which bring their own deadline.
@@ -86,21 +105,36 @@ export function engineFor<Config extends SharedOptions>(
   const env = host.env ?? readProcessEnv;
   return createEngine(definition.name, () => {
     const options = resolveOptions(definition.name, definition.options, config, env);
-    return withOptions(shareBackend(definition, options, env, host.replaces ?? false), options);
+    return withOptions(definition.name, shareBackend(definition, options, env, host.replaces ?? false), options);
   });
 }
 
 /** The engine of a store that is nobody else's, under keys that are the ids themselves: how foreign drivers are used. */
 export function engineOver(driver: string, store: SessionStore): Engine {
   const backend = openBackend({ name: driver, options: {}, open: () => store }, {}, readProcessEnv);
-  return createEngine(
-    driver,
-    () => withOptions(backend, {}),
-    (id) => id,
-  );
+  return createEngine(driver, () => withOptions(driver, backend, {}), AS_THEY_ARE);
 }
 
-function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof recordKey = recordKey): Engine {
+/** Which texts are session ids, and under which key each lies. */
+interface Ids {
+  isId(id: unknown): id is string;
+  keyOf: typeof recordKey;
+  expected: string;
+}
+
+const HASHED: Ids = {
+  isId: isSessionId,
+  keyOf: recordKey,
+  expected: '16 to 128 of the characters A-Z a-z 0-9 _ -',
+};
+
+const AS_THEY_ARE: Ids = {
+  isId: isUuid,
+  keyOf: (id) => id,
+  expected: 'a UUID of version 4, because this driver stores sessions under their ids as they are',
+};
+
+function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, expected }: Ids = HASHED): Engine {
   let opened: Opened | undefined;
   // Variables are read here and not when the driver is made: an app that is only built has none.
   const open = (): Opened => (opened ??= openOnce());
@@ -113,7 +147,8 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
     id: string,
     work: (record: AdoptingRecord) => Promise<Result>,
   ): Promise<Result> => {
-    const { backend, prefix, timeoutMs, times, secrets, adopt } = open();
+    const { backend, prefix, times, secrets } = open();
+    const adopt = open().adopt();
     const key = keyOf(id, prefix);
     const forms = secrets ? await sealedForms(secrets, key, adopt !== undefined) : LEGIBLE;
     return backend.run(operation, async (store, call) => {
@@ -121,9 +156,11 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
       if (adopt?.prefix !== undefined) {
         const former = keyOf(id, adopt.prefix);
         const formerForms: Forms = secrets ? await sealedForms(secrets, former, true) : LEGIBLE;
-        formers.push(formerRecords(store, former, formerForms, timeoutMs + RETIRE_MS, onDamaged));
+        formers.push(formerRecords(store, former, formerForms, onDamaged));
       }
-      if (adopt && store.former) formers.push(formerSessions(driver, store.former, id, adopt.base, onDamaged));
+      // Their keys are the ids: any other than a UUID could be the name of something else.
+      if (adopt && store.former && isUuid(id))
+        formers.push(formerSessions(driver, store.former, id, adopt.base, onDamaged));
       return work({ driver, store, call, key, forms, times, formers, onDamaged });
     });
   };
@@ -134,7 +171,7 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
       const fields = await store.read(key, times.idleMs === undefined ? call : { ...call, touchMs: times.idleMs });
       if (!fields) return takeOver(record);
       const session = toSession(fields, record.forms, onDamaged);
-      if (open().adopt && record.forms.length > 1) await renew(record, fields, session);
+      if (open().adopt() && record.forms.length > 1) await renew(record, fields, session);
       return session;
     });
 
@@ -145,8 +182,10 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
       return open().timeoutMs;
     },
 
+    isSessionId: isId,
+
     read(id) {
-      if (!isSessionId(id)) return Promise.resolve(null);
+      if (!isId(id)) return Promise.resolve(null);
       // Only a read that has not been sent yet may be joined: one that is under way would answer with data from before the
       // caller's own last write.
       const shared = nextReads.get(id);
@@ -160,13 +199,7 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
     },
 
     async patch(id, change) {
-      if (!isSessionId(id)) {
-        throw createError(
-          driver,
-          'invalid-id',
-          'This is no session id: expected 16 to 128 of the characters A-Z a-z 0-9 _ -.',
-        );
-      }
+      if (!isId(id)) throw createError(driver, 'invalid-id', `This is no session id: expected ${expected}.`);
       return run('patch', id, async (record) => {
         let result = await patchRecord(record, change);
         if (result === 'missing' && (await takeOver(record))) result = await patchRecord(record, change);
@@ -176,14 +209,13 @@ function createEngine(driver: string, openOnce: () => Opened, keyOf: typeof reco
     },
 
     async retire(id) {
-      if (!isSessionId(id)) return null;
+      if (!isId(id)) return null;
       return run('retire', id, async ({ store, call, key, forms, formers }) => {
-        // A write that was still young enough when it was begun finds the tombstone when it arrives.
-        const held = await store.retire(key, RETIRE_MS + open().timeoutMs, call);
+        const held = await store.retire(key, TOMBSTONE_MS, call);
         let former: SessionFields | null = null;
-        for (const { read, remove } of formers) {
-          former ??= held === null ? await read(call) : null;
-          await remove(call);
+        for (const { take } of formers) {
+          const taken = await take(call);
+          former ??= taken;
         }
         return held instanceof Map ? toSession(held, forms, onDamaged) : (held ?? former);
       });
@@ -205,10 +237,12 @@ interface Opened {
   times: Times;
   timeoutMs: number;
   secrets: readonly string[] | undefined;
-  adopt: Resolved<Adopt> | undefined;
+  /** Where to look for sessions from before, until the option says that this is over. */
+  adopt(): Resolved<Adopt> | undefined;
 }
 
 function withOptions(
+  driver: string,
   backend: Backend,
   { prefix, ttl, idleTtl, timeout, secrets, adopt }: Resolved<SharedOptions>,
 ): Opened {
@@ -221,7 +255,21 @@ function withOptions(
     },
     timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
     secrets,
-    adopt: adopt === true ? {} : ((adopt || undefined) as Resolved<Adopt> | undefined),
+    adopt: adopt ? untilOver(driver, adopt as Resolved<Adopt>) : () => undefined,
+  };
+}
+
+/** The option `adopt` for as long as it counts. */
+function untilOver(driver: string, adopt: Resolved<Adopt>): () => Resolved<Adopt> | undefined {
+  const end = Date.parse(adopt.until!);
+  return () => {
+    if (Date.now() < end) return adopt;
+    warnOnce(
+      driver,
+      `\`adopt\` ended at its \`until\`, ${adopt.until}: sessions from before are not looked for any more. Remove the option, and what ` +
+        `Astro's own driver left in the backend.`,
+    );
+    return undefined;
   };
 }
 
@@ -296,13 +344,18 @@ function openBackend<Config extends SharedOptions>(
 }
 
 // On globalThis, because several copies of this package in one process are normal, and because `astro dev` evaluates modules anew.
-const REGISTRY = Symbol.for('@coatcheck/session-core/backends@1');
+const REGISTRY = Symbol.for('@coatcheck/session-core/backends@2');
+
+type Shelf = Map<string, Backend>;
 
 interface Registry {
-  backends: Map<string, Backend>;
-  /** The backend that the configuration in `astro dev` names, by driver. */
-  configured: Map<string, string>;
-  /** Names for options that are no plain data, such as a Worker's binding. */
+  /** Backends that options and variables name. */
+  named: Shelf;
+  /** Backends on an object that was handed in, such as a client or a Worker's binding: they go when nobody holds the object any more. */
+  onObjects: WeakMap<object, Shelf>;
+  /** The backend that the configuration in `astro dev` names, and where it stands. */
+  configured?: { backend: Backend; shelf: Shelf; key: string };
+  /** Names for options that are no plain data. */
   names: WeakMap<object, string>;
 }
 
@@ -313,7 +366,7 @@ function shareBackend<Config extends SharedOptions>(
   replaces: boolean,
 ): Backend {
   const holder = globalThis as { [REGISTRY]?: Registry };
-  const registry = (holder[REGISTRY] ??= { backends: new Map(), configured: new Map(), names: new WeakMap() });
+  const registry = (holder[REGISTRY] ??= { named: new Map(), onObjects: new WeakMap(), names: new WeakMap() });
   // Keys and lifetimes are the driver's own; everything else makes another connection.
   const {
     ttl: _ttl,
@@ -324,18 +377,24 @@ function shareBackend<Config extends SharedOptions>(
     ...identity
   }: Resolved<SharedOptions> = options;
   const variables = (definition.variables ?? []).map(env);
-  const key = JSON.stringify([definition.name, identity, idleTtl !== undefined, variables], (_name, value: unknown) =>
-    isData(value) ? value : nameOf(value as object, registry.names),
-  );
+  const objects: object[] = definition.client ? [definition.client] : [];
+  const key = JSON.stringify([definition.name, identity, idleTtl !== undefined, variables], (_name, value: unknown) => {
+    if (isData(value)) return value;
+    objects.push(value as object);
+    return nameOf(value as object, registry.names);
+  });
+  const [object] = objects;
+  let shelf = object ? registry.onObjects.get(object) : registry.named;
+  if (!shelf) registry.onObjects.set(object!, (shelf = new Map()));
 
-  let backend = registry.backends.get(key);
-  if (!backend) registry.backends.set(key, (backend = openBackend(definition, options, env)));
+  let backend = shelf.get(key);
+  if (!backend) shelf.set(key, (backend = openBackend(definition, options, env)));
   if (replaces) {
-    const before = registry.configured.get('astro');
-    registry.configured.set('astro', key);
-    if (before !== undefined && before !== key) {
-      void registry.backends.get(before)?.close();
-      registry.backends.delete(before);
+    const before = registry.configured;
+    registry.configured = { backend, shelf, key };
+    if (before && before.backend !== backend) {
+      void before.backend.close();
+      before.shelf.delete(before.key);
     }
   }
   return backend;

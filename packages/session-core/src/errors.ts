@@ -56,6 +56,11 @@ export function isSessionDriverError(error: unknown): error is SessionDriverErro
   return error instanceof Error && error.name === 'SessionDriverError';
 }
 
+/** Whether an operation that failed with this error may have been carried out. */
+export function isUnclear(error: unknown): boolean {
+  return !isSessionDriverError(error) || error.code === 'timeout' || error.code === 'interrupted';
+}
+
 // Clients hang commands, arguments and URLs on their errors: only the words and the code of a cause are kept. Redis quotes the
 // arguments of a command that it does not know.
 function withoutSecrets(cause: unknown): unknown {

@@ -1,10 +1,10 @@
 import { engineOf } from './define-driver.ts';
-import { engineOver, RETIRE_MS, type Engine } from './engine.ts';
+import { engineOver, type Engine } from './engine.ts';
 import { fieldName, keyOfField } from './fields.ts';
 import { fieldsOfPayload, join } from './payload.ts';
 import type { Fields } from './store.ts';
 import type { SessionDriver } from './types.ts';
-import { tombstoneKey, valueStore, type ValueBackend } from './values.ts';
+import { foreignStore, type ValueBackend } from './values.ts';
 
 const NAME = 'session-core';
 
@@ -15,7 +15,7 @@ export function engineOfAny(driver: SessionDriver): Engine {
   const holder = globalThis as { [ADAPTED]?: WeakMap<SessionDriver, Engine> };
   const adapted = (holder[ADAPTED] ??= new WeakMap());
   let engine = adapted.get(driver);
-  if (!engine) adapted.set(driver, (engine = engineOver(NAME, valueStore(payloads(driver), { pack, unpack }))));
+  if (!engine) adapted.set(driver, (engine = engineOver(NAME, foreignStore(payloads(driver), { pack, unpack }))));
   return engine;
 }
 
@@ -24,28 +24,15 @@ export function engineOfAny(driver: SessionDriver): Engine {
 const ADAPTED = Symbol.for('@coatcheck/session-core/adapted@1');
 
 function payloads(driver: SessionDriver): ValueBackend {
-  // Such a driver expires nothing, so it is not given tombstones to keep: those of this process do.
-  const tombstones = new Map<string, { value: string; until: number }>();
-  const isTombstone = (key: string): boolean => key.endsWith(tombstoneKey(''));
-  const forgetOld = (): void => {
-    for (const [key, { until }] of tombstones) if (until <= Date.now()) tombstones.delete(key);
-  };
   return {
     compareAndSet: false,
     async get(key) {
-      if (isTombstone(key)) {
-        const tombstone = tombstones.get(key);
-        return tombstone && tombstone.until > Date.now() ? tombstone : null;
-      }
       const payload: unknown = await driver.getItem(key);
       if (payload === null || payload === undefined) return null;
       return { value: typeof payload === 'string' ? payload : JSON.stringify(payload) };
     },
     async set(key, value) {
-      if (isTombstone(key)) {
-        forgetOld();
-        tombstones.set(key, { value, until: Date.now() + RETIRE_MS });
-      } else await driver.setItem(key, value);
+      await driver.setItem(key, value);
       return true;
     },
     async remove(key) {

@@ -1,3 +1,4 @@
+import { msSince, thisMoment } from './clock.ts';
 import { createError, isSessionDriverError } from './errors.ts';
 import { report } from './report.ts';
 import type { StoreCall } from './store.ts';
@@ -25,20 +26,20 @@ const PROBE_WHILE_ASKED_MS = 30_000;
  */
 export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
   let down = false;
-  let downKnownAt = 0;
-  let lastAnswerAt = 0;
-  let lastAskedAt = 0;
+  let downKnownAt = thisMoment();
+  let lastAnswerAt = { wall: 0, monotonic: -1 };
+  let lastAskedAt = thisMoment();
   let probing = false;
 
   const answered = (): void => {
-    lastAnswerAt = Date.now();
+    lastAnswerAt = thisMoment();
     if (!down) return;
     down = false;
     report('recovery', driver);
   };
 
   const failed = (): void => {
-    downKnownAt = Date.now();
+    downKnownAt = thisMoment();
     if (!down) report('outage', driver);
     down = true;
     if (!probing) void probeUntilBack();
@@ -53,18 +54,18 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
 
   const probeUntilBack = async (): Promise<void> => {
     probing = true;
-    while (down && Date.now() - lastAskedAt < PROBE_WHILE_ASKED_MS) {
+    while (down && msSince(lastAskedAt) < PROBE_WHILE_ASKED_MS) {
       await pause(PROBE_EVERY_MS);
       if (!down) break;
       await attempt(PROBE_TIMEOUT_MS, probe).catch(() => undefined);
-      downKnownAt = Date.now();
+      downKnownAt = thisMoment();
     }
     probing = false;
   };
 
   return async (operation, work) => {
-    const startedAt = (lastAskedAt = Date.now());
-    if (down && startedAt - downKnownAt < KNOWN_FOR_MS) {
+    const startedAt = (lastAskedAt = thisMoment());
+    if (down && msSince(downKnownAt) < KNOWN_FOR_MS) {
       throw createError(
         driver,
         'unavailable',
@@ -81,7 +82,7 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
       return await attempt(timeoutMs, work);
     } catch (error) {
       if (error === DEADLINE) {
-        if (lastAnswerAt < startedAt) failed();
+        if (lastAnswerAt.monotonic < startedAt.monotonic) failed();
         throw createError(
           driver,
           'timeout',
@@ -113,10 +114,10 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
       controller.abort();
       reject(DEADLINE);
     };
-    const dueAt = Date.now() + ms;
+    const startedAt = thisMoment();
     // After a blocked loop or a frozen process the answer may lie unread in the socket: it is read before the deadline counts.
     const onTime = (): void => {
-      timer = Date.now() - dueAt > LATE_MS ? setTimeout(expire, LATE_MS) : setTimeout(expire, 0);
+      timer = msSince(startedAt) - ms > LATE_MS ? setTimeout(expire, LATE_MS) : setTimeout(expire, 0);
     };
     let timer = setTimeout(onTime, ms);
     work({ signal: controller.signal })

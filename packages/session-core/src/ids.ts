@@ -8,6 +8,15 @@ export function isSessionId(id: unknown): id is string {
 }
 
 /**
+ * Whether a text is an id as Astro and `createSessionId` make them: a UUID of version 4 in lower case. Where an id is part of a name that
+ * others could use for something else, only these are ids: otherwise a cookie would choose what is read, overwritten or removed. In another
+ * case it would be another id of the same session on a storage that does not tell cases apart.
+ */
+export function isUuid(id: unknown): id is string {
+  return typeof id === 'string' && /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/.test(id);
+}
+
+/**
  * A new session id: a UUID of version 4, 122 random bits. Astro 7.3 takes nothing else out of a cookie, and an id that an API hands out
  * must be one that the site accepts.
  */

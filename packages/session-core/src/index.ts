@@ -30,4 +30,5 @@ export { formerKey } from './store.ts';
 export type { SessionDriver, SessionDriverConfig } from './types.ts';
 export { createSessions, type Session, type Sessions, type SessionsOptions, type SetOptions } from './session.ts';
 export type { SessionCookie } from './cookie.ts';
-export { valueStore, type RecordCodec, type ValueBackend } from './values.ts';
+export { createTombstones, type Tombstones } from './tombstones.ts';
+export { valueStore, type RecordCodec, type StoredValue, type ValueBackend } from './values.ts';

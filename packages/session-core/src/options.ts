@@ -8,6 +8,8 @@ export interface OptionKind<Value> {
   read(raw: unknown): Value;
   /** Whether this value, written literally into a config, puts a secret into the build. */
   holdsSecret?(value: Value): boolean;
+  /** Whether the whole of it cannot be read from a variable, only its parts. */
+  isComposed?: boolean;
 }
 
 /** The kind of every option of a config, so that none is forgotten and no unknown one is accepted. */
@@ -84,10 +86,19 @@ export function orFalse<Value>(kind: OptionKind<Value>): OptionKind<Value | fals
   };
 }
 
-/** A switch that may say more than yes. */
-function trueOr<Value>(kind: OptionKind<Value>): OptionKind<Value | boolean> {
-  return { read: (raw) => (typeof raw === 'object' ? kind.read(raw) : flag.read(raw)) };
-}
+/** A date such as `2027-01-31`, which begins at midnight UTC, or one with a time and a time zone. */
+const date: OptionKind<string> = {
+  read(raw) {
+    const [, day] = (typeof raw === 'string' && DATE.exec(raw)) || [];
+    // JavaScript makes the 2nd of March of the 30th of February.
+    const exists = day !== undefined && new Date(`${day}T00:00Z`).toJSON()?.startsWith(day);
+    return exists && !Number.isNaN(Date.parse(raw as string))
+      ? (raw as string)
+      : expected("a date such as '2027-01-31', or one with a time such as '2027-01-31T08:00Z'");
+  },
+};
+
+const DATE = /^(\d{4}-\d\d-\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/;
 
 export function oneOf<const Value extends string>(...values: Value[]): OptionKind<Value> {
   return {
@@ -153,18 +164,34 @@ export interface SharedOptions {
   secrets?: readonly string[] | EnvRef | undefined;
   /**
    * Takes over sessions from before, so that nobody is signed out by the move: those that Astro's own driver left in this backend, those
-   * under another `prefix`, and those that are not sealed yet. `base`: what Astro's driver had been given. Default: false.
+   * under another `prefix`, and those that are not sealed yet. Needs a date on which that ends. Default: false.
    */
-  adopt?: boolean | Adopt | EnvRef | undefined;
+  adopt?: false | Adopt | undefined;
 }
 
-/** Where sessions from before lie. */
+/** Until when sessions from before are looked for, and where they lie. */
 export interface Adopt {
+  /**
+   * The date on which it ends, such as `2027-01-31` (midnight UTC, or with a time: `2027-01-31T08:00Z`). From then on the option does
+   * nothing but say so in the log. As long as it counts, nobody else may be able to write text of a user's choosing into the keyspace in
+   * which Astro's driver kept sessions: it could become a session.
+   */
+  until: string | EnvRef;
   /** The `base` of Astro's own driver, where it had one. Default: where that driver keeps sessions by itself. */
   base?: FromEnv<string>;
   /** The `prefix` that this driver had before. Default: it had no other. */
   prefix?: FromEnv<string>;
 }
+
+const adopt: OptionKind<false | Adopt> = {
+  isComposed: true,
+  read(raw) {
+    if (raw === false) return false;
+    if (typeof raw !== 'object' || raw === null || !('until' in raw))
+      return expected("an object with the date on which it ends, such as { until: '2027-01-31' }, or false");
+    return group<Adopt>({ until: date, base: text, prefix: text }).read(raw) as Adopt;
+  },
+};
 
 export const sharedKinds: OptionKinds<SharedOptions> = {
   prefix: text,
@@ -172,7 +199,7 @@ export const sharedKinds: OptionKinds<SharedOptions> = {
   idleTtl: seconds,
   timeout: whole({ from: 1, to: 600_000 }),
   secrets: list(strongSecret),
-  adopt: trueOr(group<Adopt>({ base: text, prefix: text })),
+  adopt,
 };
 
 /**
@@ -187,6 +214,14 @@ export function driverConfig<Config extends object>(
   entrypoint: URL,
 ): SessionDriverConfig {
   const kinds = allKinds<Config>(ownKinds);
+  for (const [name, value] of Object.entries(config ?? {})) {
+    if (!isEnvRef(value) || !(kinds as Record<string, OptionKind<unknown>>)[name]?.isComposed) continue;
+    throw createError(
+      driver,
+      'configuration',
+      `\`${name}\` cannot be read from a variable as a whole, but its parts can.`,
+    );
+  }
   const literal = readWith(driver, kinds, checkJson(driver, config ?? {}, []));
   if (group(kinds).holdsSecret?.(literal)) warnOfSecret(driver);
   return { entrypoint, config: { ...config } };
@@ -239,7 +274,8 @@ function replaceRefs(value: unknown, replace: (name: string) => unknown, depth =
   if (isEnvRef(value)) return replace(value.fromEnv);
   if (typeof value !== 'object' || value === null || !isData(value) || depth === TOO_DEEP) return value;
   if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace, depth + 1));
-  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, replaceRefs(item, replace, depth + 1)]));
+  const given = Object.entries(value).filter(([, item]) => item !== undefined);
+  return Object.fromEntries(given.map(([name, item]) => [name, replaceRefs(item, replace, depth + 1)]));
 }
 
 /** Whether an option is a plain value, and no object with a life of its own, such as a Worker's binding. */
@@ -284,11 +320,18 @@ function checkJson(driver: string, value: unknown, path: string[]): unknown {
 
 const warned = new Set<string>();
 
+/** Says something to the operator, once in a process for each driver. */
+export function warnOnce(driver: string, message: string): void {
+  const line = `[${driver}] ${message}`;
+  if (warned.has(line)) return;
+  warned.add(line);
+  console.warn(line);
+}
+
 function warnOfSecret(driver: string): void {
-  if (warned.has(driver)) return;
-  warned.add(driver);
-  console.warn(
-    `[${driver}] A secret is written into the options, or came there by way of process.env: it will be readable in the build ` +
+  warnOnce(
+    driver,
+    `A secret is written into the options, or came there by way of process.env: it will be readable in the build ` +
       `output. Leave the option out to have its conventional variable read when the server runs, or use fromEnv('NAME').`,
   );
 }

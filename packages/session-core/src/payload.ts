@@ -1,3 +1,4 @@
+import type { Moment } from './clock.ts';
 import { createError } from './errors.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
 import { append, digest, extract, isObject, type Flat } from './flat.ts';
@@ -6,8 +7,8 @@ import type { Fields } from './store.ts';
 /** What one read handed to a request. */
 export interface Handed {
   id: string;
-  /** When the read was sent, by this process's clock: what it tells was true then or later. */
-  at: number;
+  /** When the read was sent: what it tells was true then or later. */
+  at: Moment;
   /** Every key of the record, expired ones included, with its expiry. */
   keys: Map<string, number | undefined>;
 }
@@ -25,13 +26,14 @@ export interface Entry {
  * The record as Astro's payload: a flat Map of session key to entry. Astro keeps every property of an entry that it loads, while
  * `session.set()` makes a new one, so a mark on each entry tells later what the request changed:
  *
- * - `~`: one array for the whole read: the driver's nonce, the id, the time, and every key that was handed out with its expiry.
+ * - `~`: one array for the whole read: the driver's nonce, the id, the time by two clocks, and every key that was handed out with its
+ *   expiry.
  * - `#`: a digest of the value, for values that can be changed in place.
  *
  * A damaged field is left out, told to `onDamaged`, and not among the keys handed out, so that it is never unset either.
  */
 export function join(
-  fields: ReadonlyMap<string, string>,
+  fields: Iterable<[key: string, field: string]>,
   now: number,
   onDamaged: () => void,
   mark?: { nonce: string; handed: Handed },
@@ -41,7 +43,10 @@ export function join(
   const push = (node: unknown): number => flat.push(node) - 1;
   const markNode: number[] = [];
   const markAt = mark && push(markNode);
-  if (mark) markNode.push(push(mark.nonce), push(mark.handed.id), push(mark.handed.at));
+  if (mark) {
+    const { id, at } = mark.handed;
+    markNode.push(push(mark.nonce), push(id), push(at.wall), push(at.monotonic));
+  }
 
   for (const [key, field] of fields) {
     const expires = expiryOf(field);
@@ -66,24 +71,30 @@ export function join(
 }
 
 /**
- * Reads what Astro hands back, without making the values. `handed` is what this request was given, as far as a mark says so; a mark
- * counts only if this driver made it.
+ * Reads what Astro hands back, without making the values. `handed` is what this request was given, as far as marks say so: one for each
+ * session that they name, united where several reads left theirs. A mark counts only if this driver made it. Entries under no text, which
+ * cannot be stored, are an error, or told to `onDamaged` and left out.
  */
 export function split(
   driver: string,
   payload: unknown,
   nonce: string,
-): { entries: Map<string, Entry>; handed?: Handed } {
+  onDamaged?: () => void,
+): { entries: Map<string, Entry>; handed: Handed[] } {
   const flat = parse(driver, payload);
   const [, ...pairs] = flat[0] as unknown[] as [string, ...number[]];
   const entries = new Map<string, Entry>();
   const at = (position: unknown): unknown => flat[position as number];
-  let markAt: number | undefined;
+  const marks = new Set<number>();
 
   for (let index = 0; index < pairs.length; index += 2) {
     const key = at(pairs[index]);
     const entry = at(pairs[index + 1]) as Record<string, number> | undefined;
     if (typeof key !== 'string' || key === '') {
+      if (onDamaged) {
+        onDamaged();
+        continue;
+      }
       const kind = key === '' ? 'an empty string' : typeof key;
       throw createError(
         driver,
@@ -95,7 +106,7 @@ export function split(
     const data = entry['data'];
     const mark = at(entry['~']);
     const isMarked = Array.isArray(mark) && at(mark[0]) === nonce;
-    if (isMarked) markAt = entry['~'];
+    if (isMarked) marks.add(entry['~']!);
     let body: string | undefined;
     const encodeBody = (): string => (body ??= encode(driver, flat, data));
     const expires = normalizeExpiry(PAST.has(entry['expires'] ?? -1) ? -Infinity : at(entry['expires']));
@@ -105,13 +116,29 @@ export function split(
       encoded: () => encodeField(expires, encodeBody()),
     });
   }
-  return markAt === undefined ? { entries } : { entries, handed: handedOf(driver, flat, flat[markAt] as number[]) };
+  const handed = new Map<string, Handed>();
+  for (const markAt of marks) {
+    const read = handedOf(driver, flat, flat[markAt] as number[]);
+    handed.set(read.id, unite(handed.get(read.id), read));
+  }
+  return { entries, handed: [...handed.values()] };
 }
 
-/** The fields in a payload that some other driver holds. */
-export function fieldsOfPayload(driver: string, payload: unknown): Fields {
+/** What two reads of one session handed out: a key of either, with the later expiry, and the time of the one that was sent first. */
+export function unite(first: Handed | undefined, second: Handed): Handed {
+  if (!first) return second;
+  const keys = new Map(first.keys);
+  for (const [key, expires] of second.keys) {
+    const other = keys.has(key) ? keys.get(key) : -Infinity;
+    keys.set(key, expires === undefined || other === undefined ? undefined : Math.max(expires, other));
+  }
+  return { id: first.id, at: first.at.monotonic < second.at.monotonic ? first.at : second.at, keys };
+}
+
+/** The fields in a payload that some other driver holds; `onDamaged` is `split`'s. */
+export function fieldsOfPayload(driver: string, payload: unknown, onDamaged?: () => void): Fields {
   const fields: Fields = new Map();
-  for (const [key, entry] of split(driver, payload, '').entries) fields.set(key, entry.encoded());
+  for (const [key, entry] of split(driver, payload, '', onDamaged).entries) fields.set(key, entry.encoded());
   return fields;
 }
 
@@ -127,16 +154,16 @@ function encode(driver: string, flat: Flat, position: number): string {
   }
 }
 
-function handedOf(driver: string, flat: Flat, [, idAt, timeAt, ...pairs]: number[]): Handed {
-  const [id, at] = [flat[idAt!], flat[timeAt!]];
-  if (typeof id !== 'string' || typeof at !== 'number') throw notAPayload(driver);
+function handedOf(driver: string, flat: Flat, [, idAt, wallAt, monotonicAt, ...pairs]: number[]): Handed {
+  const [id, wall, monotonic] = [flat[idAt!], flat[wallAt!], flat[monotonicAt!]];
+  if (typeof id !== 'string' || typeof wall !== 'number' || typeof monotonic !== 'number') throw notAPayload(driver);
   const keys = new Map<string, number | undefined>();
   for (let index = 0; index < pairs.length; index += 2) {
     const [key, expires] = [flat[pairs[index]!], flat[pairs[index + 1]!]];
     if (typeof key !== 'string' || !['number', 'undefined'].includes(typeof expires)) throw notAPayload(driver);
     keys.set(key, expires as number | undefined);
   }
-  return { id, at, keys };
+  return { id, at: { wall, monotonic }, keys };
 }
 
 function parse(driver: string, payload: unknown): Flat {

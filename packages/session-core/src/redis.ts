@@ -4,7 +4,7 @@ import { formerKey, type Change, type Fields, type PatchResult, type SessionStor
 
 /** One command to Redis, in whatever way it gets there. */
 export interface RedisCommand {
-  name: 'HGETALL' | 'EVALSHA' | 'EVAL' | 'GET' | 'DEL';
+  name: 'HGETALL' | 'EVALSHA' | 'EVAL' | 'MGET' | 'DEL';
   args: string[];
   /** The source of the script whose SHA-1 is the first argument, for a Redis that does not have it. */
   script?: string;
@@ -50,7 +50,14 @@ export function redisStore(driver: string, connection: RedisConnection): Session
     },
 
     former: {
-      read: (id, base, call) => connection.send({ name: 'GET', args: [formerKey(id, base)], repeatable: true }, call),
+      // MGET answers with null where GET refuses: a key that holds no text holds no session.
+      async read(id, base, call) {
+        const [payload] = (await connection.send(
+          { name: 'MGET', args: [formerKey(id, base)], repeatable: true },
+          call,
+        )) as unknown[];
+        return payload;
+      },
       async remove(id, base, call) {
         await connection.send({ name: 'DEL', args: [formerKey(id, base)], repeatable: true }, call);
       },

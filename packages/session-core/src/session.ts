@@ -1,22 +1,24 @@
-import { checkCookie, isLocalUrl, readCookie, writeCookie, type SessionCookie } from './cookie.ts';
-import { living, type SessionFields } from './at-rest.ts';
-import { RETIRE_MS, type Engine } from './engine.ts';
-import { createError } from './errors.ts';
+import { expiriesExcept, living, withField, type SessionFields } from './at-rest.ts';
+import { msSince, thisMoment, type Moment } from './clock.ts';
+import { checkCookie, isLocalDevelopment, readCookie, writeCookie, type SessionCookie } from './cookie.ts';
+import { retireAgain, type Engine, type Held } from './engine.ts';
+import { createError, isUnclear } from './errors.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
 import { decodeValue, encodeValue } from './flat.ts';
 import { engineOfAny } from './foreign.ts';
-import { createSessionId, isSessionId } from './ids.ts';
+import { createSessionId } from './ids.ts';
 import { report } from './report.ts';
 import type { Fields, PatchResult } from './store.ts';
+import { mayRestore } from './tombstones.ts';
 import type { SessionDriver } from './types.ts';
 
 export interface SessionsOptions {
   /** Any driver: a runtime of Coatcheck, or three methods of your own. */
   driver: SessionDriver;
   /** The cookie's name, or its attributes. Default: what Astro does. */
-  cookie?: string | SessionCookie;
+  cookie?: string | SessionCookie | undefined;
   /** How long a value lives after it was set, in seconds, unless `set` says otherwise. Default: as long as the driver's `ttl` says. */
-  ttl?: number;
+  ttl?: number | undefined;
 }
 
 export interface SetOptions {
@@ -66,7 +68,8 @@ export interface Session<Data extends object = Record<string, unknown>> {
   readonly sessionID: string | undefined;
   /**
    * Stores what was changed and resolves to the `Set-Cookie` header to send, or to undefined when there is none to send. Changing the
-   * session afterwards throws. A session that was removed meanwhile stays removed: the changes are dropped and the cookie is cleared.
+   * session afterwards throws. A session that somebody else removed meanwhile stays removed: the changes are dropped and no cookie is sent,
+   * because the browser may have signed in anew by then. Waits for updates that are being stored.
    */
   commit(): Promise<string | undefined>;
 }
@@ -92,9 +95,9 @@ export function createSessions<Data extends object = Record<string, unknown>>(
   if (ttl !== undefined && !(Number.isFinite(ttl) && ttl > 0)) {
     throw new TypeError('`ttl` must be a positive number of seconds.');
   }
-  if (typeof driver?.getItem !== 'function') {
+  if (METHODS.some((method) => typeof driver?.[method] !== 'function')) {
     throw new TypeError(
-      '`driver` must be a session driver: call the default export of a runtime, as in `driver: redis()`.',
+      '`driver` must be a session driver: call the default export of a runtime, as in `driver: redis()`, or pass an object with `getItem`, `setItem` and `removeItem`.',
     );
   }
   const context: Context = { engine: engineOfAny(driver), ttl, cookie };
@@ -114,6 +117,8 @@ export function createSessions<Data extends object = Record<string, unknown>>(
   };
 }
 
+const METHODS = ['getItem', 'setItem', 'removeItem'] as const;
+
 interface Context {
   engine: Engine;
   ttl: number | undefined;
@@ -132,7 +137,7 @@ class OpenSession {
   #id: string | undefined;
   /** What the backend holds: undefined while nobody asked, null when there is no session. */
   #stored: SessionFields | null | undefined;
-  #knownAt = 0;
+  #knownAt: Moment = thisMoment();
   #reading: Promise<void> | undefined;
   /** What this request did to each key: an encoded field, or null for a deletion. */
   #changes: Map<string, string | null> = new Map();
@@ -140,8 +145,16 @@ class OpenSession {
   /** The id that the session had before `regenerate`, where its record still lies. */
   #movesFrom: string | undefined;
   #destroyed: string[] = [];
-  /** Whether the session that the browser knows is gone because someone wanted it gone. */
-  #isGone = false;
+  /** Whether this request itself removed the session that the browser knows. */
+  #isDestroyed = false;
+  /** An id of the cookie that the backend does not know: perhaps because somebody else has removed the session. */
+  #unknownId: string | undefined;
+  /** A new id under which something may be stored, because the write has failed. */
+  #attemptedId: string | undefined;
+  /** Updates that are being stored. */
+  #storing: Set<Promise<boolean>> = new Set();
+  /** Why the removal of the session under its former id has failed. */
+  #removalError: unknown;
   /** Whether this request stored anything. */
   #wrote = false;
   #committing: Promise<string | undefined> | undefined;
@@ -149,7 +162,7 @@ class OpenSession {
   constructor(context: Context, cookieId: string | undefined, request: { url: string } | undefined) {
     this.#context = context;
     this.#request = request;
-    this.#cookieId = this.#id = isSessionId(cookieId) ? cookieId : undefined;
+    this.#cookieId = this.#id = context.engine.isSessionId(cookieId) ? cookieId : undefined;
     this.#stored = this.#id === undefined ? null : undefined;
   }
 
@@ -165,7 +178,8 @@ class OpenSession {
   }
 
   async has(key: string): Promise<boolean> {
-    return (await this.#current()).has(key);
+    const field = this.#changes.has(key) ? this.#changes.get(key) : (await this.#load())?.get(key);
+    return typeof field === 'string' && !isExpired(expiryOf(field), Date.now());
   }
 
   async keys(): Promise<string[]> {
@@ -216,12 +230,15 @@ class OpenSession {
     }
 
     const { engine } = this.#context;
-    const deadline = Date.now() + engine.timeoutMs;
+    const begunAt = thisMoment();
     for (let round = 0; ; round++) {
       const before = (await this.#load())?.get(key) ?? null;
       const { value, after } = await changed(before);
-      if (await this.#storeUpdate(key, before, after)) return value;
-      if (Date.now() > deadline) {
+      const storing = this.#storeUpdate(key, before, after);
+      this.#storing.add(storing);
+      const isStored = await storing.finally(() => this.#storing.delete(storing));
+      if (isStored) return value;
+      if (msSince(begunAt) > engine.timeoutMs) {
         const message =
           'Others changed this value again and again until the deadline; the change was not stored. Try again.';
         throw createError(engine.driver, 'timeout', message, { operation: 'update' });
@@ -236,25 +253,30 @@ class OpenSession {
     const stored = await this.#load();
     this.#assertOpen();
     if (stored) this.#movesFrom ??= this.#id;
-    this.#id = createSessionId();
+    // One that no browser has seen is new enough.
+    if (this.#id === undefined || this.#id !== this.#attemptedId) this.#id = createSessionId();
+    // Somebody who signs in gets a session, whatever became of the one before.
+    this.#unknownId = undefined;
   }
 
   destroy(): void {
     this.#assertOpen();
     const lies = this.#lies();
     if (lies !== undefined && this.#stored !== null) this.#destroyed.push(lies);
+    if (this.#attemptedId !== undefined) this.#destroyed.push(this.#attemptedId);
     this.#forget();
-    this.#isGone = true;
+    this.#isDestroyed = true;
   }
 
   async load(sessionID: string): Promise<void> {
     this.#assertOpen();
     this.#forget();
+    const readAt = thisMoment();
     const stored = await this.#context.engine.read(sessionID);
     this.#assertOpen();
     if (!stored) return;
     this.#id = sessionID;
-    this.#know(stored);
+    this.#know(stored, readAt);
   }
 
   commit(): Promise<string | undefined> {
@@ -266,6 +288,7 @@ class OpenSession {
   }
 
   async #commit(): Promise<string | undefined> {
+    while (this.#storing.size > 0) await Promise.allSettled(this.#storing);
     if (this.#movesFrom !== undefined) await this.#move(this.#movesFrom);
     else if (this.#changes.size > 0) await this.#storeChanges();
     for (const id of this.#destroyed) await this.#context.engine.retire(id);
@@ -274,11 +297,12 @@ class OpenSession {
       return this.#id !== this.#cookieId || renews ? this.#setCookie(this.#id) : undefined;
     }
     // A session that was merely not found may be found again: not every backend shows at once what was written elsewhere.
-    return this.#isGone && this.#cookieId !== undefined ? this.#setCookie('') : undefined;
+    // One that somebody else removed has a worthless id; clearing it could delete the cookie of a sign-in that was answered meanwhile.
+    return this.#isDestroyed && this.#cookieId !== undefined ? this.#setCookie('') : undefined;
   }
 
   #setCookie(value: string): string {
-    const isLocal = this.#request !== undefined && isLocalUrl(this.#request.url);
+    const isLocal = this.#request !== undefined && isLocalDevelopment(this.#request.url);
     return writeCookie(this.#context.cookie, value, isLocal);
   }
 
@@ -288,9 +312,10 @@ class OpenSession {
     const unset: string[] = [];
     for (const [key, field] of this.#changes) {
       if (field !== null && this.#stored?.get(key) !== field) set.set(key, field);
-      if (field === null && (this.#stored === undefined || this.#stored?.has(key))) unset.push(key);
+      if (field === null && this.#mayHold(key)) unset.push(key);
     }
     if (set.size + unset.length === 0) return;
+    if (await this.#isRemoved()) return;
     if (this.#stored !== null) {
       const result = await this.#patch(this.#id!, set, unset);
       if (result === 'retired') return this.#drop('retired-write');
@@ -305,37 +330,71 @@ class OpenSession {
       this.#stored = null;
     }
     this.#id ??= createSessionId();
-    await this.#context.engine.patch(this.#id, { set });
-    this.#know(set);
+    const begunAt = thisMoment();
+    this.#attemptedId = this.#id;
+    await this.#context.engine.patch(this.#id, { set, unset });
+    this.#attemptedId = undefined;
+    this.#know(set, begunAt);
     this.#wrote = true;
+  }
+
+  /** Whether something may be stored under a key that this request deletes. */
+  #mayHold(key: string): boolean {
+    if (this.#stored === undefined || this.#attemptedId !== undefined) return true;
+    return this.#stored?.get(key) !== undefined || (this.#stored?.unopened?.(key).size ?? 0) > 0;
+  }
+
+  /** Whether the session of the cookie was removed by somebody else; then what this request did is dropped. */
+  async #isRemoved(): Promise<boolean> {
+    const id = this.#unknownId;
+    if (id === undefined) return false;
+    const result = await this.#context.engine.patch(id, { set: new Map(), mustExist: true });
+    if (this.#unknownId === id) {
+      this.#unknownId = undefined;
+      if (result === 'retired') this.#drop('retired-write');
+    }
+    return result === 'retired';
   }
 
   async #move(from: string): Promise<void> {
     const { engine } = this.#context;
     const id = this.#id!;
-    const known = this.#stored ?? new Map<string, string>();
+    const known = new Map(this.#stored ?? []);
     const fields = await this.#current();
+    const begunAt = thisMoment();
+    const unset = [...this.#changes].flatMap(([key, field]) => (field === null ? [key] : []));
+    this.#attemptedId = id;
     // Written under the new id before the old one goes: a failure in between loses nothing.
-    await engine.patch(id, { set: fields });
-    const held = await engine.retire(from);
-    if (held === 'retired' || (held === null && !this.#isYoung())) {
+    await engine.patch(id, { set: fields, unset });
+    const held = await this.#removeFormer(from);
+    if (held === 'retired' || (held === null && !this.#mayRestore())) {
       // Somebody else had removed it: only what this request did itself may live on, under an id of its own.
       await engine.retire(id);
       report(held === null ? 'stale-write' : 'retired-write', engine.driver);
       this.#id = undefined;
       this.#stored = null;
-      this.#isGone = true;
     } else {
       // What landed under the old id since it was read is a change to the new one.
-      const last = living(held ?? known);
-      for (const key of [...known.keys(), ...last.keys()]) {
+      const last = held ? living(held) : living(known);
+      for (const key of new Set([...known.keys(), ...last.keys()])) {
         if (!this.#changes.has(key) && last.get(key) !== known.get(key)) this.#changes.set(key, last.get(key) ?? null);
       }
-      this.#know(fields);
+      this.#know(fields, begunAt);
       this.#wrote = true;
     }
-    this.#movesFrom = undefined;
+    this.#movesFrom = this.#attemptedId = undefined;
     await this.#storeChanges();
+  }
+
+  /** What the session held last under its former id. */
+  async #removeFormer(from: string): Promise<Held> {
+    const { engine } = this.#context;
+    try {
+      return await (this.#removalError ? retireAgain(engine, from, this.#removalError) : engine.retire(from));
+    } catch (error) {
+      if (!this.#removalError || isUnclear(error)) this.#removalError = error;
+      throw error;
+    }
   }
 
   /** Whether the update is done with; false when it has to be made again on what is there now. */
@@ -343,32 +402,40 @@ class OpenSession {
     if (after === before) return true;
     const set: Fields = new Map(after === null ? [] : [[key, after]]);
     const expect = new Map([[key, before]]);
+    const begunAt = thisMoment();
     let result: PatchResult;
     if (this.#stored) {
       result = await this.#patch(this.#lies()!, set, after === null ? [key] : [], expect);
     } else {
+      if (await this.#isRemoved()) return true;
       this.#id ??= createSessionId();
+      this.#attemptedId = this.#id;
       // Nobody else knows the id, but this request may make several updates at once.
       result = await this.#context.engine.patch(this.#id, { set, expect });
+      this.#attemptedId = undefined;
     }
     if (result === 'conflict') return false;
     if (result !== 'applied') {
       this.#drop(result === 'retired' ? 'retired-write' : 'stale-write');
       return true;
     }
-    const stored = new Map(this.#stored);
-    if (after === null) stored.delete(key);
-    else stored.set(key, after);
-    this.#know(stored);
+    this.#know(withField(this.#stored ?? new Map(), key, after), begunAt);
     this.#wrote = true;
     return true;
   }
 
   async #patch(id: string, set: Fields, unset: string[], expect?: Map<string, string | null>): Promise<PatchResult> {
     const { engine } = this.#context;
-    const untouched = expiries(this.#stored ?? new Map(), set, unset);
-    const result = await engine.patch(id, { set, unset, untouched, mustExist: true, ...(expect && { expect }) });
-    if (result !== 'missing' || !this.#stored || !this.#isYoung()) return result;
+    const untouched = this.#stored ? expiriesExcept(this.#stored, new Set([...set.keys(), ...unset])) : [];
+    const expectUnopened = expect && this.#stored?.unopened?.([...expect.keys()][0]!);
+    const result = await engine.patch(id, {
+      set,
+      unset,
+      untouched,
+      mustExist: true,
+      ...(expect && { expect, expectUnopened }),
+    });
+    if (result !== 'missing' || !this.#stored || !this.#mayRestore()) return result;
     // It was there when this request read it a moment ago, so the backend lost it: what is known of it is put back.
     const ifAbsent: Fields = living(this.#stored);
     if (expect) {
@@ -382,6 +449,7 @@ class OpenSession {
   /** Reads what is stored now. Resolves to false when it was there before: somebody has removed it, and its changes are dropped. */
   async #read(): Promise<boolean> {
     const id = this.#lies();
+    const readAt = thisMoment();
     const stored = id === undefined ? null : await this.#context.engine.read(id);
     // Destroyed meanwhile, or another one was loaded.
     if (id !== this.#lies()) return true;
@@ -389,9 +457,12 @@ class OpenSession {
       this.#drop('retired-write');
       return false;
     }
-    this.#know(stored);
+    this.#know(stored, readAt);
     // An id that the backend does not know is never adopted.
-    if (stored === null) this.#id = this.#changes.size > 0 ? createSessionId() : undefined;
+    if (stored === null) {
+      if (id === this.#cookieId) this.#unknownId = id;
+      this.#id = this.#changes.size > 0 ? createSessionId() : undefined;
+    }
     return true;
   }
 
@@ -408,14 +479,15 @@ class OpenSession {
     }
   }
 
-  #know(stored: SessionFields | null): void {
+  /** @param at when the backend was asked: what it answered was true then or later. */
+  #know(stored: SessionFields | null, at: Moment): void {
     this.#stored = stored;
-    this.#knownAt = Date.now();
+    this.#knownAt = at;
   }
 
-  /** Whether a removal since the backend was last asked would still be remembered by it. */
-  #isYoung(): boolean {
-    return Math.abs(Date.now() - this.#knownAt) < RETIRE_MS;
+  /** Whether the backend would still know of a removal since it was last asked. */
+  #mayRestore(): boolean {
+    return mayRestore(this.#knownAt, this.#context.engine.timeoutMs);
   }
 
   /** The id under which the session lies in the backend, if it is there. */
@@ -425,7 +497,7 @@ class OpenSession {
 
   /** The session as this request sees it: what is stored and alive, with its own changes. */
   async #current(): Promise<Fields> {
-    const fields: Fields = new Map(await this.#load());
+    const fields: Fields = new Map((await this.#load()) ?? []);
     for (const [key, field] of this.#changes) {
       if (field === null) fields.delete(key);
       else fields.set(key, field);
@@ -436,6 +508,7 @@ class OpenSession {
   #forget(): void {
     this.#id = this.#movesFrom = undefined;
     this.#stored = null;
+    this.#removalError = this.#unknownId = this.#attemptedId = undefined;
     this.#changes.clear();
     this.#decoded.clear();
   }
@@ -443,7 +516,6 @@ class OpenSession {
   #drop(event: 'retired-write' | 'stale-write'): void {
     report(event, this.#context.engine.driver);
     this.#forget();
-    this.#isGone = true;
   }
 
   #assertOpen(): void {
@@ -503,11 +575,6 @@ class OpenSession {
       return undefined;
     }
   }
-}
-
-/** The expiries of the fields that a change leaves as they are. */
-function expiries(fields: SessionFields, set: Fields, unset: readonly string[]): (number | undefined)[] {
-  return [...fields].filter(([key]) => !set.has(key) && !unset.includes(key)).map(([, field]) => expiryOf(field));
 }
 
 // At random, so that those who collided do not collide again.

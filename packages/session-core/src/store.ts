@@ -91,7 +91,10 @@ export interface SessionStore {
   close?(): Promise<void>;
 }
 
-/** The sessions that Astro's own driver for a backend left there, as Astro writes them, by id. `base` is what that driver was given. */
+/**
+ * The sessions that Astro's own driver for a backend left there, as Astro writes them, by id. `base` is what that driver was given. The
+ * id is a UUID, because it is part of a key as it is. `remove` is asked only for what `read` has found to be a session.
+ */
 export interface FormerSessions {
   /** The payload, as text or parsed; null or undefined when there is none. */
   read(id: string, base: string | undefined, call: StoreCall): Promise<unknown>;

@@ -32,6 +32,8 @@ export interface DriverSuite {
 }
 
 const HOUR = 3_600_000;
+/** Until when sessions from before are taken over in these tests. */
+const TOMORROW = new Date(Date.now() + 24 * HOUR).toISOString();
 
 /**
  * What every store must do (`SessionStore` says why). A store that is not atomic runs the same tests; where it can promise less, the
@@ -487,7 +489,7 @@ export function testDriver({ it, createDriver, dump, formerDriver }: DriverSuite
     const id = createSessionId();
     await (await createDriver({ prefix: 'before:' })).setItem(id, payload({ user: 'ada', cart: ['hat'] }, day));
     const moved = { prefix: 'after:', secrets: [secret] };
-    const adopting = { ...moved, adopt: { prefix: 'before:' } };
+    const adopting = { ...moved, adopt: { until: TOMORROW, prefix: 'before:' } };
     const reads = await Promise.all(Array.from({ length: 4 }, async () => (await createDriver(adopting)).getItem(id)));
     for (const read of reads) same(values(read), { user: 'ada', cart: ['hat'] });
     same(await (await createDriver({ prefix: 'before:' })).getItem(id), null);
@@ -495,14 +497,14 @@ export function testDriver({ it, createDriver, dump, formerDriver }: DriverSuite
 
     await (await createDriver({ prefix: 'plain:' })).setItem(id, payload({ user: 'grace' }, day));
     const sealing = { prefix: 'plain:', secrets: [secret] };
-    same(values(await (await createDriver({ ...sealing, adopt: true })).getItem(id)), { user: 'grace' });
+    same(values(await (await createDriver({ ...sealing, adopt: { until: TOMORROW } })).getItem(id)), { user: 'grace' });
     same(values(await (await createDriver(sealing)).getItem(id)), { user: 'grace' });
   });
 
   it('a session that is removed before it is taken over stays removed', async () => {
     const id = createSessionId();
     await (await createDriver({ prefix: 'before:' })).setItem(id, payload({ user: 'ada' }, day));
-    const adopting = await createDriver({ prefix: 'after:', adopt: { prefix: 'before:' } });
+    const adopting = await createDriver({ prefix: 'after:', adopt: { until: TOMORROW, prefix: 'before:' } });
     await adopting.removeItem(id);
     same(await adopting.getItem(id), null);
     same(await (await createDriver({ prefix: 'before:' })).getItem(id), null);
@@ -529,13 +531,13 @@ export function testDriver({ it, createDriver, dump, formerDriver }: DriverSuite
   if (formerDriver) {
     it("sessions of Astro's own driver are taken over, once, and gone from where they were", async () => {
       const former = await formerDriver();
-      const adopting = await createDriver({ adopt: true });
+      const adopting = await createDriver({ adopt: { until: TOMORROW } });
       const id = createSessionId();
       await former.setItem(id, payload({ user: 'ada', cart: ['hat'] }, day));
       same(await (await createDriver({})).getItem(id), null);
       const [first, ...reads] = await Promise.all([
         adopting.getItem(id),
-        ...Array.from({ length: 4 }, async () => (await createDriver({ adopt: true })).getItem(id)),
+        ...Array.from({ length: 4 }, async () => (await createDriver({ adopt: { until: TOMORROW } })).getItem(id)),
       ]);
       for (const read of [first, ...reads]) same(values(read), { user: 'ada', cart: ['hat'] });
       same((await former.getItem(id)) ?? null, null);
@@ -548,7 +550,7 @@ export function testDriver({ it, createDriver, dump, formerDriver }: DriverSuite
 
     it("a session of Astro's own driver that is removed before it is taken over stays removed", async () => {
       const former = await formerDriver();
-      const adopting = await createDriver({ adopt: true });
+      const adopting = await createDriver({ adopt: { until: TOMORROW } });
       const id = createSessionId();
       await former.setItem(id, payload({ user: 'ada' }, day));
       await adopting.removeItem(id);
@@ -559,11 +561,24 @@ export function testDriver({ it, createDriver, dump, formerDriver }: DriverSuite
 
     it("what Astro's own driver left expired, or damaged, is no session", async () => {
       const former = await formerDriver();
-      const adopting = await createDriver({ adopt: true });
+      const adopting = await createDriver({ adopt: { until: TOMORROW } });
       const [expired, damaged] = [createSessionId(), createSessionId()];
       await former.setItem(expired, payload({ user: 'ada' }, Date.now() - 1000));
       await former.setItem(damaged, 'no session');
       for (const id of [expired, damaged]) same(await adopting.getItem(id), null);
+    });
+
+    it("what Astro's own driver could not have left is neither read nor removed, whatever a cookie names", async () => {
+      const former = await formerDriver();
+      const adopting = await createDriver({ adopt: { until: TOMORROW } });
+      const [foreign, noUuid] = [createSessionId(), createSessionId().replaceAll('-', '_')];
+      await former.setItem(foreign, 'no session');
+      await former.setItem(noUuid, payload({ user: 'ada' }, day));
+      for (const id of [foreign, noUuid]) {
+        same(await adopting.getItem(id), null);
+        await adopting.removeItem(id);
+        if (((await former.getItem(id)) ?? null) === null) fail('what is no session was removed');
+      }
     });
   }
 }

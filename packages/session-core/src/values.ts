@@ -1,3 +1,4 @@
+import { msSince, thisMoment, type Moment } from './clock.ts';
 import { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
 import {
   DEFAULT_TTL_SECONDS,
@@ -7,13 +8,17 @@ import {
   type SessionStore,
   type StoreCall,
 } from './store.ts';
+import { createTombstones, TOMBSTONE_MS } from './tombstones.ts';
 
 /** A backend that knows only whole values. Keys and values are well-formed text without NUL. */
 export interface ValueBackend {
   /** Whether `set` honours `version`, across processes. */
   readonly compareAndSet: boolean;
-  /** The value and the version that it has, or null when there is none. May return a value whose lifetime is over. */
-  get(key: string, call: StoreCall): Promise<{ value: string; version?: unknown } | null>;
+  /**
+   * The value and the version that it has, or null when there is none. May return a value whose lifetime is over. What is there and is
+   * no whole value is `unreadable`, with an error that says why; then a version may be missing. Rejects only when the backend failed.
+   */
+  get(key: string, call: StoreCall): Promise<StoredValue | null>;
   /**
    * Stores a value that lives for `lifetimeMs`, or longer where the backend cannot do better. With compare-and-set: only if the stored
    * value still has `version`, where null stands for no value; resolves to false, and stores nothing, when it has not.
@@ -26,6 +31,10 @@ export interface ValueBackend {
   close?(): Promise<void>;
 }
 
+export type StoredValue =
+  | { readonly value: string; readonly unreadable?: never; readonly version?: unknown }
+  | { readonly value?: never; readonly unreadable: Error; readonly version?: unknown };
+
 /** How records become values. */
 export interface RecordCodec {
   pack(record: StoredRecord): string;
@@ -37,14 +46,19 @@ export interface RecordCodec {
 interface Slot {
   record: StoredRecord | null;
   retiredUntil: number;
+  /** Why what is there is no record. Then it can only be removed. */
+  unreadable?: Error;
 }
 
-/** One operation: what it makes of a slot, and what it answers. The same slot means that nothing is to be written. */
+/**
+ * One operation: what it makes of a slot, and what it answers. The same slot means that nothing is to be written. What it throws, its
+ * caller is told.
+ */
 type Step<Answer> = (slot: Slot, clock: number) => { slot: Slot; answer: Answer };
 
 interface Job {
   step: Step<unknown>;
-  since: number;
+  since: Moment;
   /** Whether its caller was told that it failed. */
   isOver: boolean;
   begin(turn: Turn): void;
@@ -61,7 +75,7 @@ interface Queue {
 /** One operation at work, for itself and for those that waited when it began. */
 interface Turn {
   of: Job;
-  since: number;
+  since: Moment;
   jobs: Job[];
   isSaving: boolean;
 }
@@ -75,7 +89,18 @@ export function valueStore(
   backend: ValueBackend,
   codec: RecordCodec = { pack: packRecord, unpack: unpackRecord },
 ): SessionStore {
-  const layout = backend.compareAndSet ? inOneValue(backend, codec) : inTwoValues(backend, codec);
+  return storeOver(
+    backend,
+    backend.compareAndSet ? inOneValue(backend, codec) : inTwoValues(backend, codec, tombstonesIn(backend)),
+  );
+}
+
+/** The same for a driver that is not ours: its keys may hold what is no session, and it is not given tombstones to keep. */
+export function foreignStore(backend: ValueBackend, codec: RecordCodec): SessionStore {
+  return storeOver(backend, inTwoValues(backend, codec, tombstonesInMemory(), false));
+}
+
+function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
   const queues = new Map<string, Queue>();
 
   // Every operation does its work in the request that it belongs to, and looks at no signal but its own: what a Cloudflare Worker made
@@ -84,16 +109,17 @@ export function valueStore(
   const run = <Answer>(key: string, call: StoreCall, step: Step<Answer>): Promise<Answer> => {
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const { promise: begun, resolve: begin } = Promise.withResolvers<Turn>();
-    const job = { step, since: Date.now(), isOver: call.signal.aborted, begin, resolve, reject } as Job;
+    const job = { step, since: thisMoment(), isOver: call.signal.aborted, begin, resolve, reject } as Job;
     const queue = queues.get(key) ?? { waiting: [], turn: undefined };
     const before = queue.turn;
 
     call.signal.addEventListener('abort', () => {
       job.isOver = true;
-      const isSilent = before && queue.turn === before && Date.now() - before.since > SILENT_MS;
+      const isSilent = before && queue.turn === before && msSince(before.since) > SILENT_MS;
       if (isSilent) {
         // All who came earlier have waited as long, and know it or are gone.
-        for (const other of [...before.jobs, ...queue.waiting]) other.isOver ||= other.since <= job.since;
+        for (const other of [...before.jobs, ...queue.waiting])
+          other.isOver ||= other.since.monotonic <= job.since.monotonic;
       }
       if (isSilent || queue.turn?.of === job) pass(key, queue);
     });
@@ -113,7 +139,7 @@ export function valueStore(
     if (queue.turn && !queue.turn.isSaving) queue.waiting.unshift(...queue.turn.jobs.splice(0));
     queue.waiting = queue.waiting.filter((job) => !job.isOver);
     const [next] = queue.waiting;
-    queue.turn = next && { of: next, since: Date.now(), jobs: [], isSaving: false };
+    queue.turn = next && { of: next, since: thisMoment(), jobs: [], isSaving: false };
     if (queue.turn) next!.begin(queue.turn);
     else if (queues.get(key) === queue) queues.delete(key);
   };
@@ -138,16 +164,21 @@ export function valueStore(
     // Whoever was told of a failure is not served any more: a rejected write is never sent later.
     const jobs = turn.jobs.filter((job) => !job.isOver);
     let slot = loaded.slot;
-    const answers = jobs.map((job) => {
-      const done = job.step(slot, clock);
-      slot = done.slot;
-      return done.answer;
-    });
+    const answers = new Map<Job, unknown>();
+    for (const job of jobs) {
+      try {
+        const done = job.step(slot, clock);
+        slot = done.slot;
+        answers.set(job, done.answer);
+      } catch (error) {
+        job.reject(error);
+      }
+    }
     turn.isSaving = true;
     const saved = slot === loaded.slot ? 'saved' : await layout.save(key, slot, loaded.version, clock, call);
     turn.isSaving = false;
     if (saved === 'conflict') return false;
-    jobs.forEach((job, index) => job.resolve((saved === 'retired' ? 'retired' : answers[index]) as never));
+    for (const [job, answer] of answers) job.resolve((saved === 'retired' ? 'retired' : answer) as never);
     turn.jobs = [];
     return true;
   };
@@ -160,10 +191,13 @@ export function valueStore(
       if (touchMs !== undefined && !backend.compareAndSet)
         throw new Error('A store that is not atomic cannot extend a record by reading it.');
       if (touchMs !== undefined) {
-        return run(key, call, (slot, clock) => ({
-          slot: slot.record ? { ...slot, record: { ...slot.record, idleUntil: clock + touchMs } } : slot,
-          answer: slot.record?.fields ?? null,
-        }));
+        return run(key, call, (slot, clock) => {
+          assertReadable(slot);
+          return {
+            slot: slot.record ? { ...slot, record: { ...slot.record, idleUntil: clock + touchMs } } : slot,
+            answer: slot.record?.fields ?? null,
+          };
+        });
       }
       return (await layout.read(key, call))?.fields ?? null;
     },
@@ -171,6 +205,7 @@ export function valueStore(
     patch: (key, change, call) =>
       run(key, call, (slot, clock) => {
         if (slot.retiredUntil > clock) return { slot, answer: 'retired' };
+        assertReadable(slot);
         const record = applyChange(slot.record, change, clock);
         if (typeof record === 'string') return { slot, answer: record };
         return { slot: { record, retiredUntil: 0 }, answer: 'applied' };
@@ -178,7 +213,9 @@ export function valueStore(
 
     retire: (key, retireForMs, call) =>
       run<Fields | 'retired' | null>(key, call, (slot, clock) => ({
+        // Nobody could be signed out otherwise whose record cannot be read.
         slot: {
+          ...slot,
           record: null,
           retiredUntil: Math.max(slot.retiredUntil, lastsUntil(slot.record, clock, backend), clock + retireForMs),
         },
@@ -212,42 +249,77 @@ const TOMBSTONE = 'retired ';
 function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
   const load = async (key: string, call: StoreCall): Promise<{ slot: Slot; version: unknown }> => {
     const stored = await backend.get(key, call);
-    return { slot: readSlot(stored?.value, codec), version: stored ? stored.version : null };
+    return { slot: readSlot(stored, codec), version: stored ? stored.version : null };
   };
   return {
     load,
-    read: async (key, call) => (await load(key, call)).slot.record,
+    read: async (key, call) => recordIn((await load(key, call)).slot),
     async save(key, { record, retiredUntil }, version, clock, call) {
       const value = record ? codec.pack(record) : TOMBSTONE + retiredUntil;
       const lifetimeMs = lifetimeUntil(record ? endOf(record) : retiredUntil, clock);
-      return (await backend.set(key, value, { ...withSignal(call), lifetimeMs, version })) ? 'saved' : 'conflict';
+      // What is damaged so much that it has no version is changed by nobody else.
+      if (version === undefined) await backend.remove(key, call);
+      const done = await backend.set(key, value, { ...withSignal(call), lifetimeMs, version: version ?? null });
+      return done ? 'saved' : 'conflict';
     },
   };
 }
 
+/** Where a store without compare-and-set keeps tombstones. */
+interface TombstonePlace {
+  /** Until when a key is retired, in a slot without a record. */
+  get(key: string, call: StoreCall): Promise<Slot>;
+  set(key: string, until: number, clock: number, call: StoreCall): Promise<void>;
+}
+
+function tombstonesIn(backend: ValueBackend): TombstonePlace {
+  return {
+    get: async (key, call) => readSlot(await backend.get(tombstoneKey(key), call), noRecords),
+    async set(key, until, clock, call) {
+      const lifetimeMs = lifetimeUntil(until, clock);
+      await backend.set(tombstoneKey(key), TOMBSTONE + until, { ...withSignal(call), lifetimeMs, version: undefined });
+    },
+  };
+}
+
+function tombstonesInMemory(): TombstonePlace {
+  const tombstones = createTombstones();
+  return {
+    get: async (key) => ({ record: null, retiredUntil: tombstones.has(key) ? Infinity : 0 }),
+    set: async (key) => tombstones.add(key, TOMBSTONE_MS),
+  };
+}
+
 /**
- * Without: the tombstone has a key of its own, which late writers cannot overwrite. Reading looks at both, because a writer that could not
- * see the tombstone yet may have put the record back; writing looks for it when the record is written.
+ * Without compare-and-set: the tombstone has a place of its own, which late writers cannot overwrite. Reading looks at both, because a writer
+ * that could not see the tombstone yet may have put the record back; writing looks for it when the record is written.
+ *
+ * @param isOurs whether nobody else uses the keys, so that what is under one can be removed without knowing what it is.
  */
-function inTwoValues(backend: ValueBackend, codec: RecordCodec): Layout {
-  const recordOf = async (key: string, call: StoreCall): Promise<StoredRecord | null> =>
-    readSlot((await backend.get(key, call))?.value, codec).record;
-  const tombstoneOf = async (key: string, call: StoreCall): Promise<number> =>
-    readSlot((await backend.get(tombstoneKey(key), call))?.value, codec).retiredUntil;
+function inTwoValues(
+  backend: ValueBackend,
+  codec: RecordCodec,
+  tombstones: TombstonePlace,
+  isOurs: boolean = true,
+): Layout {
+  const slotOf = async (key: string, call: StoreCall): Promise<Slot> => readSlot(await backend.get(key, call), codec);
+  const isRetired = (tombstone: Slot): boolean => {
+    assertReadable(tombstone);
+    return tombstone.retiredUntil > Date.now();
+  };
   return {
     async read(key, call) {
-      const [record, retiredUntil] = await Promise.all([recordOf(key, call), tombstoneOf(key, call)]);
-      return retiredUntil > Date.now() ? null : record;
+      const [slot, tombstone] = await Promise.all([slotOf(key, call), tombstones.get(key, call)]);
+      return isRetired(tombstone) ? null : recordIn(slot);
     },
     async load(key, call) {
-      const record = await recordOf(key, call);
-      return { slot: { record, retiredUntil: record ? 0 : await tombstoneOf(key, call) }, version: undefined };
+      const slot = await slotOf(key, call);
+      return { slot: slot.record ? slot : { ...slot, ...(await tombstones.get(key, call)) }, version: undefined };
     },
-    async save(key, { record, retiredUntil }, version, clock, call) {
+    async save(key, { record, retiredUntil, unreadable }, version, clock, call) {
       if (!record) {
-        const lifetimeMs = lifetimeUntil(retiredUntil, clock);
-        await backend.set(tombstoneKey(key), TOMBSTONE + retiredUntil, { ...withSignal(call), lifetimeMs, version });
-        await backend.remove(key, call);
+        await tombstones.set(key, retiredUntil, clock, call);
+        if (isOurs || !unreadable) await backend.remove(key, call);
         return 'saved';
       }
       await backend.set(key, codec.pack(record), {
@@ -255,7 +327,7 @@ function inTwoValues(backend: ValueBackend, codec: RecordCodec): Layout {
         lifetimeMs: lifetimeUntil(endOf(record), clock),
         version,
       });
-      if ((await tombstoneOf(key, call)) <= Date.now()) return 'saved';
+      if (!isRetired(await tombstones.get(key, call))) return 'saved';
       await backend.remove(key, call);
       return 'retired';
     },
@@ -267,15 +339,38 @@ export function tombstoneKey(key: string): string {
   return `${key}.retired`;
 }
 
-function readSlot(value: string | undefined, codec: RecordCodec): Slot {
-  if (value === undefined) return { record: null, retiredUntil: 0 };
+function readSlot(stored: StoredValue | null, codec: RecordCodec): Slot {
+  if (!stored) return { record: null, retiredUntil: 0 };
+  const { value, unreadable } = stored;
+  if (unreadable) return { record: null, retiredUntil: 0, unreadable };
   if (value.startsWith(TOMBSTONE)) {
     const until = value.slice(TOMBSTONE.length);
-    if (!/\d|Infinity/.test(until) || Number.isNaN(Number(until))) throw new Error('The stored tombstone is damaged.');
-    return { record: null, retiredUntil: Number(until) };
+    if (/\d|Infinity/.test(until) && !Number.isNaN(Number(until))) return { record: null, retiredUntil: Number(until) };
+    return { record: null, retiredUntil: 0, unreadable: new Error('The stored tombstone is damaged.') };
   }
-  const record = codec.unpack(value);
-  return { record: endOf(record) > Date.now() ? record : null, retiredUntil: 0 };
+  try {
+    const record = codec.unpack(value);
+    return { record: endOf(record) > Date.now() ? record : null, retiredUntil: 0 };
+  } catch (error) {
+    return { record: null, retiredUntil: 0, unreadable: error as Error };
+  }
+}
+
+/** How what is stored in the place of a tombstone is read. */
+const noRecords: RecordCodec = {
+  pack: () => '',
+  unpack() {
+    throw new Error('The stored tombstone is damaged.');
+  },
+};
+
+function recordIn(slot: Slot): StoredRecord | null {
+  assertReadable(slot);
+  return slot.record;
+}
+
+function assertReadable({ unreadable }: Slot): void {
+  if (unreadable) throw unreadable;
 }
 
 // An old record may come back from a replica for as long as it could live; with compare-and-set it cannot.

@@ -10,7 +10,7 @@ import { changeInPlace, runs, values } from './support/values.ts';
 // How long a removed session refuses writes.
 const RETIRED_MS = 60_000;
 
-beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'], now: Date.now() }));
+beforeEach(() => void vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.now() }));
 afterEach(() => void vi.useRealTimers());
 
 /**

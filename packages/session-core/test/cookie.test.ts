@@ -1,11 +1,13 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createSessions, type SessionCookie } from '@coatcheck/session-core';
 import memory from '@coatcheck/session-memory/runtime';
-import { isLocalUrl, readCookie } from '../src/cookie.ts';
+import { isLocalDevelopment, readCookie } from '../src/cookie.ts';
 import { createBrowser } from './support/backend.ts';
 
 const ID = '01234567-89ab-4cde-8f01-23456789abcd';
 const SHOP = 'https://shop.example/cart';
+
+afterEach(() => void vi.unstubAllEnvs());
 
 /** The Set-Cookie of a new session, with the id replaced. */
 async function setCookie(cookie: SessionCookie | undefined, request: Request | string = new Request(SHOP)) {
@@ -99,6 +101,24 @@ describe('the cookie of an answer', () => {
     [{ sameSite: 'none' }, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=None'],
     [{ sameSite: false }, 'astro-session=ID; Path=/; HttpOnly; Secure'],
     [{ secure: false }, 'astro-session=ID; Path=/; HttpOnly; SameSite=Lax'],
+    [{ domain: '.shop.example' }, 'astro-session=ID; Domain=.shop.example; Path=/; HttpOnly; Secure; SameSite=Lax'],
+    [{ name: '__Host-sid', path: '/' }, '__Host-sid=ID; Path=/; HttpOnly; Secure; SameSite=Lax'],
+    [
+      { name: '__Secure-sid', domain: 'shop.example', path: '/shop' },
+      '__Secure-sid=ID; Domain=shop.example; Path=/shop; HttpOnly; Secure; SameSite=Lax',
+    ],
+    [{ sameSite: 'none', partitioned: true }, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=None; Partitioned'],
+    [
+      {
+        name: undefined,
+        domain: undefined,
+        path: undefined,
+        maxAge: undefined,
+        sameSite: undefined,
+        secure: undefined,
+      },
+      'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=Lax',
+    ],
   ];
 
   it.each(attributes)('%j', async (cookie, text) => {
@@ -109,20 +129,35 @@ describe('the cookie of an answer', () => {
     expect(await setCookie({ httpOnly: false } as SessionCookie)).toContain('; HttpOnly');
   });
 
-  it('is Secure, except where the request came to localhost', async () => {
+  it.each(['development', 'test'])('is Secure, except on http://localhost while NODE_ENV is %s', async (mode) => {
+    vi.stubEnv('NODE_ENV', mode);
     const local = new Request('http://localhost:4321/');
     expect(await setCookie({}, local)).not.toContain('Secure');
+    expect(await setCookie({ secure: undefined }, local)).not.toContain('Secure');
     expect(await setCookie({ secure: true }, local)).toContain('; Secure');
+    expect(await setCookie({}, new Request('https://localhost:4321/'))).toContain('; Secure');
     expect(await setCookie({}, new Request('http://shop.example/'))).toContain('; Secure');
     // The text of a header does not tell where it came from.
     expect(await setCookie({}, 'a=b')).toContain('; Secure');
   });
+
+  it.each(['production', 'staging', '', undefined])(
+    'is Secure behind a proxy that says Host: localhost, with NODE_ENV %s',
+    async (mode) => {
+      vi.stubEnv('NODE_ENV', mode);
+      for (const url of ['http://localhost:3000/', 'http://127.0.0.1:3000/', 'https://localhost/']) {
+        expect(await setCookie({}, new Request(url))).toContain('; Secure');
+      }
+      expect(await setCookie({ secure: false }, new Request('http://localhost/'))).not.toContain('Secure');
+    },
+  );
 
   it('is Secure on localhost too where browsers would refuse it otherwise', async () => {
     const local = new Request('http://localhost:4321/');
     expect(await setCookie({ sameSite: 'none' }, local)).toContain('; Secure');
     expect(await setCookie({ name: '__Host-sid' }, local)).toContain('; Secure');
     expect(await setCookie({ name: '__Secure-sid' }, local)).toContain('; Secure');
+    expect(await setCookie({ partitioned: true }, local)).toContain('; Secure');
     expect(await setCookie({ name: '__sid' }, local)).not.toContain('Secure');
   });
 
@@ -130,6 +165,9 @@ describe('the cookie of an answer', () => {
     const cookie: SessionCookie = { name: 'sid', domain: 'shop.example', path: '/shop', maxAge: 600, sameSite: 'none' };
     expect(await clearing(cookie)).toBe(
       'sid=; Max-Age=0; Domain=shop.example; Path=/shop; HttpOnly; Secure; SameSite=None',
+    );
+    expect(await clearing({ name: '__Host-sid', partitioned: true })).toBe(
+      '__Host-sid=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax; Partitioned',
     );
   });
 });
@@ -154,6 +192,21 @@ describe('what would make no cookie is refused', () => {
     [{ domain: null }, 'cookie.domain'],
     [{ maxAge: 1e21 }, 'cookie.maxAge'],
     [{ secure: 'no' }, 'cookie.secure'],
+    [{ partitioned: 1 }, 'cookie.partitioned'],
+    // What browsers drop without a word.
+    [{ name: '__Host-sid', domain: 'shop.example' }, 'goes with no `cookie.domain`'],
+    [{ name: '__Host-sid', path: '/shop' }, 'the `cookie.path` `/`'],
+    [{ name: '__host-sid', path: '/shop' }, 'the `cookie.path` `/`'],
+    [{ name: '__Host-sid', secure: false }, '`__Host-` needs `cookie.secure`'],
+    [{ name: '__Secure-sid', secure: false }, '`__Secure-` needs `cookie.secure`'],
+    [{ sameSite: 'none', secure: false }, "`cookie.sameSite: 'none'` needs `cookie.secure`"],
+    [{ name: '__Http-sid', secure: false }, '`__Http-` needs `cookie.secure`'],
+    [{ domain: 'https://shop.example' }, 'cookie.domain'],
+    [{ domain: 'shop.example:80' }, 'cookie.domain'],
+    [{ domain: '*.shop.example' }, 'cookie.domain'],
+    [{ domain: 'shop..example' }, 'cookie.domain'],
+    [{ path: 'shop' }, 'cookie.path'],
+    [{ partitioned: true, secure: false }, '`cookie.partitioned` needs `cookie.secure`'],
   ];
 
   it.each(refused)('%j', (cookie, problem) => {
@@ -163,7 +216,7 @@ describe('what would make no cookie is refused', () => {
   });
 });
 
-describe('this machine', () => {
+describe('this machine, while somebody develops,', () => {
   it.each([
     'http://localhost',
     'http://localhost:4321/path',
@@ -172,11 +225,11 @@ describe('this machine', () => {
     'http://127.0.0.1:80/',
     'http://127.8.9.1/',
     'http://[::1]:3000/',
-    'https://localhost/',
     'http://user:secret@localhost/',
-  ])('is %s', (url) => expect(isLocalUrl(url)).toBe(true));
+  ])('is %s', (url) => expect(isLocalDevelopment(url)).toBe(true));
 
   it.each([
+    'https://localhost/',
     'https://shop.example/',
     'http://localhost.evil.example/',
     'http://evil.example/localhost',
@@ -190,5 +243,5 @@ describe('this machine', () => {
     'http://[::2]/',
     '/localhost',
     '',
-  ])('is not %s', (url) => expect(isLocalUrl(url)).toBe(false));
+  ])('is not %s', (url) => expect(isLocalDevelopment(url)).toBe(false));
 });

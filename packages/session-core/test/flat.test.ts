@@ -44,7 +44,7 @@ function fail(): never {
 }
 
 function hand(fields: Map<string, string>): { flat: Flat; handed: Handed } {
-  const handed: Handed = { id: 'id', at: Date.now(), keys: new Map() };
+  const handed: Handed = { id: 'id', at: { wall: Date.now(), monotonic: performance.now() }, keys: new Map() };
   return { flat: join(fields, Date.now(), fail, { nonce: NONCE, handed }), handed };
 }
 
@@ -73,8 +73,8 @@ describe.each([
         const { flat, handed } = hand(fields);
         const payload = stringify(hydrate(flat), reducers);
         const back = split('test', payload, NONCE);
-        expect(back.handed).toEqual(handed);
-        expect([...back.handed!.keys.keys()]).toEqual([...entries.keys()]);
+        expect(back.handed).toEqual([handed]);
+        expect([...back.handed[0]!.keys.keys()]).toEqual([...entries.keys()]);
         for (const [key, entry] of back.entries) {
           expect([key, entry.touched, entry.encoded()]).toEqual([key, false, fields.get(key)]);
         }

@@ -8,7 +8,7 @@ import memory from '@coatcheck/session-memory/runtime';
 import { astros, createBrowser as createSiteBrowser } from './support/astro-site.ts';
 import { createBrowser } from './support/backend.ts';
 
-const UNKNOWN = 'an-id-that-nobody-ever-made';
+const UNKNOWN = '6b5c3f0e-1d2a-4c3b-8a49-0f1e2d3c4b5a';
 
 // As Astro's documentation writes it: https://docs.astro.build/en/reference/session-driver-reference/
 function documentedDriver({ max }: { max: number }): SessionDriver {
@@ -132,7 +132,7 @@ describe.each(drivers)('%s', (_name, create) => {
     await late.get('user');
     late.set('cart', ['hat']);
     await browser.visit((session) => session.destroy());
-    expect(await late.commit()).toContain('Max-Age=0');
+    expect(await late.commit()).toBeUndefined();
     expect((await driver.getItem(id)) ?? null).toBeNull();
   });
 
@@ -183,6 +183,48 @@ describe.each(drivers)('%s', (_name, create) => {
       session.destroy();
     });
     await site.visit(async (session) => expect(await session.get('user')).toBeUndefined());
+  });
+});
+
+describe('the cookie of a visitor', () => {
+  const precious = 'feature-flags-in-production';
+
+  it('chooses no key but that of a session: only a UUID is an id', async () => {
+    const values = new Map<string, unknown>([[precious, '[["Map",1,2],"user",{"data":3,"expires":-1},"admin"]']]);
+    const asked: string[] = [];
+    const inner = mapDriver(values);
+    const driver: SessionDriver = {
+      getItem: (key) => (asked.push(key), inner.getItem(key)),
+      setItem: (key, value) => (asked.push(key), inner.setItem(key, value)),
+      removeItem: (key) => (asked.push(key), inner.removeItem(key)),
+    };
+    const before = values.get(precious);
+    const sessions = createSessions({ driver });
+    for (const id of [
+      precious,
+      UNKNOWN.toUpperCase(),
+      UNKNOWN.replace('-4c3b', '-1c3b'),
+      UNKNOWN.replaceAll('-', ''),
+      `${UNKNOWN}0`,
+    ]) {
+      const browser = createBrowser(sessions, `astro-session=${id}`);
+      expect(browser.open().sessionID).toBeUndefined();
+      expect(await browser.open().get('user')).toBeUndefined();
+      await browser.visit((session) => session.load(id));
+      await browser.visit((session) => session.destroy());
+      await browser.visit((session) => session.set('user', 'eve'));
+      expect(browser.id).toMatch(/^[\da-f]{8}-/);
+      expect(asked).not.toContain(id);
+    }
+    expect(values.get(precious)).toBe(before);
+  });
+
+  it('removes nothing that is no session, and the user is signed out all the same', async () => {
+    const values = new Map<string, unknown>([[UNKNOWN, 'something precious']]);
+    const browser = createBrowser(createSessions({ driver: mapDriver(values) }), `astro-session=${UNKNOWN}`);
+    await browser.visit((session) => session.destroy());
+    expect(browser.cookie).toBeUndefined();
+    expect(values.get(UNKNOWN)).toBe('something precious');
   });
 });
 

@@ -1,11 +1,18 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { createSessions, type ReportedEvent, type Session, type SharedOptions } from '@coatcheck/session-core';
+import {
+  createError,
+  createSessions,
+  type ReportedEvent,
+  type Session,
+  type SharedOptions,
+} from '@coatcheck/session-core';
 import { createBackend, createBrowser, type Backend, type Browser, type Operation } from './support/backend.ts';
 
-const RETIRE_MS = 60_000;
-/** A tombstone outlives by this much the time in which a read counts as young. */
-const TIMEOUT_MS = 5000;
+/** How long a removed session refuses writes. */
+const TOMBSTONE_MS = 60_000;
+/** For how long after its read a request puts back what the backend lost: a write takes `timeout` at most, and a tombstone outlives it. */
+const RESTORE_MS = TOMBSTONE_MS - 5000;
 
 interface Data {
   count: number;
@@ -139,6 +146,22 @@ describe('update', () => {
     ]);
   });
 
+  it('that is being stored while the request commits is part of the new session', async () => {
+    const { backend, sessions } = await startTwoTabs({});
+    const browser = createBrowser(sessions);
+    const session = browser.open();
+    const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>();
+    const { promise: answer, resolve: onAnswer } = Promise.withResolvers<void>();
+    rightBefore(backend, 'patch', () => (onAsked(), answer));
+    const update = session.update('count', () => 1);
+    await asked;
+    const taking = browser.take(session);
+    onAnswer();
+    expect(await update).toBe(1);
+    expect(await taking).toContain('astro-session=');
+    expect(await browser.open().get('count')).toBe(1);
+  });
+
   it('deletes what is answered with undefined', async () => {
     const { one } = await startTwoTabs({ count: 1, user: 'ann' });
     expect(await one.visit((session) => session.update('count', () => undefined))).toBeUndefined();
@@ -247,7 +270,7 @@ describe('update', () => {
     expect(await session.update('count', (count = 0) => count + 1)).toBe(2);
   });
 
-  it('of a session that was signed out meanwhile is dropped, and the cookie is cleared', async () => {
+  it('of a session that was signed out meanwhile is dropped, and no cookie is sent', async () => {
     const { backend, one, two } = await startTwoTabs({ count: 1 });
     const dropped = listen('retired-write');
     const id = one.id;
@@ -255,7 +278,7 @@ describe('update', () => {
     rightBefore(backend, 'patch', () => signOut(two));
     await session.update('count', (count = 0) => count + 1);
     expect(await session.keys()).toEqual([]);
-    expect(await session.commit()).toContain('astro-session=; Max-Age=0');
+    expect(await session.commit()).toBeUndefined();
     expect(await backend.peek(id)).toBeNull();
     expect(dropped.length).toBe(1);
   });
@@ -273,7 +296,7 @@ describe('update', () => {
       });
       await session.update('count', (count = 0) => count + 1);
       expect(await session.keys()).toEqual([]);
-      expect(await session.commit()).toContain('astro-session=; Max-Age=0');
+      expect(await session.commit()).toBeUndefined();
       one.cookie = undefined;
     }
   });
@@ -287,6 +310,58 @@ describe('update', () => {
 });
 
 describe('a session that was removed stays removed', () => {
+  it('and a request that comes late does not clear the cookie of a sign-in that was answered meanwhile', async () => {
+    const { one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
+    const late = two.open();
+    late.set('cart', ['hat', 'coat']);
+    await signOut(one);
+    await one.visit((session) => session.set('user', 'ann'));
+    const signedIn = one.cookie;
+    expect(signedIn).toBeDefined();
+    await one.take(late);
+    expect(one.cookie).toBe(signedIn);
+    expect(await one.open().get('user')).toBe('ann');
+  });
+
+  it.each<[string, (session: Session<Data>) => Promise<unknown>]>([
+    ['updates', (session) => session.update('count', (count = 0) => count + 1)],
+    ['updates twice at once', (session) => Promise.all([1, 2].map(() => session.update('count', (n = 0) => n + 1)))],
+    ['reads and then sets', async (session) => (await session.get('user'), session.set('count', 1))],
+    ['sets and then reads', async (session) => (session.set('count', 1), await session.get('user'))],
+  ])('and a request that comes late and %s sends no cookie either', async (_what, work) => {
+    const { one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
+    const late = two.open();
+    const dropped = listen('retired-write');
+    await one.visit((session) => session.regenerate());
+    const signedIn = one.cookie;
+    await work(late);
+    expect(await late.commit()).toBeUndefined();
+    expect(await late.keys()).toEqual([]);
+    expect(dropped).toHaveLength(1);
+    expect(one.cookie).toBe(signedIn);
+    expect(await one.open().get('cart')).toEqual(['hat']);
+  });
+
+  it('and a request that signs in late gets a session of its own', async () => {
+    const { one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
+    const late = two.open();
+    await signOut(one);
+    await late.get('user');
+    await late.regenerate();
+    late.set('user', 'bob');
+    await two.take(late);
+    expect(await two.open().entries()).toEqual([['user', 'bob']]);
+  });
+
+  it('and a request that destroys it once more still clears its cookie', async () => {
+    const { one, two } = await startTwoTabs({ user: 'ann' });
+    const late = two.open();
+    await late.get('user');
+    await signOut(one);
+    late.destroy();
+    expect(await late.commit()).toBe('astro-session=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax');
+  });
+
   it('whatever a request under way sets, whether it has read or not', async () => {
     for (const reads of [true, false]) {
       const { backend, one, two } = await startTwoTabs({ user: 'ann' });
@@ -296,7 +371,7 @@ describe('a session that was removed stays removed', () => {
       if (reads) await session.get('user');
       session.set('cart', ['hat']);
       await signOut(two);
-      expect(await session.commit()).toBe('astro-session=; Max-Age=0; Path=/; HttpOnly; Secure; SameSite=Lax');
+      expect(await session.commit()).toBeUndefined();
       expect(await backend.peek(id)).toBeNull();
       expect(await session.keys()).toEqual([]);
       expect(dropped).toEqual([expect.stringContaining('session-test')]);
@@ -321,12 +396,12 @@ describe('a session that was removed stays removed', () => {
     expect(dropped.length).toBe(1);
   });
 
-  it('also when the request regenerates it and sets nothing: the cookie is cleared', async () => {
+  it('also when the request regenerates it and sets nothing: no cookie is sent', async () => {
     const { backend, one, two } = await startTwoTabs({ user: 'ann' });
     const session = one.open();
     await session.regenerate();
     await signOut(two);
-    expect(await session.commit()).toContain('astro-session=; Max-Age=0');
+    expect(await session.commit()).toBeUndefined();
     expect(await session.keys()).toEqual([]);
     expect(await backend.peek(session.sessionID ?? one.id)).toBeNull();
   });
@@ -342,7 +417,7 @@ describe('a session that was removed stays removed', () => {
       if (regenerates) await session.regenerate();
       session.set('cart', ['hat']);
       await signOut(two);
-      vi.advanceTimersByTime(RETIRE_MS + TIMEOUT_MS + 1);
+      vi.advanceTimersByTime(TOMBSTONE_MS + 1);
       await one.take(session);
       expect(dropped.length).toBe(1);
       expect(await backend.peek(oldId)).toBeNull();
@@ -367,14 +442,14 @@ describe('a session that was removed stays removed', () => {
     }
 
     it('is put back as it was read, with the changes', async () => {
-      const { one, dropped } = await loseRecord(RETIRE_MS - 1);
+      const { one, dropped } = await loseRecord(RESTORE_MS - 1);
       expect(Object.fromEntries(await one.open().entries())).toEqual({ user: 'ann', cart: ['hat'] });
       expect(dropped).toEqual([]);
     });
 
     it('is put back when the request has met it lately, by an update', async () => {
-      const { one, dropped } = await loseRecord(RETIRE_MS / 2, (session) => {
-        vi.advanceTimersByTime(RETIRE_MS / 2);
+      const { one, dropped } = await loseRecord(RESTORE_MS / 2, (session) => {
+        vi.advanceTimersByTime(RESTORE_MS / 2);
         return session.update('count', () => 1);
       });
       expect(Object.fromEntries(await one.open().entries())).toEqual({ user: 'ann', cart: ['hat'], count: 1 });
@@ -382,8 +457,8 @@ describe('a session that was removed stays removed', () => {
     });
 
     it('is not put back by a request that read it so long ago that it may have been removed', async () => {
-      const { setCookie, dropped } = await loseRecord(RETIRE_MS);
-      expect(setCookie).toContain('astro-session=; Max-Age=0');
+      const { setCookie, dropped } = await loseRecord(RESTORE_MS);
+      expect(setCookie).toBeUndefined();
       expect(dropped.length).toBe(1);
     });
   });
@@ -519,6 +594,78 @@ describe('regenerate', () => {
       expect(Object.fromEntries(await one.open().entries())).toEqual({ user: 'ann', cart: ['coat'] });
     },
   );
+
+  it('whose removal is carried out and not answered may be committed again and loses nothing', async () => {
+    const { backend, one } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
+    const session = one.open();
+    await session.regenerate();
+    session.set('secret', 'x');
+    backend.after = (operation, answer) => {
+      if (operation === 'retire') throw createError('session-test', 'interrupted', 'The connection broke.');
+      return answer;
+    };
+    await expect(session.commit()).rejects.toMatchObject({ code: 'interrupted' });
+    backend.after = (_operation, answer) => answer;
+    await one.take(session);
+    expect(Object.fromEntries(await one.open().entries())).toEqual({ user: 'ann', cart: ['hat'], secret: 'x' });
+  });
+
+  it('whose removal was refused finds a sign-out that came before it was committed again', async () => {
+    const { backend, one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
+    const session = one.open();
+    await session.regenerate();
+    session.set('secret', 'x');
+    failOnce(backend, 'retire');
+    await expect(session.commit()).rejects.toMatchObject({ code: 'refused' });
+    await signOut(two);
+    await one.take(session);
+    expect(await one.open().entries()).toEqual([['secret', 'x']]);
+  });
+
+  it.each(['patch', 'retire'] as const)(
+    'that fails at its %s and deletes something then has deleted it',
+    async (operation) => {
+      const { backend, one } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
+      const session = one.open();
+      await session.regenerate();
+      // Carried out, and not answered.
+      backend.after = (asked, answer) => {
+        if (asked !== operation) return answer;
+        backend.after = (_operation, its) => its;
+        throw createError('session-test', 'interrupted', 'The connection broke.');
+      };
+      await expect(session.commit()).rejects.toMatchObject({ code: 'interrupted' });
+      session.delete('user');
+      await one.take(session);
+      expect(await one.open().entries()).toEqual([['cart', ['hat']]]);
+    },
+  );
+
+  it('that fails and is given up leaves nothing under the new id', async () => {
+    const { backend, one } = await startTwoTabs({ user: 'ann' });
+    const session = one.open();
+    await session.regenerate();
+    const promisedId = session.sessionID!;
+    failOnce(backend, 'retire');
+    await expect(session.commit()).rejects.toMatchObject({ code: 'refused' });
+    expect(await backend.peek(promisedId)).not.toBeNull();
+    session.destroy();
+    expect(await session.commit()).toContain('Max-Age=0');
+    expect(await backend.peek(promisedId)).toBeNull();
+    expect(await backend.peek(one.id)).toBeNull();
+  });
+
+  it('twice at once: the one that got the session keeps it', async () => {
+    const { one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
+    const [first, second] = [one.open(), two.open()];
+    await Promise.all([first.regenerate(), second.regenerate()]);
+    first.set('user', 'bob');
+    second.set('user', 'bob');
+    await one.take(first);
+    await two.take(second);
+    expect(Object.fromEntries(await one.open().entries())).toEqual({ user: 'bob', cart: ['hat'] });
+    expect(Object.fromEntries(await two.open().entries())).toEqual({ user: 'bob' });
+  });
 
   it('that fails while it takes over may be committed again and loses nothing', async () => {
     const { backend, one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'], secret: 'x' });

@@ -1,6 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, describe, expect, expectTypeOf, it, onTestFinished, vi } from 'vitest';
-import { createSessions, type Session } from '@coatcheck/session-core';
+import { createError, createSessions, type Session, type SessionCookie } from '@coatcheck/session-core';
 import memory from '@coatcheck/session-memory/runtime';
 import { createBackend, createBrowser } from './support/backend.ts';
 
@@ -148,6 +148,21 @@ describe('what a request costs', () => {
     expect(await session.commit()).toBeUndefined();
     expect(backend.calls).toEqual(['patch']);
     expect(await backend.peek(UNKNOWN)).toBeNull();
+  });
+
+  // Were it quadratic, it would take minutes.
+  it('one write for 300,000 deletions, in a time that grows as they do', async () => {
+    const backend = createBackend();
+    const names = Array.from({ length: 300_000 }, (_, index) => `key-${index}`);
+    const browser = createBrowser(createSessions({ driver: backend.driver }));
+    await browser.visit((session) => names.forEach((name) => session.set(name, 1)));
+    backend.calls = [];
+    await browser.visit(async (session) => {
+      await session.get('key-0');
+      for (const name of names) session.delete(name);
+    });
+    expect(backend.calls).toEqual(['read', 'patch']);
+    expect(await browser.open().keys()).toEqual([]);
   });
 
   it('one write to sign out, and no read', async () => {
@@ -601,6 +616,20 @@ describe('commit', () => {
     expect(await browser.open().get('a')).toBe(1);
   });
 
+  it('that stored a new session without an answer, and deletes something then, has deleted it', async () => {
+    const { backend, sessions } = await startSession();
+    const browser = createBrowser(sessions);
+    const session = browser.open();
+    session.set('a', 1);
+    session.set('b', 2);
+    backend.after = () => Promise.reject(createError('session-test', 'interrupted', 'The connection broke.'));
+    await expect(session.commit()).rejects.toMatchObject({ code: 'interrupted' });
+    backend.after = (_operation, answer) => answer;
+    session.delete('a');
+    await browser.take(session);
+    expect(await browser.open().entries()).toEqual([['b', 2]]);
+  });
+
   it('a failed read is never a miss, and may be tried again', async () => {
     const { backend, browser } = await startSession();
     const session = browser.open();
@@ -643,6 +672,17 @@ describe('commit', () => {
 });
 
 describe('destroy', () => {
+  it('removes a session that cannot be read, and its cookie', async () => {
+    const { backend, browser } = await startSession();
+    backend.before = (operation) => {
+      if (operation !== 'retire') throw new Error('The stored record is not in a form that this version can read.');
+    };
+    const session = browser.open();
+    await expect(session.get('visits')).rejects.toMatchObject({ code: 'refused' });
+    session.destroy();
+    expect(await session.commit()).toContain('astro-session=; Max-Age=0');
+  });
+
   it('removes the session and the cookie', async () => {
     const { backend, browser } = await startSession();
     const old = createBrowser(createSessions({ driver: backend.driver }), browser.cookie);
@@ -905,6 +945,14 @@ describe('types', () => {
       void session.update('visits', (visits = 0) => visits + 1);
     };
     expect(typed).toBeTypeOf('function');
+  });
+
+  it('take undefined for an option that is left out, also with exactOptionalPropertyTypes', () => {
+    const ttl: number | undefined = undefined;
+    const cookie: SessionCookie | undefined = undefined;
+    expect(() => createSessions({ driver: memory(), ttl, cookie })).not.toThrow();
+    const none = { name: undefined, domain: undefined, path: undefined, maxAge: undefined, sameSite: undefined };
+    expect(() => createSessions({ driver: memory(), cookie: { ...none, secure: undefined } })).not.toThrow();
   });
 
   it('are open when nothing is said', () => {

@@ -179,13 +179,42 @@ describe.each([true, false])('a value that is damaged (compare-and-set: %s)', (c
   ])('%s is an error, and no miss', async (_name, value) => {
     const shelf = createShelf(compareAndSet);
     shelf.values.set('key', { value, version: 1, until: Infinity });
-    await expect(valueStore(shelf.backend).read('key', call())).rejects.toThrow('not in a form');
+    const store = valueStore(shelf.backend);
+    await expect(store.read('key', call())).rejects.toThrow('not in a form');
+    await expect(store.patch('key', setting('user'), call())).rejects.toThrow('not in a form');
+    expect(shelf.values.get('key')!.value).toBe(value);
+  });
+
+  it.each([
+    ['is no record', { value: 'scribble', version: 1 }],
+    ['the backend cannot read', { unreadable: new Error('cut off'), version: 1 }],
+    ['is damaged so much that it has no version', { unreadable: new Error('cut off') }],
+  ])('that %s can be removed, and stays removed', async (_name, stored) => {
+    const shelf = createShelf(compareAndSet);
+    shelf.values.set('key', { value: 'scribble', version: 1, until: Infinity });
+    const store = valueStore({
+      ...shelf.backend,
+      get: async (key, options) => {
+        const found = await shelf.backend.get(key, options);
+        return found?.value === 'scribble' ? stored : found;
+      },
+    });
+    const racing = [store.retire('key', 60_000, call()), store.patch('key', setting('late'), call())];
+    expect(await racing[0]).toBeNull();
+    await racing[1]!.catch(() => undefined);
+    expect(await store.retire('key', 60_000, call())).toBe('retired');
+    expect(await store.read('key', call())).toBeNull();
+    expect(await store.patch('key', setting('user'), call())).toBe('retired');
+    expect([...shelf.values.values()].map(({ value }) => value).join()).not.toContain('scribble');
   });
 
   it.each(['retired ', 'retired x', 'retired NaN'])('%j is an error, and no missing tombstone', async (value) => {
     const shelf = createShelf(compareAndSet);
     shelf.values.set(compareAndSet ? 'key' : tombstoneKey('key'), { value, version: 1, until: Infinity });
-    await expect(valueStore(shelf.backend).patch('key', setting('user'), call())).rejects.toThrow('damaged');
+    const store = valueStore(shelf.backend);
+    await expect(store.patch('key', setting('user'), call())).rejects.toThrow('damaged');
+    await store.retire('key', 60_000, call());
+    expect(await store.patch('key', setting('user'), call())).toBe('retired');
   });
 });
 

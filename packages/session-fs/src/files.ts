@@ -1,6 +1,6 @@
 import { hash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, link, mkdir, open, readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { access, link, mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { createError, type Lifetime, type StoreCall, type ValueBackend } from '@coatcheck/session-core';
 
@@ -64,12 +64,13 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
     get: (key) =>
       run(async () => {
         const file = fileOf(directory, key);
-        const text = await unlessMissing(readFile(file, 'utf8'));
+        const text = await unlessMissing(readFile(file, 'utf8').catch(ifFolder('')));
         if (text === null) return null;
         const head = parseHead(text);
         const value = text.slice(head?.length);
-        if (!head || value.length !== head.valueLength) throw damaged(file);
-        return { value, version: head.version };
+        if (!head) return { unreadable: damaged(file) };
+        const { version } = head;
+        return value.length === head.valueLength ? { value, version } : { unreadable: damaged(file), version };
       }),
 
     set: (key, value, { lifetimeMs, version, signal }) =>
@@ -81,10 +82,11 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
         return stored;
       }),
 
-    remove: (key) => run(async () => void (await removed(fileOf(directory, key)))),
+    // Nothing but a session can have that name: also a folder, which `unlink` refuses, goes.
+    remove: (key) => run(() => rm(fileOf(directory, key), { recursive: true, force: true })),
 
     former: {
-      read: (id, base) => run(() => unlessMissing(readFile(formerFile(id, base), 'utf8'))),
+      read: (id, base) => run(() => unlessMissing(readFile(formerFile(id, base), 'utf8').catch(ifFolder('')))),
       remove: (id, base) => run(async () => void (await removed(formerFile(id, base)))),
     },
 
@@ -281,12 +283,16 @@ async function removeAbandoned(file: string, path: string, mark: string[]): Prom
 
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code;
 
-function ifMissing<Instead>(instead: Instead): (error: unknown) => Instead {
+function ifCode<Instead>(code: string, instead: Instead): (error: unknown) => Instead {
   return (error) => {
-    if (codeOf(error) === 'ENOENT') return instead;
+    if (codeOf(error) === code) return instead;
     throw error;
   };
 }
+
+const ifMissing = <Instead>(instead: Instead) => ifCode('ENOENT', instead);
+/** A folder in a file's place holds nothing that we could read. */
+const ifFolder = <Instead>(instead: Instead) => ifCode('EISDIR', instead);
 
 /** Null when there is no such file. */
 function unlessMissing<Result>(work: Promise<Result>): Promise<Result | null> {

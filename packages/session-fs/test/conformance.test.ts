@@ -21,7 +21,7 @@ describe('the driver', () => {
   testDriver({
     it,
     createDriver: ({ adopt, ...config }) =>
-      fs({ ...config, adopt: adopt === true ? { base: former } : adopt, directory }),
+      fs({ ...config, ...(adopt && { adopt: { base: former, ...adopt } }), directory }),
     dump: async () => {
       const files = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
       return files

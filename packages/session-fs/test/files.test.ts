@@ -51,6 +51,28 @@ describe('what lies in the folder', () => {
   });
 
   it.each([
+    ['scribbled over', (file: string) => writeFileSync(file, 'scribble')],
+    ['emptied', (file: string) => writeFileSync(file, '')],
+    ['cut off', (file: string) => writeFileSync(file, readFileSync(file, 'utf8').slice(0, -3))],
+    ['replaced by a folder', (file: string) => (rmSync(file), mkdirSync(file), writeFileSync(join(file, 'x'), ''))],
+  ])(
+    'can be removed by signing out when the file was %s, and nothing is left but a tombstone',
+    async (_name, spoil) => {
+      const directory = newFolder();
+      const driver = fs({ directory });
+      const cookie = await visit(driver, { user: 'ada' });
+      const file = onlyFile(directory);
+      spoil(file);
+      const session = createSessions({ driver }).open(cookie);
+      await expect(session.get('user')).rejects.toMatchObject({ code: 'refused' });
+      session.destroy();
+      expect(await session.commit()).toContain('Max-Age=0');
+      expect(readFileSync(onlyFile(directory), 'utf8')).toMatch(/\nretired \d+$/);
+      expect(await createSessions({ driver }).open(cookie).get('user')).toBeUndefined();
+    },
+  );
+
+  it.each([
     '../../../escape/',
     '/etc/',
     '..',

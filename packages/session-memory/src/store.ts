@@ -1,6 +1,7 @@
 import {
   applyChange,
   createError,
+  createTombstones,
   endOf,
   packRecord,
   report,
@@ -12,8 +13,6 @@ import {
 import { LRUCache } from 'lru-cache';
 import type { MemoryDriverConfig } from './options.ts';
 
-/** What stands in the place of a record that was retired. */
-const TOMBSTONE = '';
 const PURGE_EVERY_MS = 60_000;
 
 /**
@@ -30,10 +29,12 @@ export function openMemoryStore({
     perf: { now: () => Date.now() },
     ttlResolution: 0,
     sizeCalculation: (packed, key) => packed.length + key.length,
-    dispose: (packed, _key, reason) => {
-      if (reason === 'evict' && packed !== TOMBSTONE) onEviction();
+    dispose: (_packed, _key, reason) => {
+      if (reason === 'evict') onEviction();
     },
   });
+  // Apart from the sessions, so that no lack of room brings a removed one back.
+  const tombstones = createTombstones();
   let warned = false;
   let purgedAt = Date.now();
 
@@ -85,7 +86,7 @@ export function openMemoryStore({
     },
 
     async patch(key, change) {
-      if (cache.get(key) === TOMBSTONE) return 'retired';
+      if (tombstones.has(key)) return 'retired';
       const changed = applyChange(load(key), change, Date.now());
       if (typeof changed === 'string') return changed;
       save(key, packRecord(changed), endOf(changed));
@@ -93,13 +94,15 @@ export function openMemoryStore({
     },
 
     async retire(key, retireForMs) {
-      const held = cache.get(key) === TOMBSTONE ? 'retired' : (load(key)?.fields ?? null);
-      save(key, TOMBSTONE, Date.now() + retireForMs);
+      const held = tombstones.has(key) ? 'retired' : (load(key)?.fields ?? null);
+      cache.delete(key);
+      tombstones.add(key, retireForMs);
       return held;
     },
 
     async close() {
       cache.clear();
+      tombstones.clear();
     },
   };
 }

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it, vi } from 'vitest';
 import { openMemoryStore } from '../src/store.ts';
 
 describe('the store', () => {
-  withFakeDate();
+  withFakeClocks();
   // Two processes never share this memory, so that both stores of a test are one.
   const store = openMemoryStore({});
   testStore({
@@ -20,11 +20,11 @@ describe('the driver', () => {
 });
 
 /** Time passes when the suite says so, and no sooner on a busy machine. */
-function withFakeDate(): void {
-  beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
+function withFakeClocks(): void {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['Date', 'performance'] }));
   afterEach(() => void vi.useRealTimers());
 }
 
 async function passTime(ms: number): Promise<void> {
-  vi.setSystemTime(Date.now() + ms);
+  vi.advanceTimersByTime(ms);
 }

@@ -1,5 +1,5 @@
 import { subscribe } from 'node:diagnostics_channel';
-import { createSessions } from '@coatcheck/session-core';
+import { createSessions, type Session } from '@coatcheck/session-core';
 import { memoryDriver } from '@coatcheck/session-memory';
 import memory from '@coatcheck/session-memory/runtime';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -43,6 +43,26 @@ describe('when there is no room', () => {
     expect(events).toEqual([{ driver: 'session-memory' }, { driver: 'session-memory' }]);
     expect(warn).toHaveBeenCalledTimes(1);
     expect(warn.mock.calls[0]![0]).toMatch(/Raise `maxSessions` \(2\) or `maxBytes`/);
+  });
+
+  it('a session that was signed out stays away: no tombstone goes with the sessions', async () => {
+    vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    for (const limits of [{ maxSessions: 2 }, { maxBytes: 2000 }]) {
+      const sessions = createSessions({ driver: memory(limits) });
+      const setCookie = async (cookie: string | undefined, work: (session: Session) => unknown) => {
+        const session = sessions.open(cookie);
+        await work(session);
+        return (await session.commit())?.split(';')[0];
+      };
+      const cookie = await setCookie(undefined, (session) => session.set('user', 'ada'));
+      const late = sessions.open(cookie);
+      await late.get('user');
+      await setCookie(cookie, (session) => session.destroy());
+      for (let other = 0; other < 20; other++) await setCookie('', (session) => session.set('notes', 'x'.repeat(500)));
+      late.set('seen', 1);
+      await late.commit();
+      expect(await sessions.open(cookie).keys()).toEqual([]);
+    }
   });
 
   it('bytes count as well', async () => {

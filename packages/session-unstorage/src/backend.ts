@@ -36,12 +36,14 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
         await pause(READ_AGAIN_EVERY_MS);
         signal.throwIfAborted();
       }
-      throw createError(
-        'session-unstorage',
-        'refused',
-        'The storage did not give back what was stored: the value is cut off or mixed, or something else is under its key. Does another program ' +
-          'write there, or did one end in the middle of a write?',
-      );
+      return {
+        unreadable: createError(
+          'session-unstorage',
+          'refused',
+          'The storage did not give back what was stored: the value is cut off or mixed, or something else is under its key. Does another ' +
+            'program write there, or did one end in the middle of a write?',
+        ),
+      };
     },
 
     async set(key, value, { lifetimeMs }) {

@@ -1,11 +1,4 @@
-import {
-  createError,
-  defineDriver,
-  valueStore,
-  whole,
-  type SessionDriver,
-  type SharedOptions,
-} from '@coatcheck/session-core';
+import { createError, defineDriver, valueStore, type SessionDriver, type SharedOptions } from '@coatcheck/session-core';
 import type { Driver } from 'unstorage';
 import { unstorageBackend } from './backend.ts';
 
@@ -32,28 +25,13 @@ export function fromUnstorage(driver: Driver, options: UnstorageDriverConfig = {
         `${missing.join(', ')}.`,
     );
   }
-  return defineDriver<Config>({
+  return defineDriver<UnstorageDriverConfig>({
     name: NAME,
-    options: { backend: whole() },
+    options: {},
+    client: driver,
     open: (_options, { timeoutMs }) => valueStore(unstorageBackend(driver, timeoutMs)),
-  })({ ...options, backend: numberOf(driver) });
+  })(options);
 }
 
 const NAME = 'session-unstorage';
 const methods = ['getItem', 'setItem', 'removeItem'] as const;
-
-interface Config extends SharedOptions {
-  /** Which unstorage driver: drivers of one configuration share a store, and options alone do not tell two of them apart. */
-  backend: number;
-}
-
-// A symbol of the registry: copies of this package in one process must not give one number to two drivers.
-const NUMBERS = Symbol.for('@coatcheck/session-unstorage/numbers@1');
-
-function numberOf(driver: Driver): number {
-  const holder = globalThis as { [NUMBERS]?: { of: WeakMap<Driver, number>; last: number } };
-  const numbers = (holder[NUMBERS] ??= { of: new WeakMap(), last: 0 });
-  let number = numbers.of.get(driver);
-  if (number === undefined) numbers.of.set(driver, (number = ++numbers.last));
-  return number;
-}

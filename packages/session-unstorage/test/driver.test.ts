@@ -12,6 +12,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { moveClock } from '../../../test/support/clock.ts';
 import { startProxy } from '../../../test/support/fault-proxy.ts';
 import { newFolder } from '../../../test/support/folder.ts';
+import { collectGarbage } from '../../../test/support/garbage.ts';
 import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
 
 /** A visitor stores values; returns the cookie. */
@@ -43,6 +44,18 @@ describe('what it is given', () => {
       code: 'configuration',
       message: expect.stringContaining('`idleTtl`'),
     });
+  });
+
+  it('is let go when nobody holds it any more, however often a request makes a driver', async () => {
+    const storages: WeakRef<Driver>[] = [];
+    for (let request = 0; request < 200; request++) {
+      const storage = memory();
+      storages.push(new WeakRef<Driver>(storage));
+      await visit(fromUnstorage(storage), { user: 'ada' });
+    }
+    await collectGarbage();
+    // The last ones may still be in a register, or in the microtask that has just ended.
+    expect(storages.filter((storage) => storage.deref()).length).toBeLessThan(20);
   });
 
   it('two drivers with the same options are two, and one driver twice is one', async () => {
@@ -151,6 +164,19 @@ describe('a storage that fails', () => {
     }
     writeFileSync(file, whole);
     expect(await read(driver, cookie)).toBe('ada');
+  });
+
+  it('a user whose value cannot be read can sign out, and the value is gone', async () => {
+    const storage = memory();
+    const driver = fromUnstorage(storage, { timeout: 100 });
+    const cookie = await visit(driver, { user: 'ada' });
+    await storage.setItem!(recordKey(idIn(cookie)), 'half a val', {});
+    const session = createSessions({ driver }).open(cookie);
+    await expect(session.get('user')).rejects.toMatchObject({ code: 'refused' });
+    session.destroy();
+    expect(await session.commit()).toContain('Max-Age=0');
+    expect(await storage.getItem(recordKey(idIn(cookie)), {})).toBeNull();
+    expect(await read(driver, cookie)).toBeUndefined();
   });
 
   it('a value that a client hands out as something else than text is an error at once', async () => {

@@ -73,11 +73,19 @@ function isUnknownScript(error: unknown): boolean {
   return (error as Error).message.startsWith('NOSCRIPT');
 }
 
-/** Whether Redis can have answered so: a script with a text, pairs of texts or nothing; HGETALL with pairs; DEL with a number. */
+/**
+ * Whether Redis can have answered so: a script with a text, pairs of texts or nothing; HGETALL with pairs; DEL with a number; MGET of one key with
+ * one text or nothing.
+ */
 function isReply({ name }: RedisCommand, reply: unknown): boolean {
   if (name === 'DEL') return typeof reply === 'number';
+  if (name === 'MGET') return Array.isArray(reply) && reply.length === 1 && isTextOrNull(reply[0]);
   if (Array.isArray(reply)) return reply.length % 2 === 0 && reply.every((item) => typeof item === 'string');
-  return name !== 'HGETALL' && (typeof reply === 'string' || reply === null);
+  return name !== 'HGETALL' && isTextOrNull(reply);
+}
+
+function isTextOrNull(reply: unknown): boolean {
+  return typeof reply === 'string' || reply === null;
 }
 
 function nextTurn(): Promise<void> {

@@ -1,5 +1,6 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks';
 import { channel } from 'node:diagnostics_channel';
+import { EventEmitter } from 'node:events';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import type { SessionDriver } from '@coatcheck/session-core';
@@ -97,13 +98,22 @@ export interface RequestOptions {
 }
 
 const requestStart = channel('http.server.request.start');
-const contexts = new AsyncLocalStorage<object>();
+/** Where no request is: the identity of one would otherwise stay in the context that began it. */
+const outside = AsyncLocalStorage.snapshot();
 
 /** An asynchronous context of its own, as a server gives to every request. */
-export function newRequest({ identified = true }: RequestOptions = {}): <Result>(work: () => Result) => Result {
-  return contexts.run({}, () => {
-    if (identified) requestStart.publish({});
-    return AsyncLocalStorage.snapshot();
+export interface OpenRequest {
+  run<Result>(work: () => Result): Result;
+  /** What Node's server does when it has sent the answer. */
+  answer(): void;
+}
+
+export function newRequest({ identified = true }: RequestOptions = {}): OpenRequest {
+  const response = new EventEmitter();
+  const context = outside(() => new AsyncResource('request'));
+  return context.runInAsyncScope(() => {
+    if (identified) requestStart.publish({ response });
+    return { run: AsyncLocalStorage.snapshot(), answer: () => void response.emit('finish') };
   });
 }
 
@@ -128,14 +138,15 @@ export function createBrowser(astro: Astro, driver: SessionDriver, options?: Req
   const browser: Browser = {
     cookie,
     open() {
-      const inRequest = newRequest(options);
+      const request = newRequest(options);
       const cookies = createCookies(browser.cookie);
-      const session = inRequest(() => astro.openSession(driver, cookies));
+      const session = request.run(() => astro.openSession(driver, cookies));
       return {
         session,
-        run: (work) => inRequest(() => work(session)),
+        run: (work) => request.run(() => work(session)),
         async end() {
-          await inRequest(() => astro.persist(session));
+          await request.run(() => astro.persist(session));
+          request.answer();
           if (cookies.sent !== undefined) browser.cookie = cookies.sent ?? undefined;
         },
       };

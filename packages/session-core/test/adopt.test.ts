@@ -1,0 +1,188 @@
+import { channel } from 'node:diagnostics_channel';
+import { createSessions, defineDriver, fromEnv, recordKey, type SharedOptions } from '@coatcheck/session-core';
+import { memoryDriver } from '@coatcheck/session-memory';
+import { stringify } from 'devalue';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { openMemoryStore } from '../../session-memory/src/store.ts';
+import { createBrowser } from './support/backend.ts';
+
+const ID = '6b5c3f0e-1d2a-4c3b-8a49-0f1e2d3c4b5a';
+const until = '2100-01-01';
+
+const payload = (data: Record<string, unknown>): string =>
+  stringify(new Map(Object.entries(data).map(([key, value]) => [key, { data: value, expires: undefined }])));
+
+/** A backend in whose keyspace Astro's own driver, and others, have stored things. */
+function startSite(before: Record<string, string> = {}) {
+  const keyspace = new Map(Object.entries(before));
+  const asked: string[] = [];
+  const store = openMemoryStore({});
+  const name = `session-adopt-${crypto.randomUUID()}`;
+  const define = defineDriver<SharedOptions>({
+    name,
+    options: {},
+    open: () => ({
+      ...store,
+      former: {
+        read: async (id) => (asked.push(id), keyspace.get(id)),
+        remove: async (id) => void keyspace.delete(id),
+      },
+    }),
+  });
+  const deploy = (options: SharedOptions, id = ID) =>
+    createBrowser(createSessions({ driver: define(options) }), `astro-session=${id}`);
+  return { name, store, keyspace, asked, deploy };
+}
+
+function listenFor(event: string): () => number {
+  let heard = 0;
+  const listener = (): void => void heard++;
+  channel(`coatcheck:${event}`).subscribe(listener);
+  onTestFinished(() => {
+    channel(`coatcheck:${event}`).unsubscribe(listener);
+  });
+  return () => heard;
+}
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllEnvs();
+  vi.restoreAllMocks();
+});
+
+describe('what a cookie names', () => {
+  it.each(['feature_flags_production', 'a-key-of-somebody-else', ID.replace('-4c3b', '-1c3b')])(
+    'is not looked for, let alone removed, when it is no UUID: %s',
+    async (id) => {
+      const site = startSite({ [id]: payload({ user: 'admin' }) });
+      const user = site.deploy({ adopt: { until } }, id);
+      expect(await user.open().get('user')).toBeUndefined();
+      await user.visit((session) => session.set('seen', 1));
+      await site.deploy({ adopt: { until } }, id).visit((session) => session.destroy());
+      expect(site.asked).toEqual([]);
+      expect(site.keyspace.has(id)).toBe(true);
+    },
+  );
+
+  it.each(['{"enabled":true}', 'text', '', '[["Set",1],"a"]', '[1]'])(
+    'is left alone when it is no session: %j',
+    async (stored) => {
+      const site = startSite({ [ID]: stored });
+      const damaged = listenFor('damaged-field');
+      const user = site.deploy({ adopt: { until } });
+      expect(await user.open().keys()).toEqual([]);
+      await user.visit((session) => session.destroy());
+      expect(user.cookie).toBeUndefined();
+      expect(site.keyspace.get(ID)).toBe(stored);
+      expect(damaged()).toBeGreaterThan(0);
+    },
+  );
+
+  it.each([
+    ['a record', async (site: ReturnType<typeof startSite>) => site.deploy({}).visit((session) => session.load(ID))],
+    [
+      'a tombstone',
+      async (site: ReturnType<typeof startSite>) => site.deploy({}).visit((session) => session.destroy()),
+    ],
+  ])('is left alone when it is no session, also where there is %s under the new key', async (_what, prepare) => {
+    const site = startSite({ [ID]: payload({ user: 'ada' }) });
+    // Moves the session.
+    expect(await site.deploy({ adopt: { until } }).open().get('user')).toBe('ada');
+    expect(site.keyspace.has(ID)).toBe(false);
+    await prepare(site);
+    site.keyspace.set(ID, '{"enabled":true}');
+    await site.deploy({ adopt: { until } }).visit((session) => session.destroy());
+    expect(site.keyspace.get(ID)).toBe('{"enabled":true}');
+    site.keyspace.set(ID, payload({ user: 'ada' }));
+    await site.deploy({ adopt: { until } }).visit((session) => session.destroy());
+    expect(site.keyspace.has(ID)).toBe(false);
+    expect(await site.deploy({ adopt: { until } }).open().get('user')).toBeUndefined();
+  });
+});
+
+it('an entry under a number is left out, and the user stays signed in', async () => {
+  const stored = '[["Map",1,2,4,5],7,{"data":3},"x","user",{"data":6},"ada"]';
+  const site = startSite({ [ID]: stored });
+  const damaged = listenFor('damaged-field');
+  const user = site.deploy({ adopt: { until } });
+  expect(await user.open().entries()).toEqual([['user', 'ada']]);
+  expect(damaged()).toBe(1);
+});
+
+describe('the date on which it ends', () => {
+  it('is required, and has to be one', async () => {
+    const wrong: [unknown, string][] = [
+      [true, "`adopt`: expected an object with the date on which it ends, such as { until: '2027-01-31' }, or false"],
+      [{}, "`adopt`: expected an object with the date on which it ends, such as { until: '2027-01-31' }, or false"],
+      [{ until: undefined }, '`adopt`: expected an object with the date on which it ends'],
+      [{ base: 'x' }, '`adopt`: expected an object with the date on which it ends'],
+      [{ until: 'soon' }, "`adopt`: `until`: expected a date such as '2027-01-31'"],
+      [{ until: '31.1.2027' }, "expected a date such as '2027-01-31'"],
+      [{ until: '2027-02-31T25:00Z' }, "expected a date such as '2027-01-31'"],
+      [{ until: '2027-02-29' }, "expected a date such as '2027-01-31'"],
+      // By which clock?
+      [{ until: '2027-01-31T08:00' }, "expected a date such as '2027-01-31'"],
+      [{ until: 1_800_000_000 }, "expected a date such as '2027-01-31'"],
+    ];
+    for (const [adopt, message] of wrong) {
+      const reading = startSite()
+        .deploy({ adopt } as SharedOptions)
+        .open()
+        .get('user');
+      await expect(reading).rejects.toMatchObject({ code: 'configuration', message: expect.stringContaining(message) });
+    }
+  });
+
+  it('can be read from a variable, and the option as a whole cannot', () => {
+    const config = (adopt: unknown) => memoryDriver({ adopt } as SharedOptions);
+    expect(() => config({ until: fromEnv('ADOPT_UNTIL') })).not.toThrow();
+    expect(() => config(fromEnv('ADOPT'))).toThrow(
+      '`adopt` cannot be read from a variable as a whole, but its parts can.',
+    );
+  });
+
+  it('ends it, which is said once in the log', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.UTC(2030, 0, 1) });
+    const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    const other = '7b5c3f0e-1d2a-4c3b-8a49-0f1e2d3c4b5b';
+    const site = startSite({ [ID]: payload({ user: 'ada' }), [other]: payload({ user: 'grace' }) });
+    vi.stubEnv('ADOPT_UNTIL', '2030-01-02');
+    const options = { adopt: { until: fromEnv('ADOPT_UNTIL') } };
+    expect(await site.deploy(options).open().get('user')).toBe('ada');
+    expect(warn).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(24 * 3_600_000);
+    site.asked.length = 0;
+    for (let again = 0; again < 2; again++)
+      expect(await site.deploy(options, other).open().get('user')).toBeUndefined();
+    await site.deploy(options, other).visit((session) => session.destroy());
+    expect(site.asked).toEqual([]);
+    expect(site.keyspace.has(other)).toBe(true);
+    expect(warn.mock.calls).toEqual([
+      [expect.stringMatching(`^\\[${site.name}\\] \`adopt\` ended at its \`until\`, 2030-01-02: .* Remove the option`)],
+    ]);
+    // What has moved stays.
+    expect(await site.deploy({}).open().get('user')).toBe('ada');
+  });
+
+  it('also ends that plain fields count beside sealed ones', async () => {
+    vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.UTC(2030, 0, 1) });
+    vi.spyOn(console, 'warn').mockImplementation(() => undefined);
+    const site = startSite();
+    const secrets = ['yF3kq0Vn7bT2xW9sLr5dQh8mZc1aPu4eGj6o'];
+    const plain = { set: new Map([['user', ':["ada"]']]), unset: [], lifetimeMs: 'never' as const, now: Date.now() };
+    await site.store.patch(recordKey(ID), plain, { signal: new AbortController().signal });
+    vi.advanceTimersByTime(24 * 3_600_000);
+    expect(
+      await site
+        .deploy({ secrets, adopt: { until: '2030-01-02' } })
+        .open()
+        .get('user'),
+    ).toBeUndefined();
+    expect(
+      await site
+        .deploy({ secrets, adopt: { until: '2030-01-03' } })
+        .open()
+        .get('user'),
+    ).toBe('ada');
+  });
+});

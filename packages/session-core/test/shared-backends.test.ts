@@ -1,0 +1,60 @@
+import { defineDriver, type SessionDriver, type SharedOptions } from '@coatcheck/session-core';
+import { stringify } from 'devalue';
+import { describe, expect, it } from 'vitest';
+import { openMemoryStore } from '../../session-memory/src/store.ts';
+import { collectGarbage } from '../../../test/support/garbage.ts';
+
+/** What an application holds: a client, or a Worker's binding. */
+class Client {
+  readonly name = 'client';
+}
+
+interface Config extends SharedOptions {
+  client?: Client | undefined;
+}
+
+const REQUESTS = 200;
+const ID = '6b5c3f0e-1d2a-4c3b-8a49-0f1e2d3c4b5a';
+
+function define(): (config?: Config) => SessionDriver {
+  return defineDriver<Config>({
+    name: `session-shared-${crypto.randomUUID()}`,
+    options: { client: { read: (raw) => raw as Client } },
+    // A store holds its client, as stores do.
+    open: ({ client }) => ({ ...openMemoryStore({ maxSessions: 10 }), client }),
+  });
+}
+
+const save = (driver: SessionDriver): Promise<void> =>
+  driver.setItem(ID, stringify(new Map([['user', { data: 'ada' }]])));
+
+describe('drivers that requests make again and again', () => {
+  it('on a client each: what nobody holds any more goes', async () => {
+    const driver = define();
+    const clients: WeakRef<Client>[] = [];
+    for (let request = 0; request < REQUESTS; request++) {
+      const client = new Client();
+      clients.push(new WeakRef(client));
+      await save(driver({ client }));
+    }
+    await collectGarbage();
+    // The last ones may still be in a register, or in the microtask that has just ended.
+    expect(clients.filter((client) => client.deref()).length).toBeLessThan(REQUESTS / 10);
+  });
+
+  it('on one client share its sessions for as long as somebody holds it', async () => {
+    const driver = define();
+    const client = new Client();
+    await save(driver({ client }));
+    await collectGarbage();
+    expect(await driver({ client }).getItem(ID)).not.toBeNull();
+    expect(await driver({ client: new Client() }).getItem(ID)).toBeNull();
+  });
+
+  it('on plain options share their sessions for as long as the process runs', async () => {
+    const driver = define();
+    await save(driver({}));
+    await collectGarbage();
+    expect(await driver({}).getItem(ID)).not.toBeNull();
+  });
+});
