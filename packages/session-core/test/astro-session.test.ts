@@ -3,7 +3,7 @@ import { stringify, unflatten } from 'devalue';
 import type { ReportedEvent } from '@coatcheck/session-core';
 import memory from '@coatcheck/session-memory/runtime';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { astros, createBrowser, newRequest, type RequestOptions } from './support/astro-site.ts';
+import { astros, createBrowser, newRequest, type Page, type RequestOptions } from './support/astro-site.ts';
 import { createBackend } from './support/backend.ts';
 
 const NOON = Date.UTC(2030, 0, 1, 12);
@@ -33,6 +33,12 @@ function listenFor(...events: ReportedEvent[]): string[] {
     });
   }
   return heard;
+}
+
+/** All have read the session before the first of them regenerates it. */
+async function readAndRegenerate(pages: Page[]): Promise<void> {
+  for (const page of pages) await page.run((session) => session.get('user'));
+  for (const page of pages) await page.run((session) => session.regenerate());
 }
 
 describe.each(astros)('Astro.session of $version', (astro) => {
@@ -462,8 +468,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
   it('regenerate() in one request, and regenerate(), destroy() and another session in a second: that was a sign-out', async () => {
     const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
     const [one, two] = [browser, createBrowser(astro, backend.driver, {}, browser.cookie)].map((tab) => tab.open());
-    for (const page of [one!, two!]) await page.run((session) => session.get('user'));
-    for (const page of [one!, two!]) await page.run((session) => session.regenerate());
+    await readAndRegenerate([one!, two!]);
     two!.run((session) => session.destroy());
     two!.run((session) => session.set('flash', 'Bye.'));
     one!.run((session) => session.set('seen', 1));
@@ -479,8 +484,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       const { backend, browser, look } = await startSession({ user: null, cart: ['hat'] });
       const tabs = [browser, createBrowser(astro, backend.driver, {}, browser.cookie)];
       const pages = tabs.map((tab) => tab.open());
-      for (const page of pages) await page.run((session) => session.get('user'));
-      for (const page of pages) await page.run((session) => session.regenerate());
+      await readAndRegenerate(pages);
       for (const page of pages) page.run((session) => session.set('user', 'ada'));
       await Promise.all(order.map((index) => pages[index]!.end()));
       expect(await look(tabs[0]!.cookie)).toEqual({ user: 'ada', cart: ['hat'] });
@@ -491,8 +495,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       const { backend, browser, look } = await startSession({ user: null, cart: ['hat'] });
       const tabs = [0, 1, 2].map(() => createBrowser(astro, backend.driver, {}, browser.cookie));
       const [one, two, leaver] = tabs.map((tab) => tab.open());
-      for (const page of [one!, two!]) await page.run((session) => session.get('user'));
-      for (const page of [one!, two!]) await page.run((session) => session.regenerate());
+      await readAndRegenerate([one!, two!]);
       for (const page of [one!, two!]) page.run((session) => session.set('user', 'ada'));
       // Waits for the other to be saved.
       const saving = one!.end();
@@ -508,8 +511,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       const { backend, browser, look } = await startSession({ user: null, cart: ['hat'] });
       const tabs = [0, 1, 2].map(() => createBrowser(astro, backend.driver, {}, browser.cookie));
       const [one, two, leaver] = tabs.map((tab) => tab.open());
-      for (const page of [one!, two!]) await page.run((session) => session.get('user'));
-      for (const page of [one!, two!]) await page.run((session) => session.regenerate());
+      await readAndRegenerate([one!, two!]);
       leaver!.run((session) => session.destroy());
       await leaver!.end();
       for (const page of [one!, two!]) page.run((session) => session.set('user', 'ada'));
