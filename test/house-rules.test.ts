@@ -58,7 +58,9 @@ test('core runs where there is no Node', () => {
 
 test('the conformance suite brings no test runner', () => {
   const { dependencies } = manifestOf(CORE);
-  const foreign = reach(`packages/${CORE}/src/testing.ts`).filter(({ what }) => !(packageOf(what) in dependencies));
+  const foreign = reach(`packages/${CORE}/src/testing/index.ts`).filter(
+    ({ what }) => !(packageOf(what) in dependencies),
+  );
   expect(foreign.map(show)).toEqual([]);
 });
 

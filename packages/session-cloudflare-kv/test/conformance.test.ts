@@ -19,7 +19,7 @@ function inWorkerd(name: string): void {
 const inWorker = () => undefined as never;
 
 describe('the store', () => {
-  testStore({ it: inWorkerd, createStore: inWorker });
+  testStore({ it: inWorkerd, createStore: inWorker, passTime: inWorker });
 });
 
 describe('the driver', () => {

@@ -157,14 +157,19 @@ return fields
 `);
 
 /**
- * Puts a tombstone in the place of a record for ARGV[1] milliseconds, and returns the record, or 'retired'. What is no record goes as well: its
- * key can only be a session's, and nobody could be signed out otherwise whose record cannot be read.
+ * Puts a tombstone in the place of a record for ARGV[1] milliseconds, and returns the record, or 'retired'. A tombstone that is there may only
+ * be extended. What is no record goes as well: its key can only be a session's, and nobody could be signed out otherwise whose record cannot be
+ * read.
  */
 export const RETIRE: Script = script(`
 local key = KEYS[1]
 local header = redis.pcall('HGET', key, '')
 if type(header) ~= 'string' then header = '' end
-local held = header == '${RETIRED}' and 'retired'
+if header == '${RETIRED}' then
+  if redis.call('PTTL', key) < tonumber(ARGV[1]) then redis.call('PEXPIRE', key, ARGV[1]) end
+  return 'retired'
+end
+local held = false
 if string.match(header, '^1:%d*:%d*:[01]$') then held = redis.call('HGETALL', key) end
 redis.call('DEL', key)
 redis.call('HSET', key, '', '${RETIRED}')

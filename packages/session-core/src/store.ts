@@ -20,7 +20,20 @@ export const DEFAULT_TTL_SECONDS: number = 30 * 24 * 60 * 60;
 /** How long something lives, in whole milliseconds from now by the backend's own clock, or for ever. */
 export type Lifetime = number | 'never';
 
-/** One change of one record. Lifetimes are relative, because an app's clock and a backend's clock may be hours apart. */
+/**
+ * One change of one record. What it means, in this order:
+ *
+ * 1. A key that is retired answers `retired`. A record that has expired counts as missing, whether or not it still lies there.
+ * 2. The conditions: `mustExist`, `mustBeNew`, `expect`. When one does not hold, nothing at all changes: no field, no lifetime, no idle limit.
+ * 3. `unset` removes.
+ * 4. `purge` removes what has expired by the writer's clock.
+ * 5. `ifAbsent` writes where there is no such field now: also what 3 and 4 have removed.
+ * 6. `set` writes in any case: also what 3 has removed and what 5 has written.
+ * 7. The hard deadline is computed anew, from all fields that are there then. It may come sooner than before.
+ * 8. The idle limit is `idleMs` from now. A change without `idleMs` ends the limit that there was.
+ *
+ * Lifetimes are relative, because an app's clock and a backend's clock may be hours apart.
+ */
 export interface Change {
   /** Written, whatever the record holds. */
   set: Fields;
@@ -38,53 +51,68 @@ export interface Change {
   mustBeNew?: boolean;
   /** How long the longest-lived field that the writer knows of has left: the fields set, and those that it read. */
   lifetimeMs: Lifetime;
-  /** How long a field without an expiry of its own keeps the record alive after a write. Absent: for ever. */
+  /** How long a field without an expiry of its own keeps the record alive after this write. Absent: for ever. */
   capMs?: number;
-  /** The record goes after this long without a read or a write, even before its hard deadline. Absent: it does not. */
+  /** The record goes after this long without a write or a touch, even before its hard deadline. Absent: it does not. */
   idleMs?: number;
   /** The writer's clock, in epoch milliseconds: what the expiries stored with fields are compared with. */
   now: number;
 }
 
 export interface StoreCall {
-  /** Aborts when the caller has been told that the operation failed: nothing may be sent to the backend after that. */
+  /**
+   * Aborts when the caller has been told that the operation failed. After that nothing may be sent to the backend, and the call rejects,
+   * with whatever reason. Hand it to the client, or call `signal.throwIfAborted()` before each step that sends something.
+   */
   readonly signal: AbortSignal;
 }
 
 /**
  * One backend. A store knows fields and expiry; it knows nothing of Astro, cookies, ids or secrets: keys reach it named and hashed.
  *
- * Every method may be called at any time, concurrently, for the same key. A method rejects only when the backend failed: a missing,
- * expired or retired record is an answer, never an error, and a failure is never an answer.
+ * Every method may be called at any time, concurrently, for the same key, and is one step: what many do at once is as if one had done it
+ * after the other.
+ *
+ * A method rejects only when the backend failed: a missing, expired or retired record is an answer, never an error, and a failure is never
+ * an answer. Where the backend cannot be reached and nothing was sent, the error is `createError(driver, 'unavailable', ...)`: the next
+ * operations fail at once then, until the backend answers again. Any other error may be thrown as the client throws it.
  *
  * The hard deadline of a record is the latest expiry among its fields, where a field without one counts as `capMs` after the last
- * write. The backend removes the record by itself at the hard deadline or after `idleMs`, whichever comes first. A record without
- * fields is a record: it lives for `lifetimeMs`.
+ * write. The record goes at the hard deadline or at its idle limit, whichever comes first, and never sooner. Lifetimes are whole
+ * milliseconds, of any length. A record without fields is a record: it lives for `lifetimeMs`.
  */
 export interface SessionStore {
   /** Whether changes of one key are atomic with respect to each other, across processes. */
   readonly atomic: boolean;
 
   /**
-   * The live record, or null when it is missing, expired or retired. Fields whose own expiry has passed may be among those
-   * returned. With `touchMs` the record also lives that much longer, never past its hard deadline, in the same round trip; a store
-   * that is not atomic rejects that.
+   * The live record, or null when it is missing, expired or retired. Fields whose own expiry has passed may be among those returned.
+   *
+   * With `touchMs` (a touch) the idle limit of a live record is set to `touchMs` from now, in the same step. It may come sooner than
+   * before; the hard deadline stays as it is. A touch changes nothing else, and makes no record where there is none. A store that is not
+   * atomic rejects it.
    */
   read(key: string, call: StoreCall & { touchMs?: number | undefined }): Promise<Fields | null>;
 
-  /** Applies one change: all of it or nothing. An expired record counts as missing, and is replaced. */
+  /** Applies one change: all of it or nothing (`Change` says in which order). */
   patch(key: string, change: Change, call: StoreCall): Promise<PatchResult>;
 
   /**
    * Removes the record and returns what it last held: null when there was no live record, 'retired' when the key was retired already.
-   * For `retireForMs` from now the key refuses every patch and reads as null. Retiring a missing or a retired key is no error.
+   * For `retireForMs` from now the key refuses every patch and reads as null, however long the record would have lived; then it is as if
+   * nothing had ever been there. Retiring a missing or a retired key is no error. A second removal never ends or shortens the first: the
+   * later of the two ends counts.
    */
   retire(key: string, retireForMs: number, call: StoreCall): Promise<Fields | 'retired' | null>;
 
   /** What was there before, for the option `adopt`. Absent where Astro has no driver of its own. */
   readonly former?: FormerSessions;
 
-  /** Only for backends that do not expire records themselves: removes up to `limit` expired records, returns how many. */
+  /**
+   * Only for backends that do not expire records themselves: removes up to `limit` records that have expired, and returns how many. Living
+   * records stay, and so do tombstones until they end. A record may be written anew for a minute after it has expired: the sweep removes it on the
+   * condition that it still is expired, in one step, or leaves it for longer than that.
+   */
   sweep?(limit: number, call: StoreCall): Promise<number>;
 
   /** Releases connections. The store is not used afterwards. */

@@ -107,14 +107,16 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
   // in one request, it may not touch in another. A request that is cancelled there takes its work along without a word, so whoever has
   // waited to its deadline ends the turn that it waited for.
   const run = <Answer>(key: string, call: StoreCall, step: Step<Answer>): Promise<Answer> => {
+    if (call.signal.aborted) return Promise.reject(call.signal.reason as Error);
     const { promise, resolve, reject } = Promise.withResolvers<Answer>();
     const { promise: begun, resolve: begin } = Promise.withResolvers<Turn>();
-    const job = { step, since: thisMoment(), isOver: call.signal.aborted, begin, resolve, reject } as Job;
+    const job = { step, since: thisMoment(), isOver: false, begin, resolve, reject } as Job;
     const queue = queues.get(key) ?? { waiting: [], turn: undefined };
     const before = queue.turn;
 
     call.signal.addEventListener('abort', () => {
       job.isOver = true;
+      reject(call.signal.reason);
       const isSilent = before && queue.turn === before && msSince(before.since) > SILENT_MS;
       if (isSilent) {
         // All who came earlier have waited as long, and know it or are gone.
@@ -146,8 +148,12 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
 
   const work = async (key: string, queue: Queue, turn: Turn, call: StoreCall): Promise<void> => {
     turn.jobs = queue.waiting.splice(0);
+    const check = againstContradiction();
     try {
-      for (let round = 0; turn.jobs.length > 0 && !(await runTogether(key, turn, call)); round++) {
+      for (let round = 0; turn.jobs.length > 0; round++) {
+        const refused = await runTogether(key, turn, call);
+        if (!refused) break;
+        check(refused.version);
         if (queue.turn === turn) await backOff(round);
         else queue.waiting.unshift(...turn.jobs.splice(0));
       }
@@ -157,8 +163,8 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
     if (!queue.turn) pass(key, queue);
   };
 
-  /** Resolves to false when somebody else was faster. */
-  const runTogether = async (key: string, turn: Turn, call: StoreCall): Promise<boolean> => {
+  /** Resolves to the version that was refused when somebody else was faster. */
+  const runTogether = async (key: string, turn: Turn, call: StoreCall): Promise<{ version: unknown } | undefined> => {
     const loaded = await layout.load(key, call);
     const clock = Date.now();
     // Whoever was told of a failure is not served any more: a rejected write is never sent later.
@@ -177,10 +183,10 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
     turn.isSaving = true;
     const saved = slot === loaded.slot ? 'saved' : await layout.save(key, slot, loaded.version, clock, call);
     turn.isSaving = false;
-    if (saved === 'conflict') return false;
+    if (saved === 'conflict') return { version: loaded.version };
     for (const [job, answer] of answers) job.resolve((saved === 'retired' ? 'retired' : answer) as never);
     turn.jobs = [];
-    return true;
+    return undefined;
   };
 
   return {
@@ -387,6 +393,26 @@ function lifetimeUntil(end: number, clock: number): Lifetime {
 
 function withSignal(call: StoreCall): StoreCall {
   return { signal: call.signal };
+}
+
+/** So often in a row nobody else is faster without another version to show for it. */
+const CONTRADICTIONS = 8;
+
+/** Fails where writing again would go on for ever: `get` answers always alike, and `set` always refuses that. */
+function againstContradiction(): (refusedVersion: unknown) => void {
+  let last: unknown;
+  let count = 0;
+  return (version) => {
+    count = Object.is(version, last) ? count + 1 : 1;
+    last = version;
+    if (count < CONTRADICTIONS) return;
+    const what =
+      version === null
+        ? '`get` finds no value, and `set` refuses to store one although its condition is that there is none. A value that has expired is no ' +
+          'value, for `set` as for `get`'
+        : '`get` answers with a version, and `set` refuses to replace it, again and again. A version must be the one that `set` compares with';
+    throw new Error(`The backend contradicts itself: ${what}, and \`get\` must not answer from a cache.`);
+  };
 }
 
 /** Below that, an operation that ended early says nothing of the one that it waited for. */

@@ -6,13 +6,14 @@ import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import fs from '@coatcheck/session-fs/runtime';
 import fsLite from 'unstorage/drivers/fs-lite';
 import { afterAll, describe, it } from 'vitest';
+import { withFakeClock } from '../../../test/support/clock.ts';
 import { openFiles } from '../src/files.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'coatcheck-fs-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 
 describe('the store', () => {
-  testStore({ it, createStore: async () => valueStore(await openFiles(directory, 5000)), slackMs: 200 });
+  testStore({ it, createStore: async () => valueStore(await openFiles(directory, 5000)), ...withFakeClock() });
 });
 
 describe('the driver', () => {

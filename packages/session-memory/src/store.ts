@@ -76,7 +76,8 @@ export function openMemoryStore({
   return {
     atomic: true,
 
-    async read(key, { touchMs }) {
+    async read(key, { signal, touchMs }) {
+      signal.throwIfAborted();
       const record = load(key);
       if (record && touchMs !== undefined) {
         const touched = { ...record, idleUntil: Date.now() + touchMs };
@@ -85,7 +86,8 @@ export function openMemoryStore({
       return record && record.fields;
     },
 
-    async patch(key, change) {
+    async patch(key, change, { signal }) {
+      signal.throwIfAborted();
       if (tombstones.has(key)) return 'retired';
       const changed = applyChange(load(key), change, Date.now());
       if (typeof changed === 'string') return changed;
@@ -93,7 +95,8 @@ export function openMemoryStore({
       return 'applied';
     },
 
-    async retire(key, retireForMs) {
+    async retire(key, retireForMs, { signal }) {
+      signal.throwIfAborted();
       const held = tombstones.has(key) ? 'retired' : (load(key)?.fields ?? null);
       cache.delete(key);
       tombstones.add(key, retireForMs);

@@ -4,6 +4,7 @@ import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import * as client from '@netlify/blobs';
 import unstorageBlobs from 'unstorage/drivers/netlify-blobs';
 import { afterAll, beforeAll, describe, it, vi } from 'vitest';
+import { withFakeClock } from '../../../test/support/clock.ts';
 import { inBlobStore } from '../src/client.ts';
 import { blobBackend } from '../src/store.ts';
 import { contextFor, startBlobs, startGateway, type Blobs } from './support/blobs.ts';
@@ -41,7 +42,7 @@ describe('with the promises of Netlify’s storage', () => {
   });
 
   describe('the store', () => {
-    testStore({ it, createStore: openStore, slackMs: 600 });
+    testStore({ it, createStore: openStore, ...withFakeClock() });
   });
   describe('the driver', () => {
     testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });
@@ -54,7 +55,7 @@ describe('on Netlify’s development server as it is', () => {
   // Its conditional writes are not atomic: one process is all that it is for.
   const store = openStore();
   describe('the store', () => {
-    testStore({ it, createStore: () => store, slackMs: 600 });
+    testStore({ it, createStore: () => store, ...withFakeClock() });
   });
   describe('the driver', () => {
     testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });

@@ -1,12 +1,13 @@
 import { connect } from 'node:net';
 import { testStore } from '@coatcheck/session-core/testing';
+import { Cluster } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freePort } from '../../../test/support/ports.ts';
 import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
 import { call, change, newKey } from '../../../test/support/stores.ts';
 import { README_ACL } from './support/readme.ts';
 import { runScript } from './support/script.ts';
-import { eventually, openInspector, openStore } from './support/store.ts';
+import { eventually, openInspector, openStore, timeLeftIn } from './support/store.ts';
 
 const PASSWORD = 'right';
 
@@ -56,7 +57,12 @@ const open = (options: object = {}, timeoutMs = 15_000) =>
   openStore({ cluster: [{ host: '127.0.0.1', port: nodes[0]!.port }], password: PASSWORD, ...options }, timeoutMs);
 
 describe('the store on a cluster', () => {
-  testStore({ it, createStore: () => open(), slackMs: 200 });
+  let cluster: Cluster;
+  beforeAll(() => {
+    cluster = new Cluster([{ host: '127.0.0.1', port: nodes[0]!.port }], { redisOptions: { password: PASSWORD } });
+  });
+  afterAll(() => cluster.disconnect());
+  testStore({ it, createStore: () => open(), timeLeft: (key) => timeLeftIn(cluster)(key), slackMs: 200 });
 });
 
 it('keys of all nodes are reached from one', async () => {

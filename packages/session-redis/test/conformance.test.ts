@@ -4,7 +4,7 @@ import redis from '@coatcheck/session-redis/runtime';
 import unstorageRedis from 'unstorage/drivers/redis';
 import { afterAll, describe, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
-import { openInspector, openStore } from './support/store.ts';
+import { openInspector, openStore, timeLeftIn } from './support/store.ts';
 
 const url = await redisUrl();
 const inspector = openInspector(url);
@@ -15,7 +15,7 @@ afterAll(() => {
 });
 
 describe('the store', () => {
-  testStore({ it, createStore: () => openStore({ url }), slackMs: 200 });
+  testStore({ it, createStore: () => openStore({ url }), timeLeft: timeLeftIn(inspector), slackMs: 200 });
 });
 
 describe('the driver', () => {

@@ -12,6 +12,7 @@ import nullDriver from 'unstorage/drivers/null';
 import type { Driver } from 'unstorage';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { startKv } from '../../session-cloudflare-kv/test/support/kv.ts';
+import { withFakeClock } from '../../../test/support/clock.ts';
 import { unstorageBackend } from '../src/backend.ts';
 import { makeDriver } from './support/make-driver.ts';
 import { services } from './support/services.ts';
@@ -46,11 +47,12 @@ describe.each(drivers)('unstorage/drivers/%s', (name, start) => {
 
   describe('the store', () => {
     // All tests share the driver, which one of them must not close.
-    const createStore = (): SessionStore => ({
-      ...valueStore(unstorageBackend(driver, 5000)),
-      close: async () => undefined,
-    });
-    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore });
+    const createStore = (): SessionStore => {
+      const { close: _close, sweep, ...store } = valueStore(unstorageBackend(driver, 5000));
+      // Vercel's cache lists no keys: it expires values by itself, and a sweep finds none.
+      return name === 'vercel-runtime-cache' ? store : { ...store, sweep: sweep! };
+    };
+    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, ...withFakeClock() });
   });
 
   describe('the session driver', () => {
@@ -64,10 +66,10 @@ describe.each(drivers)('unstorage/drivers/%s', (name, start) => {
 
 const runTest: It = it;
 /** Deno KV takes no value of more than 64 KiB: what is larger is an error. */
-const upTo64KiB: It = (name, run) =>
-  name.startsWith('fields come back')
-    ? runTest(`${name}, up to 64 KiB`, () => expect(run()).rejects.toThrow('ValueTooLong'))
-    : runTest(name, run);
+const upTo64KiB: It = (name, run, timeoutMs) =>
+  name.startsWith('a value of 100,000')
+    ? runTest(`${name}, up to 64 KiB`, () => expect(run()).rejects.toThrow('ValueTooLong'), timeoutMs)
+    : runTest(name, run, timeoutMs);
 
 it('unstorage/drivers/localstorage and session-storage, on the Web Storage of Node', { timeout: 60_000 }, async () => {
   const folder = await mkdtemp(join(tmpdir(), 'coatcheck-webstorage-'));
@@ -75,7 +77,7 @@ it('unstorage/drivers/localstorage and session-storage, on the Web Storage of No
   const script = fileURLToPath(new URL('support/webstorage.ts', import.meta.url));
   const flags = ['--experimental-webstorage', `--localstorage-file=${join(folder, 'storage')}`];
   const { stdout } = await promisify(execFile)(process.execPath, [...flags, script]);
-  expect(stdout).toMatch(/^[1-9]\d passed, 0 failed\n$/);
+  expect(stdout).toMatch(/^[1-9]\d+ passed, 0 failed\n$/);
 });
 
 it('unstorage/drivers/null keeps nothing, sessions included', async () => {

@@ -5,13 +5,13 @@ import unstorageUpstash from 'unstorage/drivers/upstash';
 import { afterAll, describe, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
-import { openStore } from './support/store.ts';
+import { openStore, timeLeftAt } from './support/store.ts';
 
 const bridge = await startUpstashBridge(await redisUrl());
 afterAll(() => bridge[Symbol.asyncDispose]());
 
 describe('the store', () => {
-  testStore({ it, createStore: () => openStore(bridge), slackMs: 200 });
+  testStore({ it, createStore: () => openStore(bridge), timeLeft: timeLeftAt(bridge), slackMs: 200 });
 });
 
 describe('the driver', () => {

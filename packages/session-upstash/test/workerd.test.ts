@@ -51,7 +51,7 @@ describe.each([
     });
 
   describe('the store', () => {
-    testStore({ it: inWorkerd, createStore: () => undefined as never });
+    testStore({ it: inWorkerd, createStore: () => undefined as never, timeLeft: () => undefined as never });
   });
 
   describe('the driver', () => {

@@ -1,13 +1,15 @@
 import { createSessions } from '@coatcheck/session-core';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import cloudflareKv, { type KvNamespace } from '@coatcheck/session-cloudflare-kv/runtime';
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { kvStore } from '../../src/store.ts';
 
 const { env } = process.getBuiltinModule('cloudflare:workers') as { env: { SESSION: KvNamespace } };
 
 describe('the store', () => {
-  testStore({ it, createStore: () => kvStore(env.SESSION, 5000) });
+  beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
+  afterEach(() => void vi.useRealTimers());
+  testStore({ it, createStore: () => kvStore(env.SESSION, 5000), passTime: (ms) => vi.advanceTimersByTime(ms) });
 });
 
 describe('the driver', () => {

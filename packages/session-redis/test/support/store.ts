@@ -1,4 +1,4 @@
-import type { SessionStore } from '@coatcheck/session-core';
+import type { Lifetime, SessionStore } from '@coatcheck/session-core';
 import { redisStore } from '@coatcheck/session-core/redis';
 import * as ioredis from 'ioredis';
 import { openConnection } from '../../src/connection.ts';
@@ -23,6 +23,14 @@ export function openInspector(url: string): ioredis.Redis {
   // It may outlive its server by a moment, which is nobody's concern.
   client.on('error', () => undefined);
   return client;
+}
+
+/** What Redis itself says of the expiry of a key. */
+export function timeLeftIn(client: Pick<ioredis.Redis, 'pttl'>): (key: string) => Promise<Lifetime | null> {
+  return async (key) => {
+    const ms = await client.pttl(key);
+    return ms === -1 ? 'never' : ms === -2 ? null : ms;
+  };
 }
 
 /** Resolves when `condition` holds; fails after `ms`. */

@@ -1,13 +1,13 @@
 // Runs the conformance suite where this module runs: in Deno, started by `deno.test.ts`.
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import upstash from '@coatcheck/session-upstash/runtime';
-import { openStore } from './store.ts';
+import { openStore, timeLeftAt } from './store.ts';
 
 const tests: { name: string; run(): Promise<void> }[] = [];
 const it = (name: string, run: () => Promise<void>): unknown => tests.push({ name, run });
 const { UPSTASH_REDIS_REST_URL: url = '', UPSTASH_REDIS_REST_TOKEN: token = '' } = process.env;
 
-testStore({ it, createStore: () => openStore({ url, token }), slackMs: 200 });
+testStore({ it, createStore: () => openStore({ url, token }), timeLeft: timeLeftAt({ url, token }), slackMs: 200 });
 testDriver({ it, createDriver: (config) => upstash(config) });
 
 let failures = 0;

@@ -1,4 +1,4 @@
-import type { SessionStore } from '@coatcheck/session-core';
+import type { Lifetime, SessionStore } from '@coatcheck/session-core';
 import { redisStore } from '@coatcheck/session-core/redis';
 import * as client from '@upstash/redis/cloudflare';
 import { openConnection } from '../../src/connection.ts';
@@ -7,4 +7,13 @@ import type { Target } from '../../src/options.ts';
 /** A store as the driver opens it, for tests that need no engine around it. */
 export function openStore({ url, token }: Target, timeoutMs = 5000): SessionStore {
   return redisStore('session-upstash', openConnection(client, { url, token }, timeoutMs));
+}
+
+/** What Redis itself says of the expiry of a key, asked by way of Upstash's interface. */
+export function timeLeftAt({ url, token }: Target): (key: string) => Promise<Lifetime | null> {
+  const redis = new client.Redis({ url, token });
+  return async (key) => {
+    const ms = await redis.pttl(key);
+    return ms === -1 ? 'never' : ms === -2 ? null : ms;
+  };
 }

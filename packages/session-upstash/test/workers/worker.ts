@@ -1,9 +1,7 @@
 import { createSessions, type SessionDriver, type Sessions } from '@coatcheck/session-core';
-import { redisStore } from '@coatcheck/session-core/redis';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import upstash from '@coatcheck/session-upstash/runtime';
-import * as client from '@upstash/redis/cloudflare';
-import { openConnection } from '../../src/connection.ts';
+import { openStore, timeLeftAt } from '../support/store.ts';
 
 // One request of a Worker is one test of the conformance suite, or one visit of a site.
 
@@ -58,7 +56,8 @@ function conformanceOf(env: Env, host: { env(name: string): string | undefined }
   const target = { url: env.UPSTASH_REDIS_REST_URL, token: env.UPSTASH_REDIS_REST_TOKEN };
   testStore({
     it,
-    createStore: () => redisStore('session-upstash', openConnection(client, target, 5000)),
+    createStore: () => openStore(target),
+    timeLeft: timeLeftAt(target),
     slackMs: 50,
   });
   testDriver({ it, createDriver: (config) => upstash(config, host) });

@@ -1,0 +1,60 @@
+import { createSessionId } from '../ids.ts';
+import { fail, same } from './assert.ts';
+import { changed, DAY, entry, payload, SECRET, values, type DriverTests } from './driver-suite.ts';
+
+/** What is sealed. */
+export function testSecrets({ it, createDriver, dump }: DriverTests): void {
+  const day = Date.now() + DAY;
+
+  it('what is sealed comes back to whoever has the secret, and to nobody else', async () => {
+    const sealing = await createDriver({ secrets: [SECRET] });
+    const id = createSessionId();
+    await sealing.setItem(id, payload({ user: { name: 'ada' }, cart: ['hat'] }, day));
+    same(values(await sealing.getItem(id)), { user: { name: 'ada' }, cart: ['hat'] });
+    await sealing.setItem(
+      id,
+      changed(await sealing.getItem(id), (map) => map.set('cart', entry([], day))),
+    );
+    same(values(await (await createDriver({ secrets: [SECRET] })).getItem(id)), { user: { name: 'ada' }, cart: [] });
+    for (const secrets of [undefined, [SECRET.toUpperCase()]]) {
+      same(values(await (await createDriver({ secrets })).getItem(id)), {});
+    }
+  });
+
+  it('when secrets change nobody is signed out', async () => {
+    const next = SECRET.toUpperCase();
+    const [before, between, after] = [
+      await createDriver({ secrets: [SECRET] }),
+      await createDriver({ secrets: [next, SECRET] }),
+      await createDriver({ secrets: [next] }),
+    ];
+    const id = createSessionId();
+    await before.setItem(id, payload({ user: 'ada', cart: ['hat'], flash: 'hello' }, day));
+    const read = await between.getItem(id);
+    same(values(read), { user: 'ada', cart: ['hat'], flash: 'hello' });
+    await between.setItem(
+      id,
+      changed(read, (map) => map.set('cart', entry([], day)).delete('flash')),
+    );
+    same(values(await between.getItem(id)), { user: 'ada', cart: [] });
+    same(values(await after.getItem(id)), { cart: [] });
+  });
+
+  if (dump) {
+    it('the backend holds no id, and of what is sealed neither keys nor values', async () => {
+      const [id, other, key, value] = Array.from({ length: 4 }, createSessionId) as [string, string, string, string];
+      const data = { [key]: value, another: { deep: [value] } };
+      await (await createDriver({ prefix: 'legible:' })).setItem(other, payload(data, day));
+      const legible = await dump();
+      for (const text of [key, value]) {
+        if (!legible.includes(text)) fail('the dump does not show what is stored legibly');
+      }
+      await (await createDriver({ prefix: 'legible:' })).removeItem(other);
+      await (await createDriver({ secrets: [SECRET] })).setItem(id, payload(data, day));
+      const sealed = await dump();
+      for (const text of [id, other, key, value, SECRET]) {
+        if (sealed.includes(text)) fail('the backend shows an id, or what is sealed');
+      }
+    });
+  }
+}

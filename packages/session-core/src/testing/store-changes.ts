@@ -1,0 +1,159 @@
+import type { Change } from '../store.ts';
+import { same } from './assert.ts';
+import { call, change, fields, HOUR, MINUTE, type StoreTests } from './store-suite.ts';
+
+/** What a change means: its conditions, and the order of its parts. */
+export function testChanges({ test }: StoreTests): void {
+  test(
+    '`mustExist` refuses where there is no record',
+    'Answer `missing` and store nothing.',
+    async ({ store, key }) => {
+      same(await store.patch(key, change({ set: fields({ a: ':1' }), mustExist: true }), call()), 'missing');
+      same(await store.read(key, call()), null);
+    },
+  );
+
+  test(
+    '`mustBeNew` refuses where there is a record',
+    'Answer `conflict` and store nothing.',
+    async ({ store, key }) => {
+      const attempt = (value: string) =>
+        store.patch(key, change({ set: fields({ a: value }), mustBeNew: true }), call());
+      same(await attempt(':1'), 'applied');
+      same(await attempt(':2'), 'conflict');
+      same(await store.read(key, call()), fields({ a: ':1' }));
+    },
+  );
+
+  test(
+    '`expect` refuses unless every field holds what is expected, where null stands for no field',
+    'Look at every field of `expect` in the same step that writes.',
+    async ({ store, key }) => {
+      await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
+      const attempt = (expect: [string, string | null][], value: string) =>
+        store.patch(key, change({ set: fields({ a: value }), expect: new Map(expect) }), call());
+      same(await attempt([['a', ':2']], ':9'), 'conflict');
+      same(await attempt([['a', ':']], ':9'), 'conflict');
+      same(await attempt([['a', null]], ':9'), 'conflict');
+      const bothNeeded: [string, string][] = [
+        ['a', ':1'],
+        ['b', ':1'],
+      ];
+      same(await attempt(bothNeeded, ':9'), 'conflict');
+      same(await attempt(bothNeeded.toReversed(), ':9'), 'conflict');
+      same(await store.read(key, call()), fields({ a: ':1' }));
+      const bothHold: [string, string | null][] = [
+        ['a', ':1'],
+        ['b', null],
+      ];
+      same(await attempt(bothHold, ':2'), 'applied');
+      same(await store.read(key, call()), fields({ a: ':2' }));
+    },
+  );
+
+  test(
+    '`expect` holds for a missing record as for one without fields',
+    'Where there is no record, no field is there: null is what is expected, and any value is a conflict.',
+    async ({ store, key }) => {
+      const attempt = (expected: string | null) =>
+        store.patch(key, change({ set: fields({ a: ':1' }), expect: new Map([['a', expected]]) }), call());
+      same(await attempt(':0'), 'conflict');
+      same(await store.read(key, call()), null);
+      same(await attempt(null), 'applied');
+      same(await attempt(null), 'conflict');
+    },
+  );
+
+  const everything: Partial<Change> = {
+    set: fields({ a: ':9', new: ':9' }),
+    ifAbsent: fields({ absent: ':9' }),
+    unset: ['b'],
+    purge: ['past'],
+    lifetimeMs: MINUTE,
+    capMs: MINUTE,
+    idleMs: MINUTE,
+  };
+  const refusals: [string, Partial<Change>][] = [
+    ['`expect`', { expect: new Map([['a', ':2']]) }],
+    ['`mustBeNew`', { mustBeNew: true }],
+  ];
+  for (const [condition, refused] of refusals) {
+    test(
+      `a change that ${condition} refuses changes nothing: no field, no lifetime, no idle limit`,
+      'Look at all conditions before the first write, in one step with it.',
+      async ({ store, key, livesFor, now }) => {
+        const held = fields({ a: ':1', b: ':1', past: `${Date.now() - HOUR}:1` });
+        const since = now();
+        await store.patch(key, change({ set: held }), call());
+        same(await store.patch(key, change({ ...everything, ...refused }), call()), 'conflict');
+        same(await store.read(key, call()), held);
+        await livesFor(HOUR, since);
+      },
+    );
+  }
+
+  test(
+    'the order is `unset`, `purge`, `ifAbsent`, `set`',
+    'Remove first. Then write what is absent now, the removed included, and last what is to be written in any case.',
+    async ({ store, key }) => {
+      const now = Date.now();
+      await store.patch(
+        key,
+        change({ set: fields({ a: ':1', b: `${now - 10}:1`, c: ':1', d: ':1', e: ':1' }) }),
+        call(),
+      );
+      await store.patch(
+        key,
+        change({
+          unset: ['a', 'c'],
+          purge: ['b'],
+          ifAbsent: fields({ a: ':absent', b: ':absent', c: ':absent', d: ':absent', f: ':absent', g: ':absent' }),
+          set: fields({ c: ':set', e: ':set', f: ':set' }),
+          now,
+        }),
+        call(),
+      );
+      same(
+        await store.read(key, call()),
+        fields({ a: ':absent', b: ':absent', c: ':set', d: ':1', e: ':set', f: ':set', g: ':absent' }),
+      );
+    },
+  );
+
+  test(
+    '`ifAbsent` makes a record where there is none',
+    'Treat a missing record as one without fields.',
+    async ({ store, key }) => {
+      const change1 = change({ set: fields({ a: ':1' }), ifAbsent: fields({ a: ':8', b: ':8' }) });
+      same(await store.patch(key, change1, call()), 'applied');
+      same(await store.read(key, call()), fields({ a: ':1', b: ':8' }));
+    },
+  );
+
+  test(
+    '`purge` removes what has expired, and leaves what was renewed',
+    'Look at the expiry that is stored with the field now: another request may have renewed it.',
+    async ({ store, key }) => {
+      const now = Date.now();
+      const held = fields({ old: `${now - 10}:1`, renewed: `${now + HOUR}:1`, open: ':1', kept: `${now - 10}:1` });
+      await store.patch(key, change({ set: held, now }), call());
+      await store.patch(key, change({ purge: ['old', 'renewed', 'open', 'unknown'], now }), call());
+      held.delete('old');
+      same(await store.read(key, call()), held);
+    },
+  );
+
+  test(
+    '`purge` goes by the clock of the writer',
+    'Compare a field with `now` of the change, and not with a clock of your own: the two may be hours apart.',
+    async ({ store, key }) => {
+      for (const offset of [-2 * HOUR, 2 * HOUR]) {
+        const now = Date.now() + offset;
+        const held = fields({ past: `${now - MINUTE}:1`, coming: `${now + MINUTE}:1`, open: ':1' });
+        await store.patch(key, change({ set: held, now }), call());
+        await store.patch(key, change({ purge: ['past', 'coming'], now }), call());
+        same(await store.read(key, call()), fields({ coming: held.get('coming')!, open: ':1' }), `${offset} ms apart`);
+      }
+    },
+  );
+}

@@ -1,0 +1,302 @@
+import { isTrue, rejects, same } from './assert.ts';
+import { call, change, DAY, fields, HOUR, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
+
+/** For how long a record lives. */
+export function testExpiry({ test }: StoreTests): void {
+  const keepTime =
+    'Keep lifetimes in whole milliseconds and 64 bits: no rounding down to seconds, no upper limit, no timer of 32 bits.';
+
+  // 60 days are more milliseconds than 31 bits count, and 3 years more seconds than a cookie's caches like.
+  for (const lifetime of [1999, 90_000, HOUR, 36 * HOUR, 60 * DAY, 1100 * DAY]) {
+    test(
+      `a record lives for as long as it was told: ${lifetime} ms`,
+      keepTime,
+      async ({ store, key, livesFor, now: moment }) => {
+        const [now, since] = [Date.now(), moment()];
+        const set = fields({ a: `${now + lifetime}:1` });
+        await store.patch(key, change({ set, lifetimeMs: lifetime, now }), call());
+        await livesFor(lifetime, since);
+      },
+    );
+  }
+
+  test(
+    'fields without an expiry keep a record for `capMs`, and without `capMs` for ever',
+    'Take an absent `capMs` for "never", and not for zero or for a default of your own.',
+    async ({ store, key, livesFor, now }) => {
+      const since = now();
+      await store.patch(key, change({ set: fields({ a: ':1' }), lifetimeMs: 40 * DAY, capMs: 40 * DAY }), call());
+      await livesFor(40 * DAY, since);
+      const again = now();
+      await store.patch(key, openEnded({ set: fields({ a: ':1' }) }), call());
+      await livesFor('never', again);
+    },
+  );
+
+  for (const [clock, offset] of [
+    ['', 0],
+    [', with a writer whose clock is two hours behind', -2 * HOUR],
+    [', with one two hours ahead', 2 * HOUR],
+  ] as const) {
+    test(
+      `a record lives as long as its longest-lived field${clock}`,
+      "Reckon from now by the backend's clock: the expiry of a field less `now` of the change. Compute the deadline anew with every change.",
+      async ({ store, key, livesFor, now: moment }) => {
+        const now = Date.now() + offset;
+        const until = (ms: number) => `${now + ms}:1`;
+        const since = moment();
+        await store.patch(key, change({ set: fields({ long: until(HOUR) }), lifetimeMs: HOUR, now }), call());
+        await store.patch(key, change({ set: fields({ short: until(1) }), lifetimeMs: 1, now }), call());
+        await livesFor(HOUR, since);
+        const later = Date.now() + offset;
+        const again = moment();
+        const set = fields({ long: `${later + MINUTE}:2`, short: `${later + 1}:1` });
+        await store.patch(key, change({ set, lifetimeMs: MINUTE, now: later }), call());
+        await livesFor(MINUTE, again);
+      },
+    );
+  }
+
+  test(
+    'a record whose longest-lived field goes lives shorter',
+    'Compute the deadline from the fields that are left.',
+    async ({ store, key, livesFor, now: moment }) => {
+      const [now, since] = [Date.now(), moment()];
+      const set = fields({ long: `${now + HOUR}:1`, short: `${now + MINUTE}:1` });
+      await store.patch(key, change({ set, lifetimeMs: HOUR, now }), call());
+      await store.patch(key, change({ unset: ['long'], lifetimeMs: MINUTE, now }), call());
+      await livesFor(MINUTE, since);
+    },
+  );
+
+  test(
+    'a field without an expiry keeps the record for `capMs` after the last write, whichever field that wrote',
+    'Count `capMs` from every write.',
+    async ({ store, key, livesFor, now: moment }) => {
+      await store.patch(key, change({ set: fields({ open: ':1' }), lifetimeMs: MINUTE, capMs: MINUTE }), call());
+      const [now, since] = [Date.now(), moment()];
+      const set = fields({ other: `${now + 1}:1` });
+      await store.patch(key, change({ set, lifetimeMs: 1, capMs: HOUR, now }), call());
+      await livesFor(HOUR, since);
+    },
+  );
+
+  test(
+    'a record without fields lives for `lifetimeMs`',
+    'Keep an empty record for as long as its writer says: no field says it.',
+    async ({ store, key, livesFor, now }) => {
+      await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
+      const since = now();
+      await store.patch(key, change({ unset: ['a'], lifetimeMs: MINUTE, capMs: HOUR }), call());
+      await livesFor(MINUTE, since);
+    },
+  );
+
+  test(
+    'a record that was to live for ever ends when a writer says so',
+    'Let a later change shorten the life of a record.',
+    async ({ store, key, livesFor, now }) => {
+      await store.patch(key, openEnded({ set: fields({ a: ':1' }) }), call());
+      const since = now();
+      await store.patch(key, change({ set: fields({ b: ':1' }), lifetimeMs: MINUTE, capMs: MINUTE }), call());
+      await livesFor(MINUTE, since);
+    },
+  );
+
+  test(
+    'what is past when it is written is not there',
+    'Store nothing, or what is gone at once, for a lifetime of zero or less. Backends take it for "for ever", or refuse it.',
+    async ({ store, key, eventually }) => {
+      for (const age of [0, 1, DAY]) {
+        const now = Date.now();
+        await store.patch(key, change({ set: fields({ a: `${now - age}:1` }), lifetimeMs: -age, now }), call());
+        await eventually(async () => (await store.read(key, call())) === null, 'the record is there');
+      }
+    },
+  );
+
+  test(
+    'an expired record counts as missing for every change',
+    'Look at the expiry in the step that writes: a record that is still lying there is not merged into, and refuses nothing.',
+    async ({ store, key, expired }) => {
+      await expired();
+      same(await store.patch(key, change({ set: fields({ a: ':1' }), mustExist: true }), call()), 'missing');
+      const expect = new Map([['old', null]]);
+      const set = fields({ b: ':1' });
+      same(await store.patch(key, change({ set, expect, mustBeNew: true }), call()), 'applied');
+      same(await store.read(key, call()), set, 'after a change with `mustBeNew`');
+    },
+  );
+
+  test(
+    'a change of an expired record does not bring its fields back',
+    'Replace a record that has expired, whether or not anything has removed it yet.',
+    async ({ store, key, expired }) => {
+      await expired();
+      same(
+        await store.patch(key, change({ set: fields({ a: ':1' }), ifAbsent: fields({ old: ':2' }) }), call()),
+        'applied',
+      );
+      same(await store.read(key, call()), fields({ a: ':1', old: ':2' }));
+    },
+  );
+
+  test(
+    'removing an expired record returns null',
+    "Return what was live. What has expired is nobody's session any more.",
+    async ({ store, key, expired }) => {
+      await expired();
+      same(await store.retire(key, MINUTE, call()), null);
+      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
+    },
+  );
+
+  test(
+    '`idleMs` limits how long a record lives after a write',
+    'The record goes at its deadline or after `idleMs`, whichever comes first.',
+    async ({ store, key, livesFor, now }) => {
+      const since = now();
+      await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
+      await livesFor(MINUTE, since);
+      const again = now();
+      await store.patch(
+        key,
+        change({ set: fields({ a: ':1' }), lifetimeMs: MINUTE, capMs: MINUTE, idleMs: HOUR }),
+        call(),
+      );
+      await livesFor(MINUTE, again);
+    },
+  );
+
+  test(
+    'a write renews the idle limit',
+    'Count `idleMs` from the last write, whatever it changed.',
+    async ({ store, key, livesFor, now }) => {
+      await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
+      const since = now();
+      await store.patch(key, change({ set: fields({ b: ':1' }), idleMs: 2 * MINUTE }), call());
+      await livesFor(2 * MINUTE, since);
+    },
+  );
+
+  test(
+    'a write without `idleMs` ends the idle limit',
+    'Keep no idle limit of an earlier write: the option may have been taken out.',
+    async ({ store, key, livesFor, now }) => {
+      await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
+      const since = now();
+      await store.patch(key, change({ set: fields({ b: ':1' }) }), call());
+      await livesFor(HOUR, since);
+    },
+  );
+
+  test(
+    'a read without `touchMs` changes nothing',
+    'Extend a record only when the caller asks for it.',
+    async ({ store, key, livesFor, now }) => {
+      const since = now();
+      await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
+      await store.read(key, call());
+      await livesFor(MINUTE, since);
+    },
+  );
+
+  const touching = (touchMs: number) => ({ ...call(), touchMs });
+
+  test(
+    'a touch sets the idle limit, later or sooner',
+    'Let the record go `touchMs` after this read, unless its deadline comes first, whatever its idle limit was. A store that is not atomic ' +
+      'rejects a touch: it would bring back what another process removed.',
+    async ({ store, key, livesFor, now }) => {
+      const set = fields({ a: ':1' });
+      await store.patch(key, change({ set, idleMs: MINUTE }), call());
+      if (!store.atomic) {
+        await rejects(store.read(key, touching(MINUTE)));
+        return;
+      }
+      for (const touchMs of [10 * MINUTE, 5 * MINUTE]) {
+        await store.patch(key, change({ set, idleMs: 7 * MINUTE }), call());
+        const since = now();
+        same(await store.read(key, touching(touchMs)), set);
+        await livesFor(touchMs, since);
+      }
+      await store.patch(key, change({ set }), call());
+      const since = now();
+      await store.read(key, touching(MINUTE));
+      await livesFor(MINUTE, since);
+    },
+  );
+
+  test(
+    'a touch never moves the hard deadline',
+    'Keep the deadline beside the idle limit, and let the record go at the earlier of the two.',
+    async ({ store, key, livesFor, now: moment }) => {
+      if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
+      const [now, since] = [Date.now(), moment()];
+      const set = fields({ a: `${now + MINUTE}:1` });
+      await store.patch(key, change({ set, lifetimeMs: MINUTE, idleMs: MINUTE / 2, now }), call());
+      same(await store.read(key, touching(HOUR)), set);
+      await livesFor(MINUTE, since);
+    },
+  );
+
+  test(
+    'a touch keeps fields and expiries as they are',
+    'Change the idle limit and nothing else.',
+    async ({ store, key, livesFor, now: moment }) => {
+      if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
+      const [now, since] = [Date.now(), moment()];
+      const set = fields({ a: `${now + HOUR}:1`, open: ':1' });
+      await store.patch(key, change({ set, capMs: MINUTE, idleMs: MINUTE / 2, now }), call());
+      await store.read(key, touching(2 * HOUR));
+      await store.patch(key, change({ unset: ['a'], lifetimeMs: MINUTE, capMs: MINUTE, now }), call());
+      same(await store.read(key, call()), fields({ open: ':1' }));
+      await livesFor(MINUTE, since);
+    },
+  );
+
+  test(
+    'a touch of what is not there makes nothing',
+    'Touch only a record that is live: not a missing key, not what has expired, and not a tombstone.',
+    async ({ store, key, expired, refusesFor, now }) => {
+      if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
+      same(await store.read(key, touching(HOUR)), null, 'a missing record');
+      same(await store.patch(key, change({ mustExist: true }), call()), 'missing');
+      await expired();
+      same(await store.read(key, touching(HOUR)), null, 'an expired record');
+      same(await store.read(key, call()), null, 'an expired record after a touch');
+      same(await store.patch(key, change({ mustExist: true }), call()), 'missing');
+      const since = now();
+      await store.retire(key, MINUTE, call());
+      same(await store.read(key, touching(HOUR)), null, 'a retired key');
+      await refusesFor(MINUTE, since);
+    },
+  );
+
+  test(
+    '`sweep` takes what has expired and nothing else, and no more than it was asked to',
+    'Select what has expired in the step that removes it. Tombstones and living records stay, those included that live for ever.',
+    async ({ store, key, expired, leaveBehind, newKey }) => {
+      if (!store.sweep) return;
+      const [living, open, retired] = [newKey(), newKey(), newKey()];
+      const set = fields({ a: ':1' });
+      await store.patch(living, change({ set, lifetimeMs: 9 * DAY, capMs: 9 * DAY }), call());
+      await store.patch(open, openEnded({ set }), call());
+      await store.patch(retired, change({ set }), call());
+      await store.retire(retired, 9 * DAY, call());
+      for (const each of [key, newKey(), newKey()]) await expired(each);
+      const mustFindAll = await leaveBehind();
+
+      let total = 0;
+      for (const limit of [2, 1, 1000, 1000, 1000]) {
+        const count = await store.sweep(limit, call());
+        isTrue(count <= limit, `sweep(${limit}) says that it removed ${count}`);
+        total += count;
+      }
+      if (mustFindAll) isTrue(total >= 3, `three records had expired for a day, and ${total} were removed`);
+      same(await store.read(living, call()), set, 'a record that lives for days');
+      same(await store.read(open, call()), set, 'a record that lives for ever');
+      same(await store.patch(retired, change({ set }), call()), 'retired', 'a tombstone');
+    },
+  );
+}

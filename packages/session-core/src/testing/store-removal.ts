@@ -1,0 +1,117 @@
+import type { Change } from '../store.ts';
+import { same } from './assert.ts';
+import { call, change, DAY, fields, HOUR, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
+
+/** A removed session stays removed. */
+export function testRemoval({ test }: StoreTests): void {
+  test(
+    'retiring returns what the record held, and removes it',
+    'Return the fields that the record had in the step that removes it.',
+    async ({ store, key }) => {
+      const held = fields({ a: ':1', b: ':2' });
+      await store.patch(key, change({ set: held }), call());
+      same(await store.retire(key, HOUR, call()), held);
+      same(await store.read(key, call()), null);
+    },
+  );
+
+  const changes: [string, Partial<Change>][] = [
+    ['any change', {}],
+    ['`mustExist`', { mustExist: true }],
+    ['`mustBeNew`', { mustBeNew: true }],
+    ['`expect`', { expect: new Map([['a', ':1']]) }],
+    ['`ifAbsent` alone', { set: new Map(), ifAbsent: fields({ a: ':2' }) }],
+  ];
+  test(
+    'a retired key refuses every change',
+    'Put a tombstone in the place of the record, and look at it before the conditions: the answer is `retired`.',
+    async ({ store, key }) => {
+      await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
+      await store.retire(key, HOUR, call());
+      for (const [what, part] of changes)
+        same(await store.patch(key, change({ set: fields({ a: ':2' }), ...part }), call()), 'retired', what);
+      same(await store.read(key, call()), null);
+    },
+  );
+
+  test(
+    'a key without a record can be retired, and refuses changes too',
+    'Answer null, and leave a tombstone all the same: a request that creates the record may be on its way.',
+    async ({ store, key, refusesFor, now }) => {
+      const since = now();
+      same(await store.retire(key, HOUR, call()), null);
+      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
+      same(await store.read(key, call()), null);
+      await refusesFor(HOUR, since);
+    },
+  );
+
+  test(
+    'a retired key is free again when its time is over, and what it held does not come back',
+    'Remove the record when the tombstone is made: do not only hide it.',
+    async ({ store, key, eventually, expired }) => {
+      for (const held of [openEnded({ set: fields({ a: ':1' }) }), undefined]) {
+        if (held) await store.patch(key, held, call());
+        else await expired();
+        // Where changes are not atomic, a tombstone lives as long as the record that it stands for may come back.
+        if (held && !store.atomic) continue;
+        await store.retire(key, 1, call());
+        same(await store.read(key, call()), null);
+        await eventually(
+          async () => (await store.patch(key, change({ mustExist: true }), call())) === 'missing',
+          'the key is still retired, or its record is back',
+        );
+        same(await store.read(key, call()), null);
+        same(await store.patch(key, change({ set: fields({ b: ':1' }) }), call()), 'applied');
+        same(await store.read(key, call()), fields({ b: ':1' }));
+      }
+    },
+  );
+
+  test(
+    'the tombstone lives for as long as it was told, and not only as long as the record would have',
+    "Give the tombstone a lifetime of its own: the record's deadline and idle limit end with the record.",
+    async ({ store, key, refusesFor, now }) => {
+      const set = fields({ a: `${Date.now() + MINUTE}:1` });
+      await store.patch(key, change({ set, lifetimeMs: MINUTE, capMs: MINUTE, idleMs: MINUTE / 2 }), call());
+      const since = now();
+      same(await store.retire(key, HOUR, call()), set);
+      await refusesFor(HOUR, since);
+    },
+  );
+
+  test(
+    'a tombstone may live for months',
+    'Keep its lifetime in whole milliseconds and 64 bits, as that of a record.',
+    async ({ store, key, refusesFor, now }) => {
+      const since = now();
+      await store.retire(key, 60 * DAY, call());
+      await refusesFor(60 * DAY, since);
+    },
+  );
+
+  test(
+    'a second removal answers `retired`, and never ends or shortens the first',
+    'Keep the later of the two ends.',
+    async ({ store, key, refusesFor, now }) => {
+      await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
+      const since = now();
+      same(await store.retire(key, HOUR, call()), fields({ a: ':1' }));
+      same(await store.retire(key, MINUTE, call()), 'retired');
+      same(await store.retire(key, 0, call()), 'retired');
+      same(await store.read(key, call()), null);
+      await refusesFor(HOUR, since);
+    },
+  );
+
+  test(
+    'a second removal that lasts longer extends the first',
+    'Keep the later of the two ends.',
+    async ({ store, key, refusesFor, now }) => {
+      await store.retire(key, MINUTE, call());
+      const since = now();
+      same(await store.retire(key, HOUR, call()), 'retired');
+      await refusesFor(HOUR, since);
+    },
+  );
+}

@@ -1,0 +1,94 @@
+import {
+  applyChange,
+  createError,
+  endOf,
+  type Lifetime,
+  type SessionStore,
+  type StoreCall,
+  type StoredRecord,
+} from '@coatcheck/session-core';
+
+/** What lies in the backend under a key. */
+export type Slot = StoredRecord & { retiredUntil?: number };
+
+/** A backend that is asked over a network: every statement takes a round trip, and is one step. */
+export interface Shelf {
+  slots: Map<string, Slot>;
+  isDown: boolean;
+  /** One round trip, after which a statement is carried out before anything else happens. */
+  trip(call: StoreCall): Promise<void>;
+}
+
+export function createShelf(): Shelf {
+  const shelf: Shelf = {
+    slots: new Map(),
+    isDown: false,
+    async trip({ signal }) {
+      signal.throwIfAborted();
+      for (let turn = 0; turn < 3; turn++) await Promise.resolve();
+      if (shelf.isDown) throw createError('session-shelf', 'unavailable', 'The shelf is not there; nothing was sent.');
+    },
+  };
+  return shelf;
+}
+
+export const isRetired = (slot: Slot | undefined): boolean => (slot?.retiredUntil ?? 0) > Date.now();
+
+/** The live record under a key. */
+export function liveIn(shelf: Shelf, key: string): StoredRecord | null {
+  const slot = shelf.slots.get(key);
+  return slot && slot.retiredUntil === undefined && endOf(slot) > Date.now() ? slot : null;
+}
+
+/** How long what lies under a key still lives. */
+export function timeLeftOn(shelf: Shelf, key: string): Lifetime | null {
+  const slot = shelf.slots.get(key);
+  if (!slot) return null;
+  const left = (slot.retiredUntil ?? endOf(slot)) - Date.now();
+  return left === Infinity ? 'never' : left > 0 ? left : null;
+}
+
+/** A store that keeps the contract. */
+export function rightStore(shelf: Shelf, apply: typeof applyChange = applyChange): SessionStore {
+  return {
+    atomic: true,
+
+    async read(key, call) {
+      await shelf.trip(call);
+      const record = liveIn(shelf, key);
+      if (record && call.touchMs !== undefined)
+        shelf.slots.set(key, { ...record, idleUntil: Date.now() + call.touchMs });
+      return record && new Map(record.fields);
+    },
+
+    async patch(key, change, call) {
+      await shelf.trip(call);
+      if (isRetired(shelf.slots.get(key))) return 'retired';
+      const changed = apply(liveIn(shelf, key), change, Date.now());
+      if (typeof changed === 'string') return changed;
+      shelf.slots.set(key, changed);
+      return 'applied';
+    },
+
+    async retire(key, retireForMs, call) {
+      await shelf.trip(call);
+      const slot = shelf.slots.get(key);
+      const record = liveIn(shelf, key);
+      shelf.slots.set(key, tombstone(Math.max(isRetired(slot) ? slot!.retiredUntil! : 0, Date.now() + retireForMs)));
+      return isRetired(slot) ? 'retired' : record && record.fields;
+    },
+
+    async sweep(limit, call) {
+      await shelf.trip(call);
+      const expired = [...shelf.slots]
+        .filter(([, slot]) => (slot.retiredUntil ?? endOf(slot)) <= Date.now())
+        .slice(0, limit);
+      for (const [key] of expired) shelf.slots.delete(key);
+      return expired.length;
+    },
+  };
+}
+
+export function tombstone(retiredUntil: number): Slot {
+  return { fields: new Map(), deadline: 0, idleUntil: 0, retiredUntil };
+}

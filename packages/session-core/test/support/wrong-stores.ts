@@ -1,0 +1,1024 @@
+import {
+  applyChange,
+  endOf,
+  expiryOf,
+  type Change,
+  type Fields,
+  type SessionStore,
+  type StoreCall,
+  type StoredRecord,
+} from '@coatcheck/session-core';
+import { isRetired, liveIn, rightStore, tombstone, type Shelf } from './right-store.ts';
+
+type Patch = SessionStore['patch'];
+
+interface WrongStore {
+  /** How it is wrong. */
+  name: string;
+  /** How the rule begins that it breaks. */
+  breaks: string;
+  /** Whether only a suite that can let a day pass finds it. */
+  needsFakeClock?: boolean;
+  /** What it does differently from a right store on the same shelf. */
+  wrong(shelf: Shelf, right: SessionStore): Partial<SessionStore>;
+}
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+
+// ------------------------------------------------------------------------------------------------ shorter ways to be wrong
+
+/** Every change is another one. */
+const changing =
+  (edit: (change: Change) => Change): WrongStore['wrong'] =>
+  (_shelf, right) => ({ patch: (key, change, call) => right.patch(key, edit(change), call) });
+
+/** Every change means something else. */
+const applying =
+  (apply: typeof applyChange): WrongStore['wrong'] =>
+  (shelf) => ({ patch: rightStore(shelf, apply).patch });
+
+/** A record is stored, and then somewhat different. */
+const afterwards =
+  (edit: (record: StoredRecord, change: Change) => void): WrongStore['wrong'] =>
+  (shelf, right) => ({
+    async patch(key, change, call) {
+      const result = await right.patch(key, change, call);
+      if (result === 'applied') edit(shelf.slots.get(key)!, change);
+      return result;
+    },
+  });
+
+/** What a refused change does all the same. */
+const evenRefused =
+  (part: (change: Change) => Partial<Change>): WrongStore['wrong'] =>
+  (shelf, right) => ({
+    async patch(key, change, call) {
+      const result = await right.patch(key, change, call);
+      const record = liveIn(shelf, key);
+      if (result !== 'conflict' || !record) return result;
+      const nothing = { set: new Map(), unset: [], lifetimeMs: HOUR, capMs: HOUR, now: change.now };
+      const changed = applyChange(record, { ...nothing, ...part(change) }, Date.now());
+      if (typeof changed === 'object') shelf.slots.set(key, changed);
+      return result;
+    },
+  });
+
+/** The end of every record comes at another time. */
+const ending = (edit: (leftMs: number) => number): WrongStore['wrong'] =>
+  afterwards((record) => {
+    if (record.deadline !== Infinity) record.deadline = Date.now() + edit(record.deadline - Date.now());
+  });
+
+/** Names are stored in another form. */
+const naming = (edit: (name: string) => string): WrongStore['wrong'] =>
+  changing((change) => {
+    const fields = (all: ReadonlyMap<string, string>): Fields =>
+      new Map([...all].map(([name, value]) => [edit(name), value]));
+    return {
+      ...change,
+      set: fields(change.set),
+      unset: change.unset.map(edit),
+      ...(change.expect && { expect: new Map([...change.expect].map(([name, value]) => [edit(name), value])) }),
+    };
+  });
+
+/** Looks first, and does it afterwards, in another round trip. */
+const lookingFirst =
+  (
+    look: (record: StoredRecord | null, change: Change) => 'conflict' | undefined,
+    without: Partial<Change>,
+  ): WrongStore['wrong'] =>
+  (shelf, right) => ({
+    async patch(key, change, call) {
+      await shelf.trip(call);
+      const refused = isRetired(shelf.slots.get(key)) ? undefined : look(liveIn(shelf, key), change);
+      return refused ?? right.patch(key, { ...change, ...without }, call);
+    },
+  });
+
+const touching =
+  (
+    touch: (shelf: Shelf, key: string, call: StoreCall & { touchMs: number }) => Promise<Fields | null>,
+  ): WrongStore['wrong'] =>
+  (shelf, right) => ({
+    read: (key, call) =>
+      call.touchMs === undefined ? right.read(key, call) : touch(shelf, key, call as StoreCall & { touchMs: number }),
+  });
+
+const holds = (record: StoredRecord | null, change: Change): boolean =>
+  [...(change.expect ?? [])].every(([name, value]) => (record?.fields.get(name) ?? null) === value);
+
+/** Records of a store whose statements do not look at the expiry. */
+const lyingThere = (shelf: Shelf, key: string): StoredRecord | null => {
+  const slot = shelf.slots.get(key);
+  return slot && slot.retiredUntil === undefined ? slot : null;
+};
+
+const patchingWhatLiesThere =
+  (edit: (record: StoredRecord | null, change: Change) => StoredRecord | null): WrongStore['wrong'] =>
+  (shelf, right) => ({
+    async patch(key, change, call) {
+      await shelf.trip(call);
+      const record = lyingThere(shelf, key);
+      const isLive = record !== null && endOf(record) > Date.now();
+      if (!record || isLive) return right.patch(key, change, call);
+      const changed = applyChange(edit(record, change), change, Date.now());
+      if (typeof changed === 'string') return changed;
+      shelf.slots.set(key, changed);
+      return 'applied';
+    },
+  });
+
+// ------------------------------------------------------------------------------------------------------------ wrong stores
+
+const fieldsAndNames: WrongStore[] = [
+  {
+    name: 'a missing record is an empty one',
+    breaks: 'a key that was never written',
+    wrong: (_shelf, right) => ({ read: async (key, call) => (await right.read(key, call)) ?? new Map() }),
+  },
+  {
+    name: 'fields are kept in an object',
+    breaks: 'fields come back byte for byte',
+    wrong: changing((change) => {
+      const object: Record<string, string> = {};
+      for (const [name, value] of change.set) object[name] = value;
+      return { ...change, set: new Map(Object.entries(object)) };
+    }),
+  },
+  {
+    name: 'spaces at the end of a value go',
+    breaks: 'fields come back byte for byte',
+    wrong: changing((change) => ({
+      ...change,
+      set: new Map([...change.set].map(([name, value]) => [name, value.trimEnd()])),
+    })),
+  },
+  {
+    name: 'a value is cut at 64 KiB',
+    breaks: 'a value of 100,000',
+    wrong: changing((change) => ({
+      ...change,
+      set: new Map([...change.set].map(([name, value]) => [name, value.slice(0, 2 ** 16)])),
+    })),
+  },
+  {
+    name: 'a change has at most 999 parameters',
+    breaks: 'one change may write 1,000 fields',
+    wrong: changing((change) => ({ ...change, set: new Map([...change.set].slice(0, 999)) })),
+  },
+  { name: 'names are cut at 255 characters', breaks: 'names that differ', wrong: naming((name) => name.slice(0, 255)) },
+  {
+    name: 'names are cut at 2,000 characters',
+    breaks: 'names that differ',
+    wrong: naming((name) => name.slice(0, 2000)),
+  },
+  { name: 'names are case-folded', breaks: 'names that differ', wrong: naming((name) => name.toLowerCase()) },
+  { name: 'names are normalised', breaks: 'names that differ', wrong: naming((name) => name.normalize('NFC')) },
+  {
+    name: 'names are normalised for compatibility',
+    breaks: 'names that differ',
+    wrong: naming((name) => name.normalize('NFKC')),
+  },
+  { name: 'names are trimmed', breaks: 'names that differ', wrong: naming((name) => name.trim()) },
+  { name: 'names are trimmed at the end', breaks: 'names that differ', wrong: naming((name) => name.trimEnd()) },
+  {
+    name: 'keys are case-folded',
+    breaks: 'keys that differ only in the case',
+    wrong: (_shelf, right) => ({
+      read: (key, call) => right.read(key.toLowerCase(), call),
+      patch: (key, change, call) => right.patch(key.toLowerCase(), change, call),
+      retire: (key, ms, call) => right.retire(key.toLowerCase(), ms, call),
+    }),
+  },
+  {
+    name: 'a change replaces the record',
+    breaks: 'a change of some fields leaves the others alone',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      return typeof changed === 'string' ? changed : { ...changed, fields: new Map(change.set) };
+    }),
+  },
+  {
+    name: 'a record without fields goes',
+    breaks: 'a record without fields is a record',
+    wrong: (shelf, right) => ({
+      async patch(key, change, call) {
+        const result = await right.patch(key, change, call);
+        if (lyingThere(shelf, key)?.fields.size === 0) shelf.slots.delete(key);
+        return result;
+      },
+    }),
+  },
+  {
+    name: 'readers get the Map that is stored',
+    breaks: 'what a reader does to its fields',
+    wrong: (shelf) => ({
+      async read(key, call) {
+        await shelf.trip(call);
+        return liveIn(shelf, key)?.fields ?? null;
+      },
+    }),
+  },
+];
+
+const changes: WrongStore[] = [
+  {
+    name: '`mustExist` is ignored',
+    breaks: '`mustExist` refuses',
+    wrong: changing((change) => ({ ...change, mustExist: false })),
+  },
+  {
+    name: '`mustBeNew` is ignored',
+    breaks: '`mustBeNew` refuses',
+    wrong: changing((change) => ({ ...change, mustBeNew: false })),
+  },
+  {
+    name: 'only the first field of `expect` counts',
+    breaks: '`expect` refuses unless',
+    wrong: changing((change) =>
+      change.expect ? { ...change, expect: new Map([...change.expect].slice(0, 1)) } : change,
+    ),
+  },
+  {
+    name: '`expect` ignores null',
+    breaks: '`expect` refuses unless',
+    wrong: changing((change) =>
+      change.expect ? { ...change, expect: new Map([...change.expect].filter(([, value]) => value !== null)) } : change,
+    ),
+  },
+  {
+    name: '`expect` never holds where there is no record',
+    breaks: '`expect` holds for a missing record',
+    wrong: (shelf, right) => ({
+      async patch(key, change, call) {
+        if (change.expect && !lyingThere(shelf, key) && !isRetired(shelf.slots.get(key))) return 'conflict';
+        return right.patch(key, change, call);
+      },
+    }),
+  },
+  {
+    name: '`unset` happens on a conflict',
+    breaks: 'a change that `expect` refuses',
+    wrong: evenRefused(({ unset }) => ({ unset })),
+  },
+  {
+    name: '`ifAbsent` happens on a conflict',
+    breaks: 'a change that `expect` refuses',
+    wrong: evenRefused(({ ifAbsent }) => (ifAbsent ? { ifAbsent } : {})),
+  },
+  {
+    name: '`purge` happens on a conflict',
+    breaks: 'a change that `expect` refuses',
+    wrong: evenRefused(({ purge }) => (purge ? { purge } : {})),
+  },
+  {
+    name: '`set` happens on a conflict with `mustBeNew`',
+    breaks: 'a change that `mustBeNew` refuses',
+    wrong: evenRefused(({ set, mustBeNew }) => (mustBeNew ? { set } : {})),
+  },
+  {
+    name: 'a conflict changes the lifetime',
+    breaks: 'a change that `expect` refuses',
+    wrong: evenRefused(({ lifetimeMs, capMs }) => ({ lifetimeMs, ...(capMs && { capMs }) })),
+  },
+  {
+    name: 'a conflict sets the idle limit',
+    breaks: 'a change that `mustBeNew` refuses',
+    wrong: evenRefused(({ idleMs }) => (idleMs ? { idleMs } : {})),
+  },
+  {
+    name: '`ifAbsent` looks before `unset`',
+    breaks: 'the order is',
+    wrong: applying((record, change, clock) => {
+      const ifAbsent = new Map([...(change.ifAbsent ?? [])].filter(([name]) => !record?.fields.has(name)));
+      return applyChange(record, { ...change, ifAbsent }, clock);
+    }),
+  },
+  {
+    name: '`ifAbsent` looks before `purge`',
+    breaks: 'the order is',
+    wrong: applying((record, change, clock) => {
+      const ifAbsent = new Map(
+        [...(change.ifAbsent ?? [])].filter(([name]) => !(record?.fields.has(name) && change.purge?.includes(name))),
+      );
+      return applyChange(record, { ...change, ifAbsent }, clock);
+    }),
+  },
+  {
+    name: '`unset` comes after `set`',
+    breaks: 'the order is',
+    wrong: afterwards((record, change) => {
+      for (const name of change.unset) record.fields.delete(name);
+    }),
+  },
+  {
+    name: '`ifAbsent` comes after `set`, and overwrites it',
+    breaks: 'the order is',
+    wrong: afterwards((record, { ifAbsent, set }) => {
+      for (const [name, value] of ifAbsent ?? []) if (set.has(name)) record.fields.set(name, value);
+    }),
+  },
+  {
+    name: '`ifAbsent` overwrites',
+    breaks: 'the order is',
+    wrong: changing((change) => ({ ...change, set: new Map([...(change.ifAbsent ?? []), ...change.set]) })),
+  },
+  {
+    name: '`ifAbsent` needs a record',
+    breaks: '`ifAbsent` makes a record',
+    wrong: applying((record, change, clock) => {
+      const { ifAbsent, ...others } = change;
+      return applyChange(record, { ...others, ...(record && ifAbsent && { ifAbsent }) }, clock);
+    }),
+  },
+  {
+    name: '`purge` removes whatever it names',
+    breaks: '`purge` removes what has expired',
+    wrong: changing((change) => ({ ...change, unset: [...change.unset, ...(change.purge ?? [])] })),
+  },
+  {
+    name: '`purge` removes every field that has expired',
+    breaks: '`purge` removes what has expired',
+    wrong: applying((record, change, clock) =>
+      applyChange(record, { ...change, ...(change.purge && { purge: [...(record?.fields.keys() ?? [])] }) }, clock),
+    ),
+  },
+  {
+    name: '`purge` is ignored',
+    breaks: '`purge` removes what has expired',
+    wrong: changing((change) => ({ ...change, purge: [] })),
+  },
+  {
+    name: "`purge` goes by the store's clock",
+    breaks: '`purge` goes by the clock of the writer',
+    wrong: applying((record, change, clock) => {
+      const unset = (change.purge ?? []).filter(
+        (name) => (expiryOf(record?.fields.get(name) ?? '') ?? Infinity) < clock,
+      );
+      return applyChange(record, { ...change, unset: [...change.unset, ...unset], purge: [] }, clock);
+    }),
+  },
+];
+
+const lifetimes: WrongStore[] = [
+  {
+    name: 'lifetimes have 32 bits',
+    breaks: `a record lives for as long as it was told: ${60 * DAY}`,
+    wrong: ending((ms) => ms | 0),
+  },
+  {
+    name: 'lifetimes end at 32 bits',
+    breaks: `a record lives for as long as it was told: ${60 * DAY}`,
+    wrong: ending((ms) => Math.min(ms, 2 ** 31 - 1)),
+  },
+  {
+    name: 'lifetimes end at a day',
+    breaks: `a record lives for as long as it was told: ${36 * HOUR}`,
+    wrong: ending((ms) => Math.min(ms, DAY)),
+  },
+  {
+    name: 'lifetimes end at 400 days',
+    breaks: `a record lives for as long as it was told: ${1100 * DAY}`,
+    wrong: ending((ms) => Math.min(ms, 400 * DAY)),
+  },
+  {
+    name: 'lifetimes end at a minute',
+    breaks: 'a record lives for as long as it was told: 90000',
+    wrong: ending((ms) => Math.min(ms, 60_000)),
+  },
+  {
+    name: 'lifetimes are whole seconds',
+    breaks: 'a record lives for as long as it was told: 1999',
+    wrong: ending((ms) => Math.floor(ms / 1000) * 1000),
+  },
+  {
+    name: 'lifetimes are rounded up to minutes',
+    breaks: 'a record lives for as long as it was told: 1999',
+    wrong: ending((ms) => Math.ceil(ms / 60_000) * 60_000),
+  },
+  {
+    name: 'records live for ever',
+    breaks: 'a record lives for as long as it was told: 1999',
+    wrong: ending(() => Infinity),
+  },
+  {
+    name: 'no `capMs` means 30 days',
+    breaks: 'fields without an expiry keep',
+    wrong: changing((change) => ({ ...change, capMs: change.capMs ?? 30 * DAY })),
+  },
+  {
+    name: '`capMs` is ignored',
+    breaks: 'fields without an expiry keep',
+    wrong: changing(({ capMs: _capMs, ...change }) => change),
+  },
+  {
+    name: 'a record lives as long as the last change says',
+    breaks: 'a record lives as long as its longest-lived field',
+    wrong: afterwards((record, { lifetimeMs }) => {
+      record.deadline = lifetimeMs === 'never' ? Infinity : Date.now() + lifetimeMs;
+    }),
+  },
+  {
+    name: 'expiries are compared with the clock of the store',
+    breaks: 'a record lives as long as its longest-lived field, with a writer whose clock is two hours behind',
+    wrong: changing((change) => ({ ...change, now: Date.now() })),
+  },
+  {
+    name: 'the later deadline wins',
+    breaks: 'a record whose longest-lived field goes',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      if (typeof changed === 'string' || !record) return changed;
+      return { ...changed, deadline: Math.max(record.deadline, changed.deadline) };
+    }),
+  },
+  {
+    name: '`capMs` counts only where a field without an expiry is written',
+    breaks: 'a field without an expiry keeps the record',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      if (typeof changed === 'string' || !record || [...change.set.values()].some((value) => value.startsWith(':')))
+        return changed;
+      return { ...changed, deadline: Math.min(record.deadline, changed.deadline) };
+    }),
+  },
+  {
+    name: 'a record without fields lives for `capMs`',
+    breaks: 'a record without fields lives for',
+    wrong: changing((change) => ({ ...change, lifetimeMs: change.capMs ?? 'never' })),
+  },
+  {
+    name: 'what lives for ever never ends',
+    breaks: 'a record that was to live for ever',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      return typeof changed === 'object' && record?.deadline === Infinity
+        ? { ...changed, deadline: Infinity }
+        : changed;
+    }),
+  },
+  {
+    name: 'a lifetime of zero or less means none',
+    breaks: 'what is past when it is written',
+    wrong: ending((ms) => (ms <= 0 ? Infinity : ms)),
+  },
+  {
+    name: 'a patch merges into an expired record',
+    breaks: 'a change of an expired record',
+    wrong: patchingWhatLiesThere((record, change) => (change.mustBeNew || change.mustExist ? null : record)),
+  },
+  {
+    name: '`mustExist` counts an expired record',
+    breaks: 'an expired record counts as missing',
+    wrong: patchingWhatLiesThere((record, change) => (change.mustExist ? record : null)),
+  },
+  {
+    name: '`mustBeNew` is refused because of an expired record',
+    breaks: 'an expired record counts as missing',
+    wrong: patchingWhatLiesThere((record, change) => (change.mustBeNew ? record : null)),
+  },
+  {
+    name: 'an expired record is made live by `mustExist`',
+    breaks: 'an expired record counts as missing',
+    wrong: (shelf, right) => ({
+      patch: async (key, change, call) => {
+        const record = lyingThere(shelf, key);
+        if (change.mustExist && record) record.deadline = Date.now() + HOUR;
+        return right.patch(key, change, call);
+      },
+    }),
+  },
+];
+
+const idleness: WrongStore[] = [
+  {
+    name: '`idleMs` is ignored on a write',
+    breaks: '`idleMs` limits',
+    wrong: changing(({ idleMs: _idleMs, ...change }) => change),
+  },
+  {
+    name: 'the idle limit replaces the deadline',
+    breaks: '`idleMs` limits',
+    wrong: afterwards((record, { idleMs }) => {
+      if (idleMs !== undefined) record.deadline = Date.now() + idleMs;
+    }),
+  },
+  {
+    name: 'a write does not renew the idle limit',
+    breaks: 'a write renews',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      return typeof changed === 'object' && record ? { ...changed, idleUntil: record.idleUntil } : changed;
+    }),
+  },
+  {
+    name: 'a write without `idleMs` keeps the idle limit',
+    breaks: 'a write without `idleMs`',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      if (typeof changed === 'string' || !record || change.idleMs !== undefined) return changed;
+      return { ...changed, idleUntil: record.idleUntil };
+    }),
+  },
+  {
+    name: 'every read touches',
+    breaks: 'a read without `touchMs`',
+    wrong: (_shelf, right) => ({ read: (key, call) => right.read(key, { ...call, touchMs: call.touchMs ?? HOUR }) }),
+  },
+  {
+    name: 'a touch does nothing',
+    breaks: 'a touch sets the idle limit',
+    wrong: (_shelf, right) => ({ read: (key, { signal }) => right.read(key, { signal }) }),
+  },
+  {
+    name: 'a touch never shortens',
+    breaks: 'a touch sets the idle limit',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const record = liveIn(shelf, key);
+      if (record) record.idleUntil = Math.max(record.idleUntil, Date.now() + call.touchMs);
+      return record && new Map(record.fields);
+    }),
+  },
+  {
+    name: 'a touch moves the hard deadline',
+    breaks: 'a touch never moves the hard deadline',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const record = liveIn(shelf, key);
+      if (record) record.idleUntil = record.deadline = Date.now() + call.touchMs;
+      return record && new Map(record.fields);
+    }),
+  },
+  {
+    name: 'a touch takes the idle limit for the deadline',
+    breaks: 'a touch never moves the hard deadline',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const record = liveIn(shelf, key);
+      if (record) record.deadline = Date.now() + call.touchMs;
+      return record && new Map(record.fields);
+    }),
+  },
+  {
+    name: 'a touch ignores that the record has expired',
+    breaks: 'a touch of what is not there',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const record = lyingThere(shelf, key);
+      if (!record) return null;
+      const wasLive = endOf(record) > Date.now();
+      record.idleUntil = record.deadline = Date.now() + call.touchMs;
+      return wasLive ? new Map(record.fields) : null;
+    }),
+  },
+  {
+    name: 'a touch hands out an expired record',
+    breaks: 'a touch of what is not there',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const record = lyingThere(shelf, key);
+      return record && new Map(record.fields);
+    }),
+  },
+  {
+    name: 'a touch makes a record where there is none',
+    breaks: 'a touch of what is not there',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      if (!shelf.slots.has(key)) {
+        shelf.slots.set(key, { fields: new Map(), deadline: Infinity, idleUntil: Date.now() + call.touchMs });
+        return null;
+      }
+      return liveIn(shelf, key)?.fields ?? null;
+    }),
+  },
+  {
+    name: 'a touch extends a tombstone',
+    breaks: 'a touch of what is not there',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const slot = shelf.slots.get(key);
+      if (slot && isRetired(slot)) slot.retiredUntil = Date.now() + call.touchMs;
+      return liveIn(shelf, key)?.fields ?? null;
+    }),
+  },
+  {
+    name: 'a touch ends a tombstone sooner',
+    breaks: 'a touch of what is not there',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const slot = shelf.slots.get(key);
+      if (slot && isRetired(slot)) shelf.slots.delete(key);
+      return liveIn(shelf, key)?.fields ?? null;
+    }),
+  },
+];
+
+const readThenWrite = touching(async (shelf, key, call) => {
+  await shelf.trip(call);
+  const record = liveIn(shelf, key);
+  if (!record) return null;
+  const fields = new Map(record.fields);
+  await shelf.trip(call);
+  shelf.slots.set(key, { ...record, fields, idleUntil: Date.now() + call.touchMs });
+  return new Map(fields);
+});
+
+const removals: WrongStore[] = [
+  {
+    name: 'a removal tells nothing',
+    breaks: 'retiring returns',
+    wrong: (_shelf, right) => ({ retire: async (key, ms, call) => (await right.retire(key, ms, call)) && null }),
+  },
+  {
+    name: 'a removal leaves no tombstone',
+    breaks: 'a retired key refuses',
+    wrong: (_shelf, right) => ({ retire: (key, _ms, call) => right.retire(key, 0, call) }),
+  },
+  {
+    name: 'conditions are looked at before the tombstone',
+    breaks: 'a retired key refuses',
+    wrong: (shelf, right) => ({
+      async patch(key, change, call) {
+        if (change.mustExist && !liveIn(shelf, key)) return 'missing';
+        return right.patch(key, change, call);
+      },
+    }),
+  },
+  {
+    name: 'a removal leaves no tombstone where there is no record',
+    breaks: 'a key without a record',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        const wasThere = shelf.slots.has(key);
+        const held = await right.retire(key, ms, call);
+        if (!wasThere) shelf.slots.delete(key);
+        return held;
+      },
+    }),
+  },
+  {
+    name: 'a removal of nothing returns an empty record',
+    breaks: 'a key without a record',
+    wrong: (_shelf, right) => ({ retire: async (key, ms, call) => (await right.retire(key, ms, call)) ?? new Map() }),
+  },
+  {
+    name: 'the tombstone only hides the record',
+    breaks: 'a retired key is free again',
+    wrong: (shelf, right) => {
+      const hidden = new Map<string, StoredRecord>();
+      const back = (key: string): void => {
+        const record = hidden.get(key);
+        if (!record || isRetired(shelf.slots.get(key))) return;
+        hidden.delete(key);
+        shelf.slots.set(key, record);
+      };
+      return {
+        read: (key, call) => (back(key), right.read(key, call)),
+        patch: (key, change, call) => (back(key), right.patch(key, change, call)),
+        retire: async (key, ms, call) => {
+          const record = liveIn(shelf, key);
+          if (record) hidden.set(key, record);
+          return right.retire(key, ms, call);
+        },
+      };
+    },
+  },
+  {
+    name: 'tombstones are shorter than asked',
+    breaks: 'a key without a record',
+    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, ms / 2, call) }),
+  },
+  {
+    name: 'tombstones live for a minute at most',
+    breaks: 'the tombstone lives for as long',
+    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, Math.min(ms, 60_000), call) }),
+  },
+  {
+    name: 'tombstones have 32 bits',
+    breaks: 'a tombstone may live for months',
+    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, Math.min(ms, 2 ** 31 - 1), call) }),
+  },
+  ...(['deadline', 'idleUntil'] as const).map((limit) => ({
+    name: `a tombstone ends at the ${limit} of its record`,
+    breaks: 'the tombstone lives for as long',
+    wrong: (shelf: Shelf, right: SessionStore) => ({
+      async retire(key: string, ms: number, call: StoreCall) {
+        const end = liveIn(shelf, key)?.[limit] ?? Infinity;
+        const held = await right.retire(key, ms, call);
+        const slot = shelf.slots.get(key)!;
+        slot.retiredUntil = Math.min(slot.retiredUntil!, end);
+        return held;
+      },
+    }),
+  })),
+  {
+    name: 'a second removal ends the tombstone',
+    breaks: 'a second removal answers',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        const held = await right.retire(key, ms, call);
+        if (held === 'retired') shelf.slots.delete(key);
+        return held;
+      },
+    }),
+  },
+  {
+    name: 'a second removal counts, and shortens the first',
+    breaks: 'a second removal answers',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        const held = await right.retire(key, ms, call);
+        shelf.slots.set(key, tombstone(Date.now() + ms));
+        return held;
+      },
+    }),
+  },
+  {
+    name: 'a second removal answers null',
+    breaks: 'a second removal answers',
+    wrong: (_shelf, right) => ({
+      retire: async (key, ms, call) => {
+        const held = await right.retire(key, ms, call);
+        return held === 'retired' ? null : held;
+      },
+    }),
+  },
+  {
+    name: 'a second removal does nothing',
+    breaks: 'a second removal that lasts longer',
+    wrong: (shelf, right) => ({
+      retire: async (key, ms, call) => (isRetired(shelf.slots.get(key)) ? 'retired' : right.retire(key, ms, call)),
+    }),
+  },
+  {
+    name: 'a removal returns the fields of an expired record',
+    breaks: 'removing an expired record',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        const record = lyingThere(shelf, key);
+        return (await right.retire(key, ms, call)) ?? (record && record.fields);
+      },
+    }),
+  },
+];
+
+const sweeps: WrongStore[] = [
+  {
+    name: 'a sweep removes what goes within the month',
+    breaks: '`sweep` takes',
+    wrong: (shelf) => ({
+      async sweep(_limit, call) {
+        await shelf.trip(call);
+        const found = [...shelf.slots].filter(([, slot]) => (slot.retiredUntil ?? endOf(slot)) < Date.now() + 30 * DAY);
+        for (const [key] of found) shelf.slots.delete(key);
+        return 0;
+      },
+    }),
+  },
+  {
+    name: 'a sweep removes tombstones',
+    breaks: '`sweep` takes',
+    wrong: (shelf, right) => ({
+      async sweep(limit, call) {
+        for (const [key, slot] of shelf.slots) if (slot.retiredUntil !== undefined) shelf.slots.delete(key);
+        return right.sweep!(limit, call);
+      },
+    }),
+  },
+  {
+    name: 'a sweep removes what lives for ever',
+    breaks: '`sweep` takes',
+    wrong: (shelf, right) => ({
+      async sweep(limit, call) {
+        for (const [key, slot] of shelf.slots) if (slot.deadline === Infinity) shelf.slots.delete(key);
+        return right.sweep!(limit, call);
+      },
+    }),
+  },
+  {
+    name: 'a sweep does nothing',
+    breaks: '`sweep` takes',
+    needsFakeClock: true,
+    wrong: () => ({ sweep: async () => 0 }),
+  },
+  {
+    name: 'a sweep knows no limit',
+    breaks: '`sweep` takes',
+    wrong: (_shelf, right) => ({ sweep: (_limit, call) => right.sweep!(Infinity, call) }),
+  },
+  {
+    name: 'a sweep removes what it found before',
+    breaks: 'a sweep does not take',
+    wrong: (shelf) => ({
+      async sweep(limit, call) {
+        await shelf.trip(call);
+        const found = [...shelf.slots].filter(
+          ([, slot]) => endOf(slot) <= Date.now() && slot.retiredUntil === undefined,
+        );
+        for (const [key] of found.slice(0, limit)) {
+          await shelf.trip(call);
+          shelf.slots.delete(key);
+        }
+        return found.length;
+      },
+    }),
+  },
+];
+
+/** A change in two statements: one looks and the other writes. */
+const inTwoSteps = (): WrongStore['wrong'] => (shelf) => ({
+  async patch(key, change, call) {
+    await shelf.trip(call);
+    if (isRetired(shelf.slots.get(key))) return 'retired';
+    const changed = applyChange(liveIn(shelf, key), change, Date.now());
+    await shelf.trip(call);
+    if (typeof changed === 'string') return changed;
+    shelf.slots.set(key, changed);
+    return 'applied';
+  },
+});
+
+const races: WrongStore[] = [
+  { name: 'a change reads the record and writes it back', breaks: '64 writers', wrong: inTwoSteps() },
+  {
+    name: '`expect` is looked at first',
+    breaks: 'of many who expect',
+    wrong: lookingFirst((record, change) => (holds(record, change) ? undefined : 'conflict'), { expect: new Map() }),
+  },
+  {
+    name: '`mustBeNew` is looked at first',
+    breaks: 'of many who make a new record',
+    wrong: lookingFirst((record, change) => (change.mustBeNew && record ? 'conflict' : undefined), {
+      mustBeNew: false,
+    }),
+  },
+  {
+    name: 'a removal reads first, and does not see what is written meanwhile',
+    breaks:
+      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        await shelf.trip(call);
+        const seen = liveIn(shelf, key);
+        const fields = seen && new Map(seen.fields);
+        const held = await right.retire(key, ms, call);
+        return held === 'retired' ? held : fields;
+      },
+    }),
+  },
+  {
+    name: 'a removal that saw no record does not see one that is made meanwhile',
+    breaks:
+      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: nothing yet',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        await shelf.trip(call);
+        const wasThere = liveIn(shelf, key) !== null;
+        const held = await right.retire(key, ms, call);
+        return wasThere || held === 'retired' ? held : null;
+      },
+    }),
+  },
+  {
+    name: 'a change looks for the tombstone first, and writes afterwards',
+    breaks:
+      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
+    wrong: (shelf) => ({
+      async patch(key, change, call) {
+        await shelf.trip(call);
+        if (isRetired(shelf.slots.get(key))) return 'retired';
+        await shelf.trip(call);
+        const changed = applyChange(liveIn(shelf, key), change, Date.now());
+        if (typeof changed === 'string') return changed;
+        shelf.slots.set(key, changed);
+        return 'applied';
+      },
+    }),
+  },
+  {
+    name: 'a removal deletes first, and leaves the tombstone afterwards',
+    breaks:
+      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        await shelf.trip(call);
+        if (isRetired(shelf.slots.get(key))) return right.retire(key, ms, call);
+        const held = liveIn(shelf, key)?.fields ?? null;
+        shelf.slots.delete(key);
+        await right.retire(key, ms, call);
+        return held;
+      },
+    }),
+  },
+  {
+    name: 'two removals at once both return the record',
+    breaks: 'of two removals at once',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        await shelf.trip(call);
+        const seen = liveIn(shelf, key)?.fields;
+        const held = await right.retire(key, ms, call);
+        return seen ? new Map(seen) : held;
+      },
+    }),
+  },
+  {
+    name: '`set` and `unset` are two steps',
+    breaks: 'a reader sees all of a change',
+    wrong: (_shelf, right) => ({
+      async patch(key, change, call) {
+        const result = await right.patch(key, { ...change, unset: [] }, call);
+        if (result !== 'applied' || change.unset.length === 0) return result;
+        return right.patch(key, { ...change, set: new Map(), ifAbsent: new Map(), unset: change.unset }, call);
+      },
+    }),
+  },
+  {
+    name: '`unset` and `set` are two steps',
+    breaks: 'a reader sees all of a change',
+    wrong: (_shelf, right) => ({
+      async patch(key, change, call) {
+        if (change.unset.length > 0) await right.patch(key, { ...change, set: new Map(), ifAbsent: new Map() }, call);
+        return right.patch(key, { ...change, unset: [] }, call);
+      },
+    }),
+  },
+  { name: 'a touch reads the record and writes it back', breaks: 'a touch loses nothing', wrong: readThenWrite },
+  { name: 'a touch writes back what was removed', breaks: 'a touch does not bring back', wrong: readThenWrite },
+];
+
+const failures: WrongStore[] = [
+  {
+    name: '`signal` is ignored',
+    breaks: 'after its signal has aborted',
+    wrong: (_shelf, right) => {
+      const open = { signal: new AbortController().signal };
+      return {
+        read: (key, call) => right.read(key, { ...call, ...open }),
+        patch: (key, change) => right.patch(key, change, open),
+        retire: (key, ms) => right.retire(key, ms, open),
+      };
+    },
+  },
+  ...(['read', 'patch', 'retire'] as const).map((method): WrongStore => ({
+    name: `a ${method} ignores \`signal\``,
+    breaks: 'after its signal has aborted',
+    wrong: (_shelf, right) => {
+      const open = { signal: new AbortController().signal };
+      if (method === 'read') return { read: (key, call) => right.read(key, { ...call, ...open }) };
+      if (method === 'patch') return { patch: (key, change) => right.patch(key, change, open) };
+      return { retire: (key, ms) => right.retire(key, ms, open) };
+    },
+  })),
+  {
+    name: 'a failed read is a null',
+    breaks: 'a backend that cannot be reached',
+    wrong: (_shelf, right) => ({ read: (key, call) => right.read(key, call).catch(() => null) }),
+  },
+  {
+    name: 'a failed change is applied',
+    breaks: 'a backend that cannot be reached',
+    wrong: (_shelf, right) => ({
+      patch: (key, change, call): ReturnType<Patch> => right.patch(key, change, call).catch(() => 'applied'),
+    }),
+  },
+  {
+    name: 'a failed removal is a null',
+    breaks: 'a backend that cannot be reached',
+    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, ms, call).catch(() => null) }),
+  },
+  {
+    name: 'a failed touch is a null',
+    breaks: 'a backend that cannot be reached',
+    wrong: (_shelf, right) => ({
+      read: (key, call) =>
+        call.touchMs === undefined ? right.read(key, call) : right.read(key, call).catch(() => null),
+    }),
+  },
+  {
+    name: 'a failure is any error',
+    breaks: 'a backend that cannot be reached',
+    wrong: (_shelf, right) => ({
+      read: (key, call) =>
+        right.read(key, call).catch(() => {
+          throw new Error('connect ECONNREFUSED');
+        }),
+    }),
+  },
+];
+
+/** Stores that differ from a right one in one rule. */
+export const wrongStores: WrongStore[] = [
+  ...fieldsAndNames,
+  ...changes,
+  ...lifetimes,
+  ...idleness,
+  ...removals,
+  ...sweeps,
+  ...races,
+  ...failures,
+];
