@@ -149,7 +149,7 @@ describe('when something is wrong', { timeout: 60_000 }, () => {
   });
 
   test.each([
-    [{ KV_REST_API_TOKEN: '' }, 'configuration', 'UPSTASH_REDIS_REST_TOKEN is not set. Nor is KV_REST_API_TOKEN'],
+    [{ KV_REST_API_TOKEN: '' }, 'configuration', 'UPSTASH_REDIS_REST_TOKEN (or KV_REST_API_TOKEN) is not set.'],
     [{ KV_REST_API_TOKEN: 'wrong' }, 'configuration', 'Upstash refuses the token'],
   ])('a site says what is missing: %o', async (more, code, says) => {
     await using wrong = await startSite(deployed, { env: environment(more) });

@@ -12,5 +12,5 @@ export type { CloudflareKvDriverConfig };
  * Throws for unknown options, and for values that do not survive the JSON that a config goes through when a site is built.
  */
 export function cloudflareKvDriver(config?: CloudflareKvDriverConfig): SessionDriverConfig {
-  return driverConfig('session-cloudflare-kv', configKinds, config, new URL('./astro.js', import.meta.url));
+  return driverConfig('@coatcheck/session-cloudflare-kv', configKinds, config, new URL('./astro.js', import.meta.url));
 }

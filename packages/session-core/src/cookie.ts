@@ -1,3 +1,5 @@
+import { unknownOption } from './typo.ts';
+
 /** The attributes of the session cookie; the same shape as in Astro's `session.cookie`. `HttpOnly` is always set. */
 export interface SessionCookie {
   /**
@@ -26,9 +28,13 @@ export interface SessionCookie {
   partitioned?: boolean | undefined;
 }
 
+const ATTRIBUTES = ['name', 'domain', 'path', 'maxAge', 'sameSite', 'secure', 'partitioned'];
+
 /** Throws a TypeError for what would make no cookie, or one with other attributes than were meant. */
 export function checkCookie(cookie: SessionCookie & { name: string }): void {
   const { name, domain, path, maxAge, sameSite, secure, partitioned } = cookie;
+  const unknown = unknownOption(cookie, ATTRIBUTES, 'cookie.');
+  if (unknown !== undefined) throw new TypeError(`${unknown}.`);
   const isText = (value: unknown, form: RegExp): boolean => typeof value === 'string' && form.test(value);
   if (!isText(name, /^[\w-]+$/)) throw new TypeError('`cookie.name` may hold letters, digits, _ and - only.');
   if (domain !== undefined && !isText(domain, /^\.?[a-z\d-]+(?:\.[a-z\d-]+)*$/i)) {

@@ -1,5 +1,5 @@
 import { msSince, thisMoment } from './clock.ts';
-import { createError, isSessionDriverError } from './errors.ts';
+import { createError, isSessionDriverError, type SessionDriverError } from './errors.ts';
 import { report } from './report.ts';
 import type { StoreCall } from './store.ts';
 
@@ -26,6 +26,8 @@ const PROBE_WHILE_ASKED_MS = 30_000;
  */
 export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
   let down = false;
+  /** Why, as far as its errors say. */
+  let reason: SessionDriverError | undefined;
   let downKnownAt = thisMoment();
   let lastAnswerAt = { wall: 0, monotonic: -1 };
   let lastAskedAt = thisMoment();
@@ -38,7 +40,8 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
     report('recovery', driver);
   };
 
-  const failed = (): void => {
+  const failed = (error: SessionDriverError): void => {
+    reason = error.code === 'unavailable' ? error : undefined;
     downKnownAt = thisMoment();
     if (!down) report('outage', driver);
     down = true;
@@ -66,11 +69,12 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
   return async (operation, work) => {
     const startedAt = (lastAskedAt = thisMoment());
     if (down && msSince(downKnownAt) < KNOWN_FOR_MS) {
+      const why = reason ? reason.message.replace(`[${driver}] `, '') : 'The backend does not answer; nothing was sent.';
       throw createError(
         driver,
         'unavailable',
-        'The backend does not answer; nothing was sent. It is tried again all the time, and sessions work as soon as it is back.',
-        { operation },
+        `${why} It is tried again all the time, and sessions work as soon as it is back.`,
+        { operation, cause: reason?.cause },
       );
     }
     if (down) {
@@ -82,17 +86,18 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
       return await attempt(timeoutMs, work);
     } catch (error) {
       if (error === DEADLINE) {
-        if (lastAnswerAt.monotonic < startedAt.monotonic) failed();
-        throw createError(
+        const unclear = READING.has(operation) ? '' : ' What was sent may have been stored; it is not sent again.';
+        const timeout = createError(
           driver,
           'timeout',
-          `The backend did not answer within ${timeoutMs} ms. A write that was under way may have been stored; it is not sent again. ` +
-            `Is the backend running and reachable? The option \`timeout\` sets the deadline.`,
+          `The backend did not answer within ${timeoutMs} ms.${unclear} Is it running and reachable? The option \`timeout\` sets the deadline.`,
           { operation },
         );
+        if (lastAnswerAt.monotonic < startedAt.monotonic) failed(timeout);
+        throw timeout;
       }
       if (isSessionDriverError(error)) {
-        if (error.code === 'unavailable' || error.code === 'timeout') failed();
+        if (error.code === 'unavailable' || error.code === 'timeout') failed(error);
         error.operation ??= operation;
         throw error;
       }
@@ -101,18 +106,26 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
   };
 }
 
+/** What stores nothing, whatever becomes of it. */
+const READING = new Set(['read', 'sweep']);
+
 const DEADLINE = new Error('deadline');
 
 /** What a timer may be late by on a machine that is merely busy. */
 const LATE_MS = 50;
 
-/** Rejects with DEADLINE when `work` has not settled in time; its signal aborts then. */
+/**
+ * Rejects when `work` has not settled in time; its signal aborts then. With DEADLINE, unless the work says at once that nothing was sent: a store
+ * that has waited for a connection knows why there is none.
+ */
 export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
     const controller = new AbortController();
+    let isOver = false;
     const expire = (): void => {
+      isOver = true;
+      setTimeout(() => reject(DEADLINE), 0);
       controller.abort();
-      reject(DEADLINE);
     };
     const startedAt = thisMoment();
     // After a blocked loop or a frozen process the answer may lie unread in the socket: it is read before the deadline counts.
@@ -121,9 +134,15 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
     };
     let timer = setTimeout(onTime, ms);
     work({ signal: controller.signal })
-      .then(resolve, reject)
+      .then(resolve, (error: unknown) => {
+        if (!isOver || isUnavailable(error)) reject(error);
+      })
       .finally(() => clearTimeout(timer));
   });
+}
+
+function isUnavailable(error: unknown): boolean {
+  return isSessionDriverError(error) && error.code === 'unavailable';
 }
 
 /** Whether an error shows that the backend is there. One that a store passes on as it got it may be anything. */

@@ -1,5 +1,6 @@
 import { isEnvRef, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
 import { createError } from './errors.ts';
+import { unknownOption } from './typo.ts';
 import type { SessionDriverConfig } from './types.ts';
 
 /** What one option takes. */
@@ -123,10 +124,11 @@ export function group<Config extends object>(kinds: OptionKinds<Config>): Option
   return {
     read(raw) {
       if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return expected('an object');
-      const stranger = Object.keys(raw).find((name) => !Object.hasOwn(kinds, name));
-      if (stranger !== undefined) {
-        throw new Error(`\`${stranger}\` is not an option. Options: ${known.map(([name]) => name).join(', ')}`);
-      }
+      const unknown = unknownOption(
+        raw,
+        known.map(([name]) => name),
+      );
+      if (unknown !== undefined) throw new Error(unknown);
       const resolved: Record<string, unknown> = {};
       for (const [name, kind] of known) {
         const value = (raw as Record<string, unknown>)[name];
@@ -206,13 +208,22 @@ export const sharedKinds: OptionKinds<SharedOptions> = {
  * What a driver's config function returns. Everything that can be known at the call is checked there: unknown options, values of the
  * wrong kind, and values that would not survive the JSON that a config goes through. Warns once when a secret is written into the
  * config.
+ *
+ * @param packageName the package that users install, with its scope: errors name it.
+ * @param ownKinds the kinds of the driver's own options; those that every driver has are known.
+ * @param entrypoint the module that Astro loads when the server runs: `new URL('./astro.js', import.meta.url)`.
+ * @throws an Error with the code `configuration` for what is wrong.
+ * @example
+ * export const thingDriver = (config?: ThingDriverConfig) =>
+ *   driverConfig('@acme/session-thing', thingKinds, config, new URL('./astro.js', import.meta.url));
  */
 export function driverConfig<Config extends object>(
-  driver: string,
+  packageName: string,
   ownKinds: OptionKinds<Omit<Config, keyof SharedOptions>>,
   config: Config | undefined,
   entrypoint: URL,
 ): SessionDriverConfig {
+  const driver = driverName(packageName);
   const kinds = allKinds<Config>(ownKinds);
   for (const [name, value] of Object.entries(config ?? {})) {
     if (!isEnvRef(value) || !(kinds as Record<string, OptionKind<unknown>>)[name]?.isComposed) continue;
@@ -222,7 +233,7 @@ export function driverConfig<Config extends object>(
       `\`${name}\` cannot be read from a variable as a whole, but its parts can.`,
     );
   }
-  const literal = readWith(driver, kinds, checkJson(driver, config ?? {}, []));
+  const literal = readWith(driver, kinds, checkJson(packageName, config ?? {}, []));
   if (group(kinds).holdsSecret?.(literal)) warnOfSecret(driver);
   return { entrypoint, config: { ...config } };
 }
@@ -248,13 +259,17 @@ function allKinds<Config extends object>(own: OptionKinds<Omit<Config, keyof Sha
   return { ...sharedKinds, ...own } as unknown as OptionKinds<Config>;
 }
 
-/** The error for a variable that a driver needs. Built servers do not read `.env` by themselves, which is what most people meet. */
-export function missingVariable(driver: string, name: string, instead = ''): Error {
+/**
+ * The error for a variable that a driver needs. Built servers do not read `.env` by themselves, which is what most people meet.
+ *
+ * @param option the option that serves as well.
+ */
+export function missingVariable(driver: string, name: string, option?: string): Error {
   return createError(
     driver,
     'configuration',
-    `${name} is not set. ${instead}Set it in the environment of the server; \`astro dev\` reads it from .env by itself, a built server ` +
-      `does with \`node --env-file=.env dist/server/entry.mjs\`.`,
+    `${name} is not set. Set it in the environment of the server${option === undefined ? '' : `, or pass \`${option}\``}. \`astro dev\` reads it ` +
+      `from .env by itself; a built server does with \`node --env-file=.env dist/server/entry.mjs\`.`,
   );
 }
 
@@ -291,16 +306,16 @@ export function isData(value: unknown): boolean {
 const TOO_DEEP = 10;
 
 // References are left out: what they stand for is not known before the server runs.
-function checkJson(driver: string, value: unknown, path: string[]): unknown {
+function checkJson(packageName: string, value: unknown, path: string[]): unknown {
   if (isEnvRef(value)) return undefined;
   if (path.length < TOO_DEEP && Array.isArray(value)) {
-    const items = Array.from(value, (item, index) => checkJson(driver, item, [...path, String(index)]));
+    const items = Array.from(value, (item, index) => checkJson(packageName, item, [...path, String(index)]));
     return items.includes(undefined) ? undefined : items;
   }
   if (path.length < TOO_DEEP && typeof value === 'object' && value !== null && isData(value)) {
     const items = Object.entries(value)
       .filter(([, item]) => item !== undefined)
-      .map(([name, item]) => [name, checkJson(driver, item, [...path, name])]);
+      .map(([name, item]) => [name, checkJson(packageName, item, [...path, name])]);
     return Object.fromEntries(items);
   }
   const survives =
@@ -310,12 +325,17 @@ function checkJson(driver: string, value: unknown, path: string[]): unknown {
     (typeof value === 'number' && Number.isFinite(value));
   if (survives) return value;
   throw createError(
-    driver,
+    driverName(packageName),
     'configuration',
     `${path.length > 0 ? `The option \`${path.join('.')}\`` : 'What was passed'} does not survive the build: a config goes through ` +
       `JSON, which keeps text, finite numbers, booleans, lists and plain objects. To pass anything else, write an entrypoint of your ` +
-      `own around "@coatcheck/${driver}/runtime".`,
+      `own around "${packageName}/runtime".`,
   );
+}
+
+/** What errors begin with, and what a runtime calls its driver: packages of our own go without the scope. */
+function driverName(packageName: string): string {
+  return packageName.replace(/^@coatcheck\//, '');
 }
 
 const warned = new Set<string>();

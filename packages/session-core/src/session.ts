@@ -10,6 +10,7 @@ import { createSessionId } from './ids.ts';
 import { report } from './report.ts';
 import type { Fields, PatchResult } from './store.ts';
 import { mayRestore } from './tombstones.ts';
+import { unknownOption } from './typo.ts';
 import type { SessionDriver } from './types.ts';
 
 export interface SessionsOptions {
@@ -86,6 +87,8 @@ export function createSessions<Data extends object = Record<string, unknown>>(
   options: SessionsOptions,
 ): Sessions<Data> {
   const { driver, ttl, cookie: named }: Partial<SessionsOptions> = options ?? {};
+  const unknown = unknownOption(options ?? {}, ['driver', 'cookie', 'ttl']);
+  if (unknown !== undefined) throw new TypeError(`${unknown}.`);
   const given: SessionCookie = typeof named === 'string' ? { name: named } : (named ?? {});
   if (typeof given !== 'object' || Array.isArray(given)) {
     throw new TypeError('`cookie` must be the name of the cookie, or an object with its attributes.');

@@ -63,7 +63,7 @@ describe('a config function', () => {
   });
 
   it.each([
-    [{ urll: 'x' }, '`urll` is not an option. Options: prefix, ttl, idleTtl, timeout, secrets, adopt, url,'],
+    [{ urll: 'x' }, '`urll` is not an option. Did you mean `url`? Options: prefix, ttl, idleTtl, timeout, secrets, adopt, url,'],
     [{ db: 16 }, '`db`: expected a whole number, from 0 to 15'],
     [{ db: 1.5 }, '`db`: expected a whole number'],
     [{ ttl: 0 }, '`ttl`: expected a positive number of seconds, or false'],
@@ -73,7 +73,7 @@ describe('a config function', () => {
     [{ fast: 'maybe' }, '`fast`: expected true or false'],
     [{ mode: 'eventual' }, "`mode`: expected 'strong' or 'weak'"],
     [{ names: [] }, '`names`: expected a list'],
-    [{ nodes: [{ hots: 'x' }] }, '`nodes`: `hots` is not an option'],
+    [{ nodes: [{ hots: 'x' }] }, '`nodes`: `hots` is not an option. Did you mean `host`?'],
     [{ nodes: [{ host: 'x', port: 'y' }] }, '`nodes`: `port`: expected a whole number'],
     [{ idleTtl: null }, '`idleTtl`: expected a positive number of seconds'],
   ])('refuses %j', (config, message) => {
@@ -101,6 +101,13 @@ describe('a config function', () => {
     ['something beside the name of a variable', [{ fromEnv: 'NAME', or: () => 'a' }]],
   ])('refuses a list with %s', (_name, names) => {
     expect(() => configure({ names })).toThrow(/`names/);
+  });
+
+  it('names the package that the user has installed, and the driver as its errors do', () => {
+    const author = () => driverConfig('@acme/session-example', kinds, { url: new URL('http://localhost') as never }, entrypoint);
+    expect(author).toThrow(/^\[@acme\/session-example\] .* around "@acme\/session-example\/runtime"\.$/);
+    const ours = () => driverConfig('@coatcheck/session-example', kinds, { url: new URL('http://localhost') as never }, entrypoint);
+    expect(ours).toThrow(/^\[session-example\] .* around "@coatcheck\/session-example\/runtime"\.$/);
   });
 
   it('refuses what holds itself, when it is written and when it is read', async () => {

@@ -11,5 +11,5 @@ export type { FsDriverConfig };
  * Throws for unknown options, and for values that do not survive the JSON that a config goes through when a site is built.
  */
 export function fsDriver(config?: FsDriverConfig): SessionDriverConfig {
-  return driverConfig('session-fs', fsKinds, config, new URL('./astro.js', import.meta.url));
+  return driverConfig('@coatcheck/session-fs', fsKinds, config, new URL('./astro.js', import.meta.url));
 }

@@ -11,5 +11,5 @@ export type { MemoryDriverConfig };
  * Throws for unknown options, and for values that do not survive the JSON that a config goes through when a site is built.
  */
 export function memoryDriver(config?: MemoryDriverConfig): SessionDriverConfig {
-  return driverConfig('session-memory', memoryKinds, config, new URL('./astro.js', import.meta.url));
+  return driverConfig('@coatcheck/session-memory', memoryKinds, config, new URL('./astro.js', import.meta.url));
 }

@@ -3,8 +3,8 @@ import { isSessionDriverError } from '@coatcheck/session-core';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { connectCluster, connectRedis, watch, type IoRedis } from './client.ts';
-import { explain, interrupted, notSent } from './errors.ts';
-import type { Target } from './target.ts';
+import { explain, interrupted, reasonOf, unreachable } from './errors.ts';
+import { placeOf, type Target } from './target.ts';
 
 /** A way to one Redis that mends itself. Waits for Redis until the call's signal aborts, and sends nothing after that. */
 export interface Connection extends RedisConnection {
@@ -27,9 +27,12 @@ const PARTING_MS = 1000;
  * failed, and its reconnecting knows no deadline. A client lives for one connection, and is made when somebody waits for it.
  */
 export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: number): Connection {
+  const place = placeOf(target);
   let current: Client | undefined;
   let closed = false;
   let dialing = false;
+  /** Why the last attempt to connect failed. */
+  let reason: string | undefined;
   const candidates = new Set<Client>();
   const waiting = new Set<PromiseWithResolvers<Client>>();
   /** What to call when a command goes out on a socket. */
@@ -59,6 +62,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
       await within(HANDSHAKE_MS, connecting.connected);
       adopt(client);
     } catch (error) {
+      reason = reasonOf(error);
       // When Redis has spoken, those who wait decide whether waiting is any use; else they go on.
       if (explain(error)) for (const waiter of waiting) waiter.reject(error);
       if (client) discard(client);
@@ -69,6 +73,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   const adopt = (client: Client): void => {
     if (current || closed || client.status === 'end') return discard(client);
     current = client;
+    reason = undefined;
     client.once('end', () => forget(client));
     for (const waiter of waiting) waiter.resolve(client);
     for (const other of candidates) if (other !== client) discard(other);
@@ -78,9 +83,9 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     if (current === client) current = undefined;
   };
 
-  const nextConnection = async (signal: AbortSignal): Promise<Client> => {
+  const nextConnection = async (signal: AbortSignal, wasSent: boolean): Promise<Client> => {
     const waiter = Promise.withResolvers<Client>();
-    const giveUp = (): void => waiter.reject(notSent());
+    const giveUp = (): void => waiter.reject(unreachable(place, reason, wasSent));
     signal.addEventListener('abort', giveUp);
     waiting.add(waiter);
     if (!dialing) void dial();
@@ -115,7 +120,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     };
     client.sendCommand(command);
     const reply: unknown = await command.promise;
-    if (isDecoy) throw sending.isOut ? interrupted() : notSent();
+    if (isDecoy) throw sending.isOut ? interrupted() : unreachable(place, reason);
     return reply;
   };
 
@@ -123,12 +128,13 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     async send(request, { signal }) {
       let command = request;
       let patienceEndsAt: number | undefined;
+      let wasSent = false;
       for (;;) {
-        if (closed || signal.aborted) throw notSent();
+        if (closed || signal.aborted) throw unreachable(place, reason, wasSent);
         let client = current;
         const sending = { isOut: false };
         try {
-          client ??= await nextConnection(signal);
+          client ??= await nextConnection(signal, wasSent);
           return await dispatch(client, command, signal, sending);
         } catch (error) {
           if (isSessionDriverError(error)) throw error;
@@ -142,14 +148,15 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
             if (!meaning.passing || Date.now() >= patienceEndsAt) throw meaning.error;
             if (meaning.elsewhere && client && client === current) void part(client);
           } else if (sending.isOut && !request.repeatable) throw interrupted();
+          wasSent ||= sending.isOut;
         }
-        await pause(RETRY_MS);
+        await pause(RETRY_MS, signal);
       }
     },
 
     async close() {
       closed = true;
-      for (const waiter of waiting) waiter.reject(notSent());
+      for (const waiter of waiting) waiter.reject(unreachable(place, 'the driver was closed'));
       for (const candidate of candidates) discard(candidate);
       if (current) await part(current);
     },
@@ -191,8 +198,15 @@ function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
   });
 }
 
-function pause(ms: number): Promise<void> {
+/** Ends sooner when the signal aborts. */
+function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    setTimeout(resolve, ms).unref();
+    const end = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms).unref();
+    signal?.addEventListener('abort', end);
   });
 }

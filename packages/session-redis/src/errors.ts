@@ -102,6 +102,12 @@ export function explain(error: unknown): Meaning | undefined {
   return { error: createError(DRIVER, 'refused', 'Redis refused; the cause says why.', { cause: error }) };
 }
 
+/** Why there is no connection, as the system says it. */
+export function reasonOf(error: unknown): string {
+  const { code, message } = error as Error & { code?: unknown };
+  return typeof code === 'string' ? code : message.replace(/\.$/, '');
+}
+
 /** A write whose connection broke before the answer came. */
 export function interrupted(): Error {
   return createError(
@@ -111,8 +117,20 @@ export function interrupted(): Error {
   );
 }
 
-export function notSent(): Error {
-  return createError(DRIVER, 'unavailable', 'Redis could not be reached; nothing was sent.');
+/**
+ * There was no connection in time.
+ *
+ * @param place where Redis should be.
+ * @param reason why it is not there, as far as that is known.
+ * @param wasSent whether a command that only reads went out before the connection broke.
+ */
+export function unreachable(place: string, reason: string = 'no answer', wasSent: boolean = false): Error {
+  return createError(
+    DRIVER,
+    'unavailable',
+    `Cannot connect to Redis at ${place}: ${reason}.${wasSent ? '' : ' Nothing was sent.'} Is Redis running there, and may this machine connect ` +
+      `to it?`,
+  );
 }
 
 function tlsError(code: string): Error {

@@ -14,5 +14,5 @@ export type { RedisDriverConfig, RedisNode, RedisSentinel, RedisTls };
  */
 export function redisDriver(config?: RedisDriverConfig): SessionDriverConfig {
   checkTogether(config ?? {});
-  return driverConfig('session-redis', redisKinds, config, new URL('./astro.js', import.meta.url));
+  return driverConfig('@coatcheck/session-redis', redisKinds, config, new URL('./astro.js', import.meta.url));
 }

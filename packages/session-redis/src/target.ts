@@ -65,11 +65,21 @@ export function targetOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): Ta
   };
 }
 
+/** Where Redis is, for people to read: no user, no password. */
+export function placeOf({ server, cluster }: Target): string {
+  const addresses = (nodes: { host?: string; port?: number }[], defaultPort: number): string =>
+    nodes.map(({ host, port = defaultPort }) => `${host}:${port}`).join(', ');
+  if (cluster) return `the cluster of ${addresses(cluster as { host: string; port: number }[], 6379)}`;
+  if (server.sentinels)
+    return `the master \`${server.name}\` of the Sentinels ${addresses(server.sentinels as { host: string }[], 26_379)}`;
+  return addresses([server as { host: string; port: number }], 6379);
+}
+
 function urlOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): ParsedUrl | undefined {
   if (options.url !== undefined) return parseRedisUrl(options.url);
   if (options.host ?? options.port ?? options.cluster ?? options.sentinel) return undefined;
   const raw = env('REDIS_URL');
-  if (!raw) throw missingVariable(DRIVER, 'REDIS_URL', 'Pass `url`, or set it. ');
+  if (!raw) throw missingVariable(DRIVER, 'REDIS_URL', 'url');
   try {
     return parseRedisUrl(raw);
   } catch (error) {

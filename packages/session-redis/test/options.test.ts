@@ -47,7 +47,7 @@ describe('where Redis is', () => {
     await expect(driver.getItem('x'.repeat(20))).rejects.toMatchObject({
       code: 'configuration',
       message: expect.stringMatching(
-        /^\[session-redis\] REDIS_URL is not set\. Pass `url`, or set it\. .*--env-file=\.env/,
+        /^\[session-redis\] REDIS_URL is not set\. Set it in the environment of the server, or pass `url`\. .*--env-file=\.env/,
       ),
     });
   });
@@ -96,7 +96,7 @@ describe('a wrong URL', () => {
 
 describe('other wrong options', () => {
   const wrong: [object, RegExp][] = [
-    [{ prot: 1 }, /`prot` is not an option/],
+    [{ prot: 1 }, /`prot` is not an option\. Did you mean `port`\?/],
     [{ host: '' }, /`host`: expected text/],
     [{ port: 70_000 }, /`port`: expected a whole number, from 1 to 65535/],
     [{ tls: 'yes' }, /`tls`: expected true or false/],
@@ -104,7 +104,7 @@ describe('other wrong options', () => {
     [{ cluster: [] }, /`cluster`: expected a list/],
     [{ cluster: [null] }, /needs a `host`/],
     [{ cluster: ['a:b'] }, /`cluster`: expected 'host:port'/],
-    [{ sentinel: { name: 'a', nodes: ['h'], tsl: true } }, /`sentinel`: `tsl` is not an option/],
+    [{ sentinel: { name: 'a', nodes: ['h'], tsl: true } }, /`sentinel`: `tsl` is not an option\. Did you mean `tls`\?/],
   ];
   for (const [config, message] of wrong) {
     it(`${inspect(config)} are refused`, () => {

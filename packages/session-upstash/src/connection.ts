@@ -55,6 +55,8 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
         if (signal.aborted) throw notSent();
         const outcome = await attempt(command, signal);
         if ('reply' in outcome) return outcome.reply;
+        // Nobody knows how far the request came: the engine says that time is up.
+        signal.throwIfAborted();
         if (outcome.uncertain && !command.repeatable) throw interrupted();
         // Those who were refused together do not come back together.
         const jitteredMs = waitMs * (0.5 + Math.random());

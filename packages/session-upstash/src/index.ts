@@ -13,5 +13,5 @@ export type { UpstashDriverConfig } from './options.ts';
  * when a site is built.
  */
 export function upstashDriver(config?: UpstashDriverConfig): SessionDriverConfig {
-  return driverConfig('session-upstash', upstashKinds, config, new URL('./astro.js', import.meta.url));
+  return driverConfig('@coatcheck/session-upstash', upstashKinds, config, new URL('./astro.js', import.meta.url));
 }

@@ -66,11 +66,7 @@ export function targetOf(options: Resolved<UpstashDriverConfig>, env: ReadEnv): 
   }
   const hasUrl = options.url !== undefined || PAIRS.some(([urlName]) => env(urlName));
   const [missing, other] = hasUrl ? (['TOKEN', 'token'] as const) : (['URL', 'url'] as const);
-  throw missingVariable(
-    DRIVER,
-    `UPSTASH_REDIS_REST_${missing}`,
-    `Nor is KV_REST_API_${missing}, which serves as well. Pass \`${other}\`, or set one of them. `,
-  );
+  throw missingVariable(DRIVER, `UPSTASH_REDIS_REST_${missing} (or KV_REST_API_${missing})`, other);
 }
 
 function check(kind: OptionKind<string>, name: string, value: string): string {

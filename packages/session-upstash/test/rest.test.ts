@@ -346,9 +346,9 @@ describe('what is wrong with the configuration is said at once', () => {
   });
 
   it.each([
-    [{}, 'UPSTASH_REDIS_REST_URL is not set. Nor is KV_REST_API_URL'],
-    [{ UPSTASH_REDIS_REST_URL: bridge.url }, 'UPSTASH_REDIS_REST_TOKEN is not set. Nor is KV_REST_API_TOKEN'],
-    [{ KV_REST_API_URL: bridge.url }, 'UPSTASH_REDIS_REST_TOKEN is not set. Nor is KV_REST_API_TOKEN'],
+    [{}, 'UPSTASH_REDIS_REST_URL (or KV_REST_API_URL) is not set. Set it in the environment of the server, or pass `url`.'],
+    [{ UPSTASH_REDIS_REST_URL: bridge.url }, 'UPSTASH_REDIS_REST_TOKEN (or KV_REST_API_TOKEN) is not set.'],
+    [{ KV_REST_API_URL: bridge.url }, 'UPSTASH_REDIS_REST_TOKEN (or KV_REST_API_TOKEN) is not set.'],
     [
       { UPSTASH_REDIS_REST_URL: 'redis://:hush@host', UPSTASH_REDIS_REST_TOKEN: 'hush' },
       'UPSTASH_REDIS_REST_URL: expected the REST URL',
