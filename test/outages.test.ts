@@ -1,50 +1,56 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { startProxy } from './support/fault-proxy.ts';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
-import { buildSite, startSite, type Built, type Site } from './support/site.ts';
+import { buildSite, redisFromVariables, startSite, type Built, type Site } from './support/site.ts';
 
-// Redis goes and comes back under a running site. Every request is answered within the deadline plus half a second, later ones at once,
-// and sessions work again within a second of Redis's return.
+// Redis goes and comes back under a running site. The first request is answered at its deadline, later ones without waiting, and sessions
+// work again after Redis's return. How many milliseconds that takes is measured by `pnpm faults`.
 
-const DEADLINE_MS = 1500;
-const SLACK_MS = 500;
+/** For tests in which it passes. */
+const SHORT_MS = 3000;
+/** For tests in which it must not. */
+const LONG_MS = 60_000;
 
-describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, (astro) => {
+describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
   let built: Built;
 
   beforeAll(async () => {
-    const driver = `redisDriver({ ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`;
-    built = await buildSite({ astro, driver });
-  }, 200_000);
+    built = await buildSite({ astro, driver: redisFromVariables });
+  });
 
-  const start = (port: number): Promise<Site> =>
+  const start = (port: number, timeoutMs = SHORT_MS): Promise<Site> =>
     startSite(built, {
-      env: { REDIS_URL: `redis://127.0.0.1:${port}`, SESSION_TTL: '3600', SESSION_TIMEOUT: String(DEADLINE_MS) },
+      env: { REDIS_URL: `redis://127.0.0.1:${port}`, SESSION_TTL: '3600', SESSION_TIMEOUT: String(timeoutMs) },
     });
 
-  const fails = async (visitor: Visitor, withinMs: number): Promise<void> => {
-    const { outcomes, status, ms } = await visitor.attempt([['get', 'cart']]);
+  /** What a request that reads is told: that it has waited, or that nothing was sent for it. The visitor stays signed in. */
+  const failureOf = async (visitor: Visitor): Promise<unknown> => {
+    const { outcomes, status } = await visitor.attempt([['get', 'cart']]);
     expect(status).toBe(200);
     expect(outcomes).toMatchObject([{ error: { message: expect.stringMatching(/^\[session-redis\] The backend /) } }]);
-    expect(ms).toBeLessThan(withinMs);
     expect(visitor.sessionId()).toBeDefined();
+    const [outcome] = outcomes!;
+    return 'error' in outcome! && outcome.error.code;
   };
 
-  const isWellWithin = async (visitor: Visitor, ms: number): Promise<void> => {
-    await expect
-      .poll(() => visitor.attempt([['get', 'cart']]), { timeout: ms, interval: 20 })
+  const isWell = (visitor: Visitor): Promise<void> =>
+    expect
+      .poll(() => visitor.attempt([['get', 'cart']]), { interval: 20 })
       .toMatchObject({ outcomes: [{ value: 'hat' }] });
-  };
 
-  const isUnavailable = async (visitor: Visitor): Promise<void> => {
-    await fails(visitor, DEADLINE_MS + SLACK_MS);
-    for (let round = 0; round < 5; round++) await fails(visitor, 250);
-    const together = await Promise.all(Array.from({ length: 20 }, () => visitor.attempt([['set', 'cart', 'lost']])));
-    for (const { status, ms } of together) {
-      expect(status).toBe(500);
-      expect(ms).toBeLessThan(SLACK_MS);
-    }
+  /** One request waits until its deadline. Nobody waits after it, but one now and then may try for the others. */
+  const isUnavailable = async (site: Site, visitor: Visitor): Promise<void> => {
+    expect(await failureOf(visitor)).toBe('timeout');
+    const later = await Promise.all(Array.from({ length: 20 }, () => failureOf(visitor)));
+    expect(later.filter((code) => code === 'unavailable').length).toBeGreaterThanOrEqual(19);
+
+    const refusals = () => site.logs().split('The backend does not answer; nothing was sent').length - 1;
+    const before = refusals();
+    const writes = await Promise.all(Array.from({ length: 20 }, () => visitor.attempt([['set', 'lost', true]])));
+    expect(writes.map(({ status }) => status)).toEqual(writes.map(() => 500));
+    await expect.poll(() => refusals() - before).toBeGreaterThanOrEqual(19);
   };
 
   test('Redis is stopped and started again', async () => {
@@ -53,14 +59,14 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'hat']]);
     await redis.stop();
-    await isUnavailable(visitor);
+    await isUnavailable(site, visitor);
     await redis.restart();
-    await isWellWithin(visitor, 1000);
+    await isWell(visitor);
   });
 
   test('Redis is killed and restarted while nobody visits', async () => {
     await using redis = await startRedis({ args: ['--appendfsync', 'always'] });
-    await using site = await start(redis.port);
+    await using site = await start(redis.port, LONG_MS);
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'hat']]);
     await redis.kill();
@@ -71,7 +77,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
 
   test('a restart that is shorter than the deadline is only a slow request', async () => {
     await using redis = await startRedis();
-    await using site = await start(redis.port);
+    await using site = await start(redis.port, LONG_MS);
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'hat']]);
     await redis.stop();
@@ -85,10 +91,10 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
     await redis.stop();
     await using site = await start(redis.port);
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
-    await fails(visitor, DEADLINE_MS + SLACK_MS);
+    expect(await failureOf(visitor)).toBe('timeout');
     await redis.restart();
     await expect
-      .poll(() => visitor.attempt([['set', 'cart', 'hat']]), { timeout: 1000, interval: 20 })
+      .poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 })
       .toMatchObject({ status: 200 });
     expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
   });
@@ -100,9 +106,9 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'hat']]);
     await proxy[mode]();
-    await isUnavailable(visitor);
+    await isUnavailable(site, visitor);
     await proxy.pass();
-    await isWellWithin(visitor, 1000);
+    await isWell(visitor);
   });
 
   test('Redis never answered, from the first connection on', async () => {
@@ -111,10 +117,10 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
     await proxy.silence();
     await using site = await start(proxy.port);
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
-    await isUnavailable(visitor);
+    await isUnavailable(site, visitor);
     await proxy.pass();
     await expect
-      .poll(() => visitor.attempt([['set', 'cart', 'hat']]), { timeout: 1000, interval: 20 })
+      .poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 })
       .toMatchObject({ status: 200 });
   });
 
@@ -124,29 +130,25 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'hat']]);
     redis.freeze();
-    await isUnavailable(visitor);
+    await isUnavailable(site, visitor);
     redis.thaw();
-    await expect
-      .poll(() => visitor.attempt([['get', 'cart']]), { timeout: 1000, interval: 20 })
-      .toMatchObject({
-        // A write that was on its way when its request was told of the failure may have been stored.
-        outcomes: [{ value: expect.stringMatching(/hat|lost/) }],
-      });
+    await isWell(visitor);
   });
 
-  test('the process of the site is frozen for three seconds, longer than the deadline: what had been answered counts', async () => {
+  test('the process of the site is frozen for longer than the deadline: what had been answered counts', async () => {
     await using redis = await startRedis();
     await using proxy = await startProxy({ target: redis.port });
     await using site = await start(proxy.port);
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'hat']]);
     await proxy.delay(300);
+    const [sent, answered] = [proxy.bytesFromClients, proxy.bytesToClients];
     const waiting = visitor.run([['get', 'cart']]);
-    const sent = proxy.bytesFromClients;
     await expect.poll(() => proxy.bytesFromClients, { interval: 5 }).toBeGreaterThan(sent);
     site.freeze();
-    const thawAt = Date.now() + 3000;
-    await expect.poll(() => Date.now(), { timeout: 5000, interval: 50 }).toBeGreaterThan(thawAt);
+    await expect.poll(() => proxy.bytesToClients, { interval: 5 }).toBeGreaterThan(answered);
+    // The deadline is measured by the site's own process: nothing but waiting lets it pass.
+    await pause(SHORT_MS + 500);
     site.thaw();
     expect(await waiting).toEqual(['hat']);
     expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
@@ -163,7 +165,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
     );
     expect(attempts.map(({ status }) => status)).toEqual(attempts.map(() => 500));
     await redis.restart();
-    await isWellWithin(visitor, 1000);
+    await isWell(visitor);
     await visitor.run([['set', 'after', true]]);
     expect(await visitor.run([['keys']])).toEqual([['cart', 'after']]);
   });

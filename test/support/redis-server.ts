@@ -74,7 +74,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     started.unref();
     janitor.watch(started.pid);
 
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + 90_000;
     while (!(await answers(port))) {
       if (child === started && started.pid !== undefined && Date.now() < deadline) {
         await sleep(5);

@@ -37,6 +37,9 @@ const importable: Record<string, string> = {
   ownDriver: './src/drivers/own/config.ts',
 };
 
+/** Our Redis driver with lifetime and deadline from `SESSION_TTL` and `SESSION_TIMEOUT`: one build for all that need them. */
+export const redisFromVariables = `redisDriver({ ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`;
+
 export interface Built {
   spec: SiteSpec;
   /** The site's folder. */
@@ -335,7 +338,7 @@ function spawnNode(cwd: string, args: string[], env: Record<string, string> = {}
   };
 }
 
-const startDeadlineMs = 30_000;
+const startDeadlineMs = 90_000;
 
 async function run(dir: string, args: string[], { env, clockOffsetMs = 0 }: StartOptions): Promise<Site> {
   const listening = { HOST: '127.0.0.1', PORT: '0', TEST_CLOCK_OFFSET_MS: String(clockOffsetMs) };
@@ -353,7 +356,7 @@ async function run(dir: string, args: string[], { env, clockOffsetMs = 0 }: Star
       pid: child.process.pid!,
       dir,
       logs: child.logs,
-      logged: (pattern, deadlineMs = 10_000) => child.logged(pattern, deadlineMs),
+      logged: (pattern, deadlineMs = 60_000) => child.logged(pattern, deadlineMs),
       gate: (name) => gateOf(url!, name),
       freeze: () => void child.process.kill('SIGSTOP'),
       thaw: () => void child.process.kill('SIGCONT'),

@@ -3,7 +3,7 @@ import type { Change, StoreCall } from '@coatcheck/session-core';
 // What tests hand to a store that they use without an engine around it.
 
 /** A call that is given up after `ms`. */
-export function call(ms = 5000): StoreCall {
+export function call(ms = 60_000): StoreCall {
   return { signal: AbortSignal.timeout(ms) };
 }
 

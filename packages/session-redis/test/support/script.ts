@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { onTestFinished } from 'vitest';
 
 const SCRIPT = `
 import { createSessions } from ${JSON.stringify(import.meta.resolve('@coatcheck/session-core'))};
@@ -23,7 +24,7 @@ export interface Ended {
 }
 
 /**
- * Runs a script in a process of its own. It has `attempt(config)`, which stores a session and prints how that went, and
+ * Runs a script in a process of its own, until it ends by itself: one that does not runs into the limit of the test. It has `attempt(config)`, which stores a session and prints how that went, and
  * `attemptWith(config)`, which resolves to it. `onLine` hears what it prints.
  */
 export async function runScript(
@@ -33,8 +34,8 @@ export async function runScript(
 ): Promise<Ended> {
   const child = spawn(process.execPath, ['--input-type=module', '--eval', SCRIPT + body], {
     env: { PATH: process.env.PATH, REDIS_URL: redisUrl },
-    timeout: 15_000,
   });
+  onTestFinished(() => void child.kill('SIGKILL'));
   let stdout = '';
   let stderr = '';
   let lastLineAt = 0;

@@ -6,7 +6,7 @@ import type { RedisDriverConfig } from '../../src/options.ts';
 import { targetOf } from '../../src/target.ts';
 
 /** A store as the driver opens it, for tests that need no engine around it. */
-export function openStore(config: RedisDriverConfig, timeoutMs = 5000): SessionStore {
+export function openStore(config: RedisDriverConfig, timeoutMs = 60_000): SessionStore {
   return redisStore(
     'session-redis',
     openConnection(
@@ -18,8 +18,8 @@ export function openStore(config: RedisDriverConfig, timeoutMs = 5000): SessionS
 }
 
 /** A client that looks at what the store did. */
-export function openInspector(url: string): ioredis.Redis {
-  const client = new ioredis.Redis(url);
+export function openInspector(url: string, options: ioredis.RedisOptions = {}): ioredis.Redis {
+  const client = new ioredis.Redis(url, options);
   // It may outlive its server by a moment, which is nobody's concern.
   client.on('error', () => undefined);
   return client;
@@ -34,7 +34,7 @@ export function timeLeftIn(client: Pick<ioredis.Redis, 'pttl'>): (key: string) =
 }
 
 /** Resolves when `condition` holds; fails after `ms`. */
-export async function eventually(condition: () => boolean | Promise<boolean>, ms = 5000): Promise<void> {
+export async function eventually(condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
   const deadline = Date.now() + ms;
   while (!(await condition())) {
     if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition.toString()}`);
