@@ -74,9 +74,10 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     started.unref();
     janitor.watch(started.pid);
 
-    const deadline = Date.now() + 90_000;
+    // Not `Date`, which tests move.
+    const deadline = performance.now() + 90_000;
     while (!(await answers(port))) {
-      if (child === started && started.pid !== undefined && Date.now() < deadline) {
+      if (child === started && started.pid !== undefined && performance.now() < deadline) {
         await sleep(5);
         continue;
       }

@@ -127,9 +127,10 @@ it('a value that is nested a thousand deep is encoded and handed out', () => {
 });
 
 it('a damaged address that stands for a list of a thousand million holes is damaged, at once', () => {
-  const startedAt = performance.now();
-  const body = '[["URL",1],[-7,1000000000,0,2],["Map"]]';
-  expect(() => decodeValue(body)).toThrow(TypeError);
-  expect(append([], body)).toBeUndefined();
-  expect(performance.now() - startedAt).toBeLessThan(1000);
+  // Who walks through the holes needs minutes for one of these texts, and runs into the limit of the test with so many.
+  for (let round = 0; round < 1000; round++) {
+    const body = '[["URL",1],[-7,1000000000,0,2],["Map"]]';
+    expect(() => decodeValue(body)).toThrow(TypeError);
+    expect(append([], body)).toBeUndefined();
+  }
 });

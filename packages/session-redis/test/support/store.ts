@@ -35,9 +35,9 @@ export function timeLeftIn(client: Pick<ioredis.Redis, 'pttl'>): (key: string) =
 
 /** Resolves when `condition` holds; fails after `ms`. */
 export async function eventually(condition: () => boolean | Promise<boolean>, ms = 60_000): Promise<void> {
-  const deadline = Date.now() + ms;
+  const deadline = performance.now() + ms;
   while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${condition.toString()}`);
+    if (performance.now() > deadline) throw new Error(`not within ${ms} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
