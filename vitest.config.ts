@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     // Nothing here is a timed test: a slow machine is no failure. These limits are for what would hang.
-    testTimeout: 120_000,
+    testTimeout: 200_000,
     hookTimeout: 200_000,
     expect: { poll: { timeout: 60_000 } },
     retry: 0,

@@ -12,7 +12,7 @@ beforeAll(async () => {
   return () => redis[Symbol.asyncDispose]();
 });
 
-describe.each([7, 6] as const)('on Astro %i', { timeout: 200_000 }, (astro) => {
+describe.each([7, 6] as const)('on Astro %i', (astro) => {
   test.each([
     ['a driver written by hand', 'documentedDriver({ max: 500 })'],
     ['a driver of unstorage as the entrypoint', 'unstorageDriver({ max: 500 })'],

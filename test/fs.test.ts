@@ -12,12 +12,12 @@ const astro = '7-storage';
 
 const filesIn = (folder: string): string[] => globSync('*/*', { cwd: join(folder, '.sessions') });
 
-describe('a built site', { timeout: 60_000 }, () => {
+describe('a built site', () => {
   let built: Built;
 
   beforeAll(async () => {
     built = await buildSite({ astro, driver: 'fsDriver()' });
-  }, 200_000);
+  });
 
   const startIn = (folder: string): Promise<Site> => startSite({ ...built, dir: folder });
 
@@ -101,24 +101,20 @@ describe('a built site', { timeout: 60_000 }, () => {
   });
 });
 
-test(
-  'sites under different prefixes share a folder, which a variable names, and see nothing of each other',
-  { timeout: 200_000 },
-  async () => {
-    const driver = (prefix: string) => `fsDriver({ directory: fromEnv('SESSIONS_DIRECTORY'), prefix: '${prefix}' })`;
-    const env = { SESSIONS_DIRECTORY: newFolder() };
-    await using shop = await startSite(await buildSite({ astro, driver: driver('shop:') }), { env });
-    await using blog = await startSite(await buildSite({ astro, driver: driver('blog:') }), { env });
-    const visitor = createVisitor(shop.url);
-    await visitor.run([['set', 'site', 'shop']]);
-    const same = visitor.fork(blog.url);
-    expect(await same.run([['get', 'site']])).toEqual([undefined]);
-    await same.run([['destroy']]);
-    expect(await visitor.run([['get', 'site']])).toEqual(['shop']);
-  },
-);
+test('sites under different prefixes share a folder, which a variable names, and see nothing of each other', async () => {
+  const driver = (prefix: string) => `fsDriver({ directory: fromEnv('SESSIONS_DIRECTORY'), prefix: '${prefix}' })`;
+  const env = { SESSIONS_DIRECTORY: newFolder() };
+  await using shop = await startSite(await buildSite({ astro, driver: driver('shop:') }), { env });
+  await using blog = await startSite(await buildSite({ astro, driver: driver('blog:') }), { env });
+  const visitor = createVisitor(shop.url);
+  await visitor.run([['set', 'site', 'shop']]);
+  const same = visitor.fork(blog.url);
+  expect(await same.run([['get', 'site']])).toEqual([undefined]);
+  await same.run([['destroy']]);
+  expect(await visitor.run([['get', 'site']])).toEqual(['shop']);
+});
 
-test('`astro dev` is a shop, and takes another folder when the config says so', { timeout: 60_000 }, async () => {
+test('`astro dev` is a shop, and takes another folder when the config says so', async () => {
   const folder = newFolder();
   await using dev = await devSite({ astro, driver: 'fsDriver()' });
   await isAShop(dev);
@@ -129,7 +125,7 @@ test('`astro dev` is a shop, and takes another folder when the config says so', 
   );
   await dev.logged(/server restarted/);
   await expect
-    .poll(() => visitor.attempt([['get', 'user']]), { timeout: 20_000 })
+    .poll(() => visitor.attempt([['get', 'user']]))
     .toMatchObject({
       outcomes: [{ value: undefined }],
     });

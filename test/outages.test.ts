@@ -93,9 +93,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
     expect(await failureOf(visitor)).toBe('timeout');
     await redis.restart();
-    await expect
-      .poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 })
-      .toMatchObject({ status: 200 });
+    await expect.poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 }).toMatchObject({ status: 200 });
     expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
   });
 
@@ -119,9 +117,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
     await isUnavailable(site, visitor);
     await proxy.pass();
-    await expect
-      .poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 })
-      .toMatchObject({ status: 200 });
+    await expect.poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 }).toMatchObject({ status: 200 });
   });
 
   test('Redis is frozen, and goes on', async () => {

@@ -9,7 +9,7 @@ import { buildSite, startSite, type Built, type Site } from './support/site.ts';
 
 const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
 
-describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, (astro) => {
+describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
   let built: Built;
   let redis: RedisServer;
   let proxy: FaultProxy;
@@ -26,7 +26,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', { timeout: 60_000 }, 
       await proxy[Symbol.asyncDispose]();
       await redis[Symbol.asyncDispose]();
     };
-  }, 200_000);
+  });
 
   const visit = async (...steps: Parameters<Visitor['run']>[0]): Promise<Visitor> => {
     const visitor = createVisitor(site.url);

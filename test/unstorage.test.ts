@@ -52,7 +52,7 @@ test('the README shows the entrypoints that are tried here', () => {
   expect(readme).toContain(onWorkersKv);
 });
 
-describe('a built site', { timeout: 200_000 }, () => {
+describe('a built site', () => {
   test('is a shop on redis, and keeps its sessions when it is restarted', async () => {
     await using redis = await startRedis();
     const built = await buildSite(siteWith(onRedis));
@@ -98,7 +98,7 @@ describe('a built site', { timeout: 200_000 }, () => {
   });
 });
 
-describe('a Worker, on cloudflare-kv-binding', { timeout: 200_000 }, () => {
+describe('a Worker, on cloudflare-kv-binding', () => {
   const spec = workerSite({ driver, files: { 'src/session-driver.ts': onWorkersKv } });
 
   test('as built, is a shop, and loses nothing of 64 requests at once', async () => {
@@ -143,12 +143,12 @@ describe('a Worker, on cloudflare-kv-binding', { timeout: 200_000 }, () => {
   });
 });
 
-test('`astro dev` is a shop', { timeout: 60_000 }, async () => {
+test('`astro dev` is a shop', async () => {
   await using dev = await devSite({ ...siteWith(onFsLite), env: { FOLDER: newFolder() } });
   await isAShop(dev);
 });
 
-describe('one built site', { timeout: 60_000 }, () => {
+describe('one built site', () => {
   const entrypoint = `import { fromUnstorage } from '@coatcheck/session-unstorage';
 import { makeDriver } from './make-driver.ts';
 
@@ -159,7 +159,7 @@ export default () => fromUnstorage(makeDriver[process.env.STORAGE](JSON.parse(pr
   beforeAll(async () => {
     const makeDriver = source('../packages/session-unstorage/test/support/make-driver.ts');
     built = await buildSite(siteWith(entrypoint, { 'src/make-driver.ts': makeDriver }));
-  }, 200_000);
+  });
 
   test.each(Object.entries(services))('is a shop on unstorage/drivers/%s', async (name, start) => {
     const options = await start((cleanUp) => onTestFinished(async () => void (await cleanUp())));

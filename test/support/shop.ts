@@ -53,7 +53,7 @@ export async function isAShop(shop: Shop): Promise<void> {
     ]),
   ).toEqual(['ada', true]);
   expect(await anonymous.run([['keys']])).toEqual([[]]);
-  await expect.poll(() => visitor.run([['get', 'code']]), { timeout: 10_000 }).toEqual([undefined]);
+  await expect.poll(() => visitor.run([['get', 'code']])).toEqual([undefined]);
 
   const signedIn = visitor.fork();
   const name = `late ${crypto.randomUUID()}`;

@@ -5,8 +5,6 @@ import { startIsolates, startWorker, type Answer, type Isolate, type Isolates, t
 // Sessions in workerd. What is tested most is what only Workers have: an isolate serves many requests, and none may wait for what another
 // one does, nor use what belongs to it.
 
-const timeoutMs = 3000;
-
 let worker: Worker;
 beforeAll(async () => {
   worker = await startWorker('requests.ts');
@@ -76,7 +74,7 @@ describe('in one isolate', () => {
     expect(sessions).toEqual(Array.from({ length: 32 }, () => ({ user: 'ada' })));
   });
 
-  it('counts by `update` what many count at once', { timeout: 30_000 }, async () => {
+  it('counts by `update` what many count at once', async () => {
     const visitor = browser();
     await visitor.go('/set?key=count&value=');
     await visitor.go('/regenerate');
@@ -93,33 +91,28 @@ describe('in one isolate', () => {
     await worker.fetch(`/save?id=${id}`, { method: 'POST', body: payload('grace') });
     await kvIs({ slowMs: 50 });
     expect((await worker.fetch(`/remove?id=${id}`)).text).toBe('signed out');
-    await expect.poll(async () => (await worker.fetch(`/item?id=${id}`)).text, { timeout: 10_000 }).toBe('null');
+    await expect.poll(async () => (await worker.fetch(`/item?id=${id}`)).text).toBe('null');
     const values = async (): Promise<string> => [...(await worker.stored()).values()].join();
-    await expect.poll(values, { timeout: 10_000 }).not.toContain('grace');
+    await expect.poll(values).not.toContain('grace');
   });
 
   // Without `nodejs_compat` there is no way to go on after the answer.
-  it(
-    'a request that ends in the middle of its work holds nobody up for longer than the deadline',
-    { timeout: 30_000 },
-    async () => {
-      await using own = await startWorker('requests.ts', { compatibilityFlags: [] });
-      const [id, other] = [randomUUID(), randomUUID()];
-      const save = (session: string): Promise<Answer> =>
-        own.fetch(`/save?id=${session}`, { method: 'POST', body: payload() });
-      await save(id);
-      await kvIs({ slowMs: 50 }, own);
-      await own.fetch(`/remove?id=${id}`);
-      expect((await save(other)).text).toBe('saved');
-      expect((await save(randomUUID())).text).toBe('saved');
+  it('a request that ends in the middle of its work holds nobody up for ever', async () => {
+    await using own = await startWorker('requests.ts', { compatibilityFlags: [] });
+    const [id, other] = [randomUUID(), randomUUID()];
+    const save = (session: string): Promise<Answer> =>
+      own.fetch(`/save?id=${session}`, { method: 'POST', body: payload() });
+    await save(id);
+    await kvIs({ slowMs: 50 }, own);
+    await own.fetch(`/remove?id=${id}`);
+    expect((await save(other)).text).toBe('saved');
+    expect((await save(randomUUID())).text).toBe('saved');
 
-      await own.fetch(`/save-and-go?id=${other}`, { method: 'POST', body: payload() });
-      const started = Date.now();
-      await save(other);
-      expect(Date.now() - started).toBeLessThan(timeoutMs + 1000);
-      await expect.poll(async () => (await save(other)).text, { timeout: 10_000 }).toBe('saved');
-    },
-  );
+    await own.fetch(`/save-and-go?id=${other}`, { method: 'POST', body: payload() });
+    // Saved, or told at the deadline that it is not; what is held up for ever never answers.
+    expect([200, 500]).toContain((await save(other)).status);
+    await expect.poll(async () => (await save(other)).text).toBe('saved');
+  });
 });
 
 describe('in two isolates, on one KV', () => {
@@ -135,7 +128,6 @@ describe('in two isolates, on one KV', () => {
   // KV has no compare-and-set. What is lost is printed; the README has the numbers.
   it.each([0, 20, 100])(
     'at %s ms an operation, 64 requests at once leave a session whole, though the last write wins',
-    { timeout: 60_000 },
     async (slowMs) => {
       const visitor = browser(one);
       await visitor.go('/set?key=user&value=ada');
@@ -154,7 +146,7 @@ describe('in two isolates, on one KV', () => {
     },
   );
 
-  it('a session that is removed while others write to it stays removed', { timeout: 60_000 }, async () => {
+  it('a session that is removed while others write to it stays removed', async () => {
     for (let round = 0; round < 10; round++) {
       const visitor = browser(one);
       await visitor.go('/set?key=user&value=ada');
@@ -203,18 +195,17 @@ describe('what an operation costs', () => {
 });
 
 describe('KV', () => {
-  it('that is too slow is an error at the deadline, and works again afterwards', { timeout: 30_000 }, async () => {
+  it('that is too slow is an error at the deadline, and works again afterwards', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     for (const path of ['/all', '/set?key=user&value=bob']) {
-      await kvIs({ slowMs: 20_000 });
-      const started = Date.now();
+      // Later than a test may take.
+      await kvIs({ slowMs: 600_000 });
       const { status, text } = await visitor.go(path);
-      expect(Date.now() - started).toBeLessThan(timeoutMs + 500);
       expect(status).toBe(500);
       expect(JSON.parse(text)).toMatchObject({ name: 'SessionDriverError', code: 'timeout' });
       await kvIs({});
-      await expect.poll(() => visitor.session(), { timeout: 10_000 }).toEqual({ user: 'ada' });
+      await expect.poll(() => visitor.session()).toEqual({ user: 'ada' });
     }
   });
 
@@ -229,7 +220,7 @@ describe('KV', () => {
     expect(await visitor.session()).toEqual({ user: 'ada' });
   });
 
-  it('that was written to a moment ago is written to again', { timeout: 20_000 }, async () => {
+  it('that was written to a moment ago is written to again', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({ tooSoon: 1 });
@@ -238,15 +229,14 @@ describe('KV', () => {
     expect(await visitor.session()).toEqual({ user: 'ada', cart: 'hat' });
   });
 
-  it('that is written to all the time says so before the deadline', { timeout: 20_000 }, async () => {
+  it('that is written to all the time says so before the deadline', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({ tooSoon: 1000 });
-    const started = Date.now();
     const { status, text } = await visitor.go('/set?key=cart&value=hat');
-    expect(Date.now() - started).toBeLessThan(timeoutMs);
     expect(status).toBe(500);
     const { code, message, cause } = JSON.parse(text);
+    // And not `timeout`.
     expect(code).toBe('refused');
     expect(message).toContain('one write a second');
     expect(cause).toContain('429');
@@ -265,7 +255,7 @@ describe('KV', () => {
     expect(await kvIs({})).toMatchObject({ put: 1 });
   });
 
-  it('is not sent more than 25 MiB, and the old session is intact', { timeout: 30_000 }, async () => {
+  it('is not sent more than 25 MiB, and the old session is intact', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({});

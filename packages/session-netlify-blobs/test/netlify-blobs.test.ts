@@ -16,7 +16,8 @@ import { inBlobStore } from '../src/client.ts';
 import { blobBackend, blobName } from '../src/store.ts';
 import { contextFor, SITE, startBlobs, startGateway, TOKEN, type Blobs, type Gateway } from './support/blobs.ts';
 
-vi.setConfig({ testTimeout: 30_000 });
+/** A deadline that is further away than the limit of a test: who waits for it fails. */
+const NEVER_MS = 600_000;
 
 let blobs: Blobs;
 let gateway: Gateway;
@@ -62,15 +63,14 @@ async function visit(sessions: Sessions, data: Record<string, unknown>, cookie =
 const read = async (sessions: Sessions, cookie: string): Promise<unknown> =>
   Object.fromEntries(await sessions.open(cookie).entries());
 
-const failureOf = async (work: Promise<unknown>): Promise<{ code: string; message: string; ms: number }> => {
-  const started = performance.now();
+const failureOf = async (work: Promise<unknown>): Promise<{ code: string; message: string }> => {
   const error: unknown = await work.then(
     () => undefined,
     (reason: unknown) => reason,
   );
   if (!isSessionDriverError(error)) throw new Error(`expected a failure, got ${inspect(error)}`);
   expect(inspect(error, { depth: 9, showHidden: true })).not.toContain(TOKEN);
-  return { code: error.code, message: error.message, ms: performance.now() - started };
+  return { code: error.code, message: error.message };
 };
 
 describe('round trips', () => {
@@ -159,26 +159,24 @@ describe('a storage in trouble', () => {
     ['freezes', () => proxy.hold(), 'timeout', /did not answer within 1600 ms/],
     ['breaks off in the middle of answers', () => proxy.cut(180), 'unavailable', /does not answer as it should/],
   ] as const)(
-    'that %s is reported in time, and used again as soon as it is back',
+    'that %s is reported at the deadline at the latest, and used again as soon as it is back',
     async (_what, breakIt, code, message) => {
       const sessions = createSessions({ driver: newDriver({ timeout: 2 * timeout }) });
-      const impatient = createSessions({ driver: newDriver({ timeout, name: `store-${stores}` }) });
-      const cookie = await visit(sessions, { cart: 'x'.repeat(2000) });
-      expect(await read(impatient, cookie)).toEqual({ cart: 'x'.repeat(2000) });
+      const name = `store-${stores}`;
+      const impatient = createSessions({ driver: newDriver({ timeout, name }) });
+      const patient = createSessions({ driver: newDriver({ timeout: NEVER_MS, name }) });
+      const cookie = await visit(patient, { cart: 'x'.repeat(2000) });
 
       await breakIt();
       for (const work of [() => read(impatient, cookie), () => visit(impatient, { late: 1 }, cookie)]) {
         const failure = await failureOf(work());
-        expect(failure.ms).toBeLessThan(timeout + 500);
         expect(['timeout', 'unavailable']).toContain(failure.code);
       }
       // The probe may have found it out first.
       const failure = await failureOf(read(sessions, cookie));
       expect(failure).toMatchObject({ code: expect.stringMatching(code), message: expect.stringMatching(message) });
       await proxy.pass();
-      await expect
-        .poll(() => read(impatient, cookie).catch(() => 'down'), { timeout: 10_000 })
-        .toEqual({ cart: 'x'.repeat(2000) });
+      await expect.poll(() => read(impatient, cookie).catch(() => 'down')).toEqual({ cart: 'x'.repeat(2000) });
     },
   );
 
@@ -211,11 +209,10 @@ describe('a storage in trouble', () => {
     [403, 'refused', /is the token valid, and for this site/],
     [400, 'refused', /refuses the request \(400\)/],
   ])('nothing but %i fails', async (status, code, message) => {
-    const sessions = createSessions({ driver: newDriver() });
+    const sessions = createSessions({ driver: newDriver({ timeout: NEVER_MS }) });
     gateway.answerWith = () => status;
     const failure = await failureOf(visit(sessions, { cart: 1 }));
     expect(failure).toMatchObject({ code, message: expect.stringMatching(message) });
-    expect(failure.ms).toBeLessThan(3000);
   });
 
   it.each([400, 401, 403, 404, 429, 500, 503])('a write that is answered with %i is no success', async (status) => {
@@ -383,7 +380,7 @@ describe('sweeping', () => {
     await proxy.delay(40);
     const driver = netlifyBlobs({ name, timeout: 1000 });
     let removed = 0;
-    await expect.poll(async () => (removed += await sweep(driver)), { timeout: 20_000 }).toBe(12);
+    await expect.poll(async () => (removed += await sweep(driver))).toBe(12);
   });
 });
 

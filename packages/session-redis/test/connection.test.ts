@@ -234,7 +234,9 @@ describe('a write whose caller was told that it failed', () => {
     // More than the buffers of the sockets take.
     const large = `:"${'x'.repeat(60_000_000)}"`;
     // Rejected although nobody reads what was sent.
-    expect(await codeOf(store.patch(key, change({ set: new Map([['large', large]]) }), call(3000)))).toBe('interrupted');
+    expect(await codeOf(store.patch(key, change({ set: new Map([['large', large]]) }), call(3000)))).toBe(
+      'interrupted',
+    );
     await proxy.pass();
     await store.patch(newKey(), change({ set: new Map([['a', ':1']]) }), call());
     expect(await store.read(key, call())).toBeNull();

@@ -8,12 +8,15 @@ import type { Driver } from 'unstorage';
 import fsLite from 'unstorage/drivers/fs-lite';
 import memory from 'unstorage/drivers/memory';
 import redis from 'unstorage/drivers/redis';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { moveClock } from '../../../test/support/clock.ts';
 import { startProxy } from '../../../test/support/fault-proxy.ts';
 import { newFolder } from '../../../test/support/folder.ts';
 import { collectGarbage } from '../../../test/support/garbage.ts';
 import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
+
+/** A deadline that is further away than the limit of a test: who waits for it fails. */
+const NEVER_MS = 600_000;
 
 /** A visitor stores values; returns the cookie. */
 async function visit(driver: SessionDriver, values: Record<string, unknown>, ttl?: number): Promise<string> {
@@ -184,50 +187,49 @@ describe('a storage that fails', () => {
     await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({ code: 'refused' });
   });
 
-  it('a value that is being written is waited for, for as long as more of it comes', { timeout: 30_000 }, async () => {
+  it('a value that is being written is waited for, for as long as more of it comes', async () => {
     const storage = memory();
     const cookie = await visit(fromUnstorage(storage), { user: 'ada', notes: 'x'.repeat(80) });
+    vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.now() });
+    onTestFinished(() => void vi.useRealTimers());
     let length = 0;
     const slow = fromUnstorage(
       {
         ...storage,
-        getItem: async (key, options) =>
-          ((await storage.getItem(key, options)) as string | null)?.slice(0, length++) ?? null,
+        getItem: async (key, options) => {
+          // A value that stays as it is would be waited for twice.
+          vi.advanceTimersByTime(500);
+          return ((await storage.getItem(key, options)) as string | null)?.slice(0, length++) ?? null;
+        },
       },
-      { timeout: 20_000 },
+      { timeout: NEVER_MS },
     );
-    const started = performance.now();
     expect(await read(slow, cookie)).toBe('ada');
-    // Longer than a value that stays as it is would have been waited for.
-    expect(performance.now() - started).toBeGreaterThan(1000);
+    expect(length).toBeGreaterThan(80);
   });
 
-  it(
-    'readers beside a writer of fs-lite, which writes in place, never see half a session, nor one mixed of two',
-    { timeout: 30_000 },
-    async () => {
-      const base = newFolder();
-      // Two instances, as in two processes: no queue orders what they do.
-      const [writer, reader] = [fromUnstorage(fsLite({ base })), fromUnstorage(fsLite({ base }))];
-      const cookie = await visit(writer, { user: 'ada', notes: '' });
-      let running = true;
-      const writing = (async () => {
-        for (let round = 0; round < 200; round++) {
-          const session = createSessions({ driver: writer }).open(cookie);
-          session.set('notes', ['', 'a'.repeat(500_000), 'b'.repeat(500_000)][round % 3]);
-          await session.commit();
-        }
-      })().finally(() => (running = false));
-      const reading = Array.from({ length: 4 }, async () => {
-        while (running) {
-          const session = createSessions({ driver: reader }).open(cookie);
-          expect(await session.get('user')).toBe('ada');
-          expect(await session.get('notes')).toMatch(/^(a*|b*)$/);
-        }
-      });
-      await Promise.all([writing, ...reading]);
-    },
-  );
+  it('readers beside a writer of fs-lite, which writes in place, never see half a session, nor one mixed of two', async () => {
+    const base = newFolder();
+    // Two instances, as in two processes: no queue orders what they do.
+    const [writer, reader] = [fromUnstorage(fsLite({ base })), fromUnstorage(fsLite({ base }))];
+    const cookie = await visit(writer, { user: 'ada', notes: '' });
+    let running = true;
+    const writing = (async () => {
+      for (let round = 0; round < 200; round++) {
+        const session = createSessions({ driver: writer }).open(cookie);
+        session.set('notes', ['', 'a'.repeat(500_000), 'b'.repeat(500_000)][round % 3]);
+        await session.commit();
+      }
+    })().finally(() => (running = false));
+    const reading = Array.from({ length: 4 }, async () => {
+      while (running) {
+        const session = createSessions({ driver: reader }).open(cookie);
+        expect(await session.get('user')).toBe('ada');
+        expect(await session.get('notes')).toMatch(/^(a*|b*)$/);
+      }
+    });
+    await Promise.all([writing, ...reading]);
+  });
 
   it.each([
     ['silent', (proxy: Proxy) => proxy.silence()],
@@ -235,7 +237,7 @@ describe('a storage that fails', () => {
     ['breaking off in the middle of an answer', (proxy: Proxy) => proxy.cut(3)],
     ['slow', (proxy: Proxy) => proxy.delay(2000)],
   ])(
-    'a Redis that is %s is an error within the deadline, and works as soon as it is well again',
+    'a Redis that is %s is an error at the deadline at the latest, and works as soon as it is well again',
     async (_name, break_) => {
       await using server = await startRedis();
       await using proxy = await startProxy({ target: server.port });
@@ -244,20 +246,19 @@ describe('a storage that fails', () => {
       // What ioredis cannot do by itself, it throws as an event.
       (client.getInstance!() as Redis).on('error', () => undefined);
       const driver = fromUnstorage(client, { timeout: 500 });
-      const cookie = await visit(driver, { user: 'ada' });
+      const cookie = await visit(fromUnstorage(client, { timeout: NEVER_MS }), { user: 'ada' });
 
       await break_(proxy);
       for (const operation of [() => read(driver, cookie), () => visit(driver, { user: 'bob' })]) {
-        const started = performance.now();
+        // Also where nothing ever answers.
         await expect(operation()).rejects.toMatchObject({
           driver: 'session-unstorage',
           code: expect.stringMatching(/^(timeout|unavailable|refused)$/),
         });
-        expect(performance.now() - started).toBeLessThan(1000);
       }
 
       await proxy.pass();
-      await expect.poll(() => read(driver, cookie).catch(() => 'not yet'), { timeout: 10_000 }).toBe('ada');
+      await expect.poll(() => read(driver, cookie).catch(() => 'not yet')).toBe('ada');
     },
   );
 });
@@ -267,11 +268,9 @@ it('a wrong password is an error at once, which says so and does not quote it', 
   const client = redis({ url: `redis://:wr0ng@127.0.0.1:${server.port}` });
   onTestFinished(() => client.dispose?.());
   (client.getInstance!() as Redis).on('error', () => undefined);
-  const driver = fromUnstorage(client, { timeout: 2000 });
+  const driver = fromUnstorage(client, { timeout: NEVER_MS });
   for (const operation of [() => driver.getItem(crypto.randomUUID()), () => visit(driver, { user: 'ada' })]) {
-    const started = performance.now();
     const error: unknown = await operation().catch((reason: unknown) => reason);
-    expect(performance.now() - started).toBeLessThan(500);
     expect(error).toMatchObject({
       code: 'refused',
       message: expect.stringContaining('the cause says why'),

@@ -11,7 +11,8 @@ import type { UpstashDriverConfig } from '../src/index.ts';
 import { openStore } from './support/store.ts';
 
 const DEADLINE_MS = 600;
-const SLACK_MS = 500;
+/** A deadline that is further away than the limit of a test: who waits for it fails. */
+const NEVER_MS = 500_000;
 
 const url = await redisUrl();
 const bridge = await startUpstashBridge(url);
@@ -33,15 +34,14 @@ async function commandsDuring(work: () => Promise<unknown>): Promise<string[]> {
   return (await requestsDuring(work)).map(({ commands }) => commands.join(' '));
 }
 
-/** What an operation that failed says, and when. */
+/** What an operation that failed says. */
 async function failureOf(work: Promise<unknown>) {
-  const startedAt = performance.now();
   try {
     const value = await work;
     throw new Error(`expected a rejection, got ${inspect(value)}`);
   } catch (error) {
     if (!isSessionDriverError(error)) throw error;
-    return { error, code: error.code, message: error.message, ms: performance.now() - startedAt };
+    return { error, code: error.code, message: error.message };
   }
 }
 
@@ -227,7 +227,7 @@ describe('Upstash fails for a moment', () => {
   });
 
   it('64 writers that are told 429 together all get through', async () => {
-    const { sessions, write } = openSite({ timeout: 10_000 });
+    const { sessions, write } = openSite({ timeout: NEVER_MS });
     const cookie = await write('hat');
     bridge.inject(JSON_429, 150);
     await Promise.all(
@@ -252,50 +252,46 @@ describe('Upstash is down', () => {
     ['a limit that is used up', answer('{"error":"ERR max requests limit exceeded."}'), /larger plan/],
   ];
 
-  it.each(away)('%s: a read fails in time, and is never a miss', async (_, fault, says) => {
+  it.each(away)('%s: a read fails, and is never a miss', async (_, fault, says) => {
     const { read } = openSite({ timeout: DEADLINE_MS });
     const cookie = await openSite().write('hat');
     bridge.inject(fault);
-    const { code, message, ms } = await failureOf(read(cookie));
+    const { code, message } = await failureOf(read(cookie));
     expect(code).toBe('unavailable');
     expect(message).toMatch(says);
-    expect(ms).toBeLessThan(DEADLINE_MS + SLACK_MS);
     // The others do not wait as well.
-    const next = await failureOf(read(cookie));
-    expect(next).toMatchObject({ code: 'unavailable' });
-    expect(next.ms).toBeLessThan(100);
+    expect(await failureOf(read(cookie))).toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('does not answer; nothing was sent'),
+    });
     bridge.inject();
-    await expect.poll(() => read(cookie).catch(() => 'failed'), { timeout: 1000, interval: 10 }).toBe('hat');
+    await expect.poll(() => read(cookie).catch(() => 'failed'), { interval: 10 }).toBe('hat');
   });
 
   it.each([
     ['never answers', { kind: 'silent' }],
-    ['answers too late', { kind: 'late', ms: DEADLINE_MS * 3 }],
-  ] as [string, Fault][])('%s: reads and writes fail in time', async (_, fault) => {
+    ['answers too late', { kind: 'late', ms: DEADLINE_MS * 10 }],
+  ] as [string, Fault][])('%s: reads and writes fail at the deadline', async (_, fault) => {
     for (const operation of ['read', 'write'] as const) {
       const site = openSite({ timeout: DEADLINE_MS });
       const cookie = await openSite().write('hat');
       bridge.inject(fault);
       const work = operation === 'read' ? site.read(cookie) : site.write('coat', cookie);
-      const { code, message, ms } = await failureOf(work);
+      const { code, message } = await failureOf(work);
       expect(code).toBe('timeout');
       expect(message).toMatch(/did not answer within \d+ ms/);
-      expect(ms).toBeLessThan(DEADLINE_MS + SLACK_MS);
       bridge.inject();
-      await expect
-        .poll(() => site.read(cookie).catch(() => 'failed'), { timeout: 1000, interval: 10 })
-        .toMatch(/hat|coat/);
+      await expect.poll(() => site.read(cookie).catch(() => 'failed'), { interval: 10 }).toMatch(/hat|coat/);
     }
   });
 
-  it('is not there: reads and writes fail in time, and say why', async () => {
+  it('is not there: reads and writes fail, and say why', async () => {
     const gone = await startUpstashBridge(url);
     await gone[Symbol.asyncDispose]();
     const site = openSite({ url: gone.url, timeout: DEADLINE_MS });
     const cookie = `astro-session=${crypto.randomUUID()}`;
     const failure = await failureOf(site.read(cookie));
     expect(failure).toMatchObject({ code: 'unavailable', message: expect.stringContaining('ECONNREFUSED') });
-    expect(failure.ms).toBeLessThan(DEADLINE_MS + SLACK_MS);
     // A write was not sent either, and may wait for a server that is on its way.
     const other = openSite({ url: gone.url, timeout: DEADLINE_MS });
     expect(await failureOf(other.write('hat'))).toMatchObject({ code: 'unavailable' });
@@ -318,7 +314,7 @@ describe('Upstash is down', () => {
   it('an answer that comes after the deadline is no reply', async () => {
     const store = openStore(bridge);
     const key = newKey();
-    bridge.inject({ kind: 'late', ms: 300 }, 1);
+    bridge.inject({ kind: 'late', ms: 60_000 }, 1);
     await expect(store.read(key, call(100))).rejects.toThrow('session-upstash');
   });
 });
@@ -327,13 +323,11 @@ describe('what is wrong with the configuration is said at once', () => {
   const cookie = `astro-session=${crypto.randomUUID()}`;
 
   it('a wrong token', async () => {
-    const { read } = openSite({ token: 'wrong' });
-    const failure = await failureOf(read(cookie));
-    expect(failure).toMatchObject({
+    const { read } = openSite({ token: 'wrong', timeout: NEVER_MS });
+    expect(await failureOf(read(cookie))).toMatchObject({
       code: 'configuration',
       message: expect.stringContaining('UPSTASH_REDIS_REST_TOKEN'),
     });
-    expect(failure.ms).toBeLessThan(SLACK_MS);
   });
 
   it('a token that may only read', async () => {

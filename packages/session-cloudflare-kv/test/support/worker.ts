@@ -61,7 +61,7 @@ function isolateAt(url: URL, miniflare: Miniflare): Isolate {
   return {
     stored: () => storedIn(miniflare),
     async fetch(path, init = {}) {
-      const signal = AbortSignal.timeout(30_000);
+      const signal = AbortSignal.timeout(110_000);
       const response = await fetch(new URL(path, url), { redirect: 'manual', signal, ...init });
       return { status: response.status, text: await response.text(), headers: response.headers };
     },

@@ -5,7 +5,7 @@ import { openConnection } from '../../src/connection.ts';
 import type { Target } from '../../src/options.ts';
 
 /** A store as the driver opens it, for tests that need no engine around it. */
-export function openStore({ url, token }: Target, timeoutMs = 5000): SessionStore {
+export function openStore({ url, token }: Target, timeoutMs = 60_000): SessionStore {
   return redisStore('session-upstash', openConnection(client, { url, token }, timeoutMs));
 }
 
