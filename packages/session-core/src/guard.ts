@@ -69,11 +69,12 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
   return async (operation, work) => {
     const startedAt = (lastAskedAt = thisMoment());
     if (down && msSince(downKnownAt) < KNOWN_FOR_MS) {
-      const why = reason ? reason.message.replace(`[${driver}] `, '') : 'The backend does not answer; nothing was sent.';
+      const why = reason ? ` The last error was: ${reason.message.replace(`[${driver}] `, '')}` : '';
       throw createError(
         driver,
         'unavailable',
-        `${why} It is tried again all the time, and sessions work as soon as it is back.`,
+        'The backend does not answer; nothing was sent. It is tried again all the time, and sessions work as soon as it is back.' +
+          why,
         { operation, cause: reason?.cause },
       );
     }
@@ -134,7 +135,7 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
     };
     let timer = setTimeout(onTime, ms);
     work({ signal: controller.signal })
-      .then(resolve, (error: unknown) => {
+      .then(resolve, (error: Error) => {
         if (!isOver || isUnavailable(error)) reject(error);
       })
       .finally(() => clearTimeout(timer));

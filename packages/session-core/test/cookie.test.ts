@@ -125,8 +125,15 @@ describe('the cookie of an answer', () => {
     expect(await setCookie(cookie)).toBe(text);
   });
 
-  it('stays HttpOnly whatever anyone says', async () => {
-    expect(await setCookie({ httpOnly: false } as SessionCookie)).toContain('; HttpOnly');
+  it('is HttpOnly, and nobody can say otherwise', async () => {
+    expect(await setCookie({})).toContain('; HttpOnly');
+    await expect(setCookie({ httpOnly: false } as SessionCookie)).rejects.toThrow('`cookie.httpOnly` is not an option');
+  });
+
+  it('has no attribute that is misspelt', async () => {
+    await expect(setCookie({ maxage: 3600 } as SessionCookie)).rejects.toThrow(
+      '`cookie.maxage` is not an option. Did you mean `cookie.maxAge`? Options: name, domain,',
+    );
   });
 
   it.each(['development', 'test'])('is Secure, except on http://localhost while NODE_ENV is %s', async (mode) => {

@@ -63,7 +63,10 @@ describe('a config function', () => {
   });
 
   it.each([
-    [{ urll: 'x' }, '`urll` is not an option. Did you mean `url`? Options: prefix, ttl, idleTtl, timeout, secrets, adopt, url,'],
+    [
+      { urll: 'x' },
+      '`urll` is not an option. Did you mean `url`? Options: prefix, ttl, idleTtl, timeout, secrets, adopt, url,',
+    ],
     [{ db: 16 }, '`db`: expected a whole number, from 0 to 15'],
     [{ db: 1.5 }, '`db`: expected a whole number'],
     [{ ttl: 0 }, '`ttl`: expected a positive number of seconds, or false'],
@@ -104,9 +107,11 @@ describe('a config function', () => {
   });
 
   it('names the package that the user has installed, and the driver as its errors do', () => {
-    const author = () => driverConfig('@acme/session-example', kinds, { url: new URL('http://localhost') as never }, entrypoint);
+    const author = () =>
+      driverConfig('@acme/session-example', kinds, { url: new URL('http://localhost') as never }, entrypoint);
     expect(author).toThrow(/^\[@acme\/session-example\] .* around "@acme\/session-example\/runtime"\.$/);
-    const ours = () => driverConfig('@coatcheck/session-example', kinds, { url: new URL('http://localhost') as never }, entrypoint);
+    const ours = () =>
+      driverConfig('@coatcheck/session-example', kinds, { url: new URL('http://localhost') as never }, entrypoint);
     expect(ours).toThrow(/^\[session-example\] .* around "@coatcheck\/session-example\/runtime"\.$/);
   });
 

@@ -907,6 +907,12 @@ describe('options', () => {
     expect(() => createSessions({ driver: memory(), ttl })).toThrow(/`ttl` must be a positive number of seconds/);
   });
 
+  it('refuse an option that does not exist, and say which one was meant', () => {
+    expect(() => createSessions({ driver: memory(), tll: 3600 } as never)).toThrow(
+      '`tll` is not an option. Did you mean `ttl`? Options: driver, cookie, ttl.',
+    );
+  });
+
   it('the cookie has the name that it is given', async () => {
     for (const cookie of ['sid', { name: 'sid' }]) {
       const session = createSessions({ driver: memory(), cookie }).open('astro-session=not-this-one-at-all');

@@ -33,7 +33,9 @@ export function inBlobStore(
       let failed = false;
       const fail = (error: unknown): void => {
         failed = true;
-        reject(explain(error, course));
+        // How far a request came that was cut off at the deadline nobody knows: the engine says that time is up.
+        const isCutOff = call.signal.aborted && !wasNeverSent(error as Failure);
+        reject(isCutOff ? (call.signal.reason as Error) : explain(error, course));
       };
 
       // The client would repeat whatever fails for 25 seconds, and takes most failures of a conditional write for a success: it never hears
@@ -124,6 +126,10 @@ const NEVER_CONNECTED = new Set([
 
 function mayHaveBeenCarriedOut({ status = 0, broke }: Failure): boolean {
   return status >= 500 || (broke !== undefined && !NEVER_CONNECTED.has(broke));
+}
+
+function wasNeverSent({ broke }: Failure): boolean {
+  return broke !== undefined && NEVER_CONNECTED.has(broke);
 }
 
 function mayPass({ status = 0, broke }: Failure): boolean {

@@ -13,5 +13,10 @@ export type { NetlifyBlobsDriverConfig };
  */
 export function netlifyBlobsDriver(config?: NetlifyBlobsDriverConfig): SessionDriverConfig {
   checkTogether(config ?? {});
-  return driverConfig('@coatcheck/session-netlify-blobs', netlifyBlobsKinds, config, new URL('./astro.js', import.meta.url));
+  return driverConfig(
+    '@coatcheck/session-netlify-blobs',
+    netlifyBlobsKinds,
+    config,
+    new URL('./astro.js', import.meta.url),
+  );
 }

@@ -65,14 +65,19 @@ export function targetOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): Ta
   };
 }
 
+interface Address {
+  host?: string | undefined;
+  port?: number | undefined;
+}
+
 /** Where Redis is, for people to read: no user, no password. */
 export function placeOf({ server, cluster }: Target): string {
-  const addresses = (nodes: { host?: string; port?: number }[], defaultPort: number): string =>
-    nodes.map(({ host, port = defaultPort }) => `${host}:${port}`).join(', ');
-  if (cluster) return `the cluster of ${addresses(cluster as { host: string; port: number }[], 6379)}`;
+  const list = (nodes: Address[], usualPort: number): string =>
+    nodes.map(({ host, port = usualPort }) => `${host}:${port}`).join(', ');
+  if (cluster) return `the cluster of ${list(cluster as Address[], 6379)}`;
   if (server.sentinels)
-    return `the master \`${server.name}\` of the Sentinels ${addresses(server.sentinels as { host: string }[], 26_379)}`;
-  return addresses([server as { host: string; port: number }], 6379);
+    return `the master \`${server.name}\` of the Sentinels ${list(server.sentinels as Address[], 26_379)}`;
+  return list([server], 6379);
 }
 
 function urlOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): ParsedUrl | undefined {

@@ -1,6 +1,6 @@
 import { connect } from 'node:net';
 import { testStore } from '@coatcheck/session-core/testing';
-import { Cluster } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freePort } from '../../../test/support/ports.ts';
 import { startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
@@ -57,12 +57,16 @@ const open = (options: object = {}, timeoutMs = 15_000) =>
   openStore({ cluster: [{ host: '127.0.0.1', port: nodes[0]!.port }], password: PASSWORD, ...options }, timeoutMs);
 
 describe('the store on a cluster', () => {
-  let cluster: Cluster;
+  let inspectors: Redis[];
   beforeAll(() => {
-    cluster = new Cluster([{ host: '127.0.0.1', port: nodes[0]!.port }], { redisOptions: { password: PASSWORD } });
+    inspectors = nodes.map(({ port }) => openInspector(`redis://:${PASSWORD}@127.0.0.1:${port}`));
   });
-  afterAll(() => cluster.disconnect());
-  testStore({ it, createStore: () => open(), timeLeft: (key) => timeLeftIn(cluster)(key), slackMs: 200 });
+  afterAll(() => {
+    for (const inspector of inspectors) inspector.disconnect();
+  });
+  /** The one node answers that has the key. */
+  const timeLeft = (key: string) => Promise.any(inspectors.map((inspector) => timeLeftIn(inspector)(key)));
+  testStore({ it, createStore: () => open(), timeLeft, slackMs: 200 });
 });
 
 it('keys of all nodes are reached from one', async () => {
@@ -179,9 +183,8 @@ it('a write that the client keeps for a node is not sent when its caller has giv
 
 it('a script ends by itself', async () => {
   const config = { cluster: nodes.map((node) => `127.0.0.1:${node.port}`), password: PASSWORD, timeout: 5000 };
-  const { lingeredMs, ...rest } = await runScript(`await attempt(${JSON.stringify(config)});`, '');
-  expect(rest).toEqual({ code: 0, stdout: ['stored'], stderr: '' });
-  expect(lingeredMs).toBeLessThan(1000);
+  const ended = await runScript(`await attempt(${JSON.stringify(config)});`, '');
+  expect(ended).toEqual({ code: 0, stdout: ['stored'], stderr: '' });
 });
 
 it('a node that never answers does not stop the others, and is asked again', async () => {

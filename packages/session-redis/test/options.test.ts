@@ -104,7 +104,7 @@ describe('other wrong options', () => {
     [{ cluster: [] }, /`cluster`: expected a list/],
     [{ cluster: [null] }, /needs a `host`/],
     [{ cluster: ['a:b'] }, /`cluster`: expected 'host:port'/],
-    [{ sentinel: { name: 'a', nodes: ['h'], tsl: true } }, /`sentinel`: `tsl` is not an option\. Did you mean `tls`\?/],
+    [{ sentinel: { name: 'a', nodes: ['h'], tsl: true } }, /`sentinel`: `tsl` is not an option/],
   ];
   for (const [config, message] of wrong) {
     it(`${inspect(config)} are refused`, () => {

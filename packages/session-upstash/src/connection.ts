@@ -48,11 +48,12 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
   return {
     async send(command, { signal }) {
       const patienceEndsAt = Date.now() + timeoutMs * PATIENCE;
+      let refused: Error | undefined;
       // After a freeze the process learns only now which connections were closed meanwhile. A write that went out on one of them would
       // be lost.
       await nextTurn();
       for (let waitMs = FIRST_RETRY_MS; ; waitMs = Math.min(waitMs * 2, LAST_RETRY_MS)) {
-        if (signal.aborted) throw notSent();
+        if (signal.aborted) throw refused ?? notSent();
         const outcome = await attempt(command, signal);
         if ('reply' in outcome) return outcome.reply;
         // Nobody knows how far the request came: the engine says that time is up.
@@ -61,6 +62,7 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
         // Those who were refused together do not come back together.
         const jitteredMs = waitMs * (0.5 + Math.random());
         if (!outcome.passing || Date.now() + jitteredMs > patienceEndsAt) throw outcome.error;
+        refused = outcome.error;
         await pause(jitteredMs);
       }
     },

@@ -19,13 +19,12 @@ export interface Ended {
   /** The lines that it printed. */
   stdout: string[];
   stderr: string;
-  /** How long it went on after its last line. */
-  lingeredMs: number;
 }
 
 /**
- * Runs a script in a process of its own, until it ends by itself: one that does not runs into the limit of the test. It has `attempt(config)`, which stores a session and prints how that went, and
- * `attemptWith(config)`, which resolves to it. `onLine` hears what it prints.
+ * Runs a script in a process of its own, until it ends by itself: one that does not runs into the limit of the test. It has
+ * `attempt(config)`, which stores a session and prints how that went, and `attemptWith(config)`, which resolves to it. `onLine` hears
+ * what it prints.
  */
 export async function runScript(
   body: string,
@@ -38,13 +37,11 @@ export async function runScript(
   onTestFinished(() => void child.kill('SIGKILL'));
   let stdout = '';
   let stderr = '';
-  let lastLineAt = 0;
   child.stdout.on('data', (data: Buffer) => {
     stdout += data.toString();
-    lastLineAt = Date.now();
     for (const line of data.toString().trim().split('\n')) onLine(line);
   });
   child.stderr.on('data', (data: Buffer) => (stderr += data.toString()));
   const [code] = (await once(child, 'close')) as [number | null];
-  return { code, stdout: stdout.trim().split('\n'), stderr, lingeredMs: Date.now() - lastLineAt };
+  return { code, stdout: stdout.trim().split('\n'), stderr };
 }
