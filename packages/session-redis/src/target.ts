@@ -75,8 +75,7 @@ export function placeOf({ server, cluster }: Target): string {
   const list = (nodes: Address[], usualPort: number): string =>
     nodes.map(({ host, port = usualPort }) => `${host}:${port}`).join(', ');
   if (cluster) return `the cluster of ${list(cluster as Address[], 6379)}`;
-  if (server.sentinels)
-    return `the master \`${server.name}\` of the Sentinels ${list(server.sentinels as Address[], 26_379)}`;
+  if (server.sentinels) return `the master \`${server.name}\` of the Sentinels ${list(server.sentinels, 26_379)}`;
   return list([server], 6379);
 }
 

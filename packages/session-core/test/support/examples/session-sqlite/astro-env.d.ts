@@ -1,0 +1,7 @@
+declare module 'astro:env/server' {
+  export function getSecret(name: string): string | undefined;
+}
+
+interface ImportMeta {
+  readonly env: { readonly DEV: boolean };
+}
