@@ -75,8 +75,9 @@ export function sourcesOf(page: Page): Source[] {
     const extension = SCRIPT.exec(name ?? language)?.[1];
     if (!extension || words.includes('partial')) continue;
     const after = language === 'diff' ? code.replace(/^-.*$/gm, '').replace(/^[+ ]/gm, '') : code;
-    // A file of declarations is checked only as one of code.
-    const file = name?.replace(/\.d\.ts$/, '.declarations.ts') ?? `line-${line}.${extension}`;
+    // A file of declarations is checked only as one of code; one that declares modules is no module itself.
+    const isModule = /^(?:import|export) /m.test(after);
+    const file = (isModule ? name?.replace(/\.d\.ts$/, '.declarations.ts') : name) ?? `line-${line}.${extension}`;
     if (sources.some((other) => other.name === file)) throw new Error(`${page.path}:${line} has a second ${file}`);
     sources.push({ page: page.path, line, name: file, code: after });
   }
