@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, startSite } from './support/site.ts';
 
 // What Astro's documentation of session drivers shows, in built sites that have our packages beside it.
@@ -12,7 +13,7 @@ beforeAll(async () => {
   return () => redis[Symbol.asyncDispose]();
 });
 
-describe.each([7, 6] as const)('on Astro %i', (astro) => {
+describe.each(astros)('on Astro %i', (astro) => {
   test.each([
     ['a driver written by hand', 'documentedDriver({ max: 500 })'],
     ['a driver of unstorage as the entrypoint', 'unstorageDriver({ max: 500 })'],

@@ -1,11 +1,12 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, surfaces } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, startSite, type Built } from './support/site.ts';
 
 // `Astro.session` on our Redis driver, as its documentation describes it, in real sites.
 
-describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
+describe.each(astros)('a built site on Astro %i', (astro) => {
   let built: Built;
   let redis: RedisServer;
 

@@ -3,6 +3,7 @@ import { Redis } from 'ioredis';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, redisFromVariables, startSite, type SiteSpec, type StartOptions } from './support/site.ts';
 
 // How long a session lives is asked of Redis itself.
@@ -33,7 +34,7 @@ const about = (seconds: number) => ({
   toString: () => 'about',
 });
 
-describe.each([7, 6] as const)('`session.ttl` in a built site on Astro %i', (astro) => {
+describe.each(astros)('`session.ttl` in a built site on Astro %i', (astro) => {
   const spec: SiteSpec = { astro, driver: 'redisDriver()', session: { ttl: 1000 } };
 
   test.each([

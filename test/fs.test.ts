@@ -102,10 +102,11 @@ describe('a built site', () => {
 });
 
 test('sites under different prefixes share a folder, which a variable names, and see nothing of each other', async () => {
-  const driver = (prefix: string) => `fsDriver({ directory: fromEnv('SESSIONS_DIRECTORY'), prefix: '${prefix}' })`;
+  const driver = `fsDriver({ directory: fromEnv('SESSIONS_DIRECTORY'), prefix: fromEnv('PREFIX') })`;
+  const built = await buildSite({ astro, driver });
   const env = { SESSIONS_DIRECTORY: newFolder() };
-  await using shop = await startSite(await buildSite({ astro, driver: driver('shop:') }), { env });
-  await using blog = await startSite(await buildSite({ astro, driver: driver('blog:') }), { env });
+  await using shop = await startSite(built, { env: { ...env, PREFIX: 'shop:' } });
+  await using blog = await startSite(built, { env: { ...env, PREFIX: 'blog:' } });
   const visitor = createVisitor(shop.url);
   await visitor.run([['set', 'site', 'shop']]);
   const same = visitor.fork(blog.url);

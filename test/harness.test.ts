@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { startProxy } from './support/fault-proxy.ts';
 import { createVisitor, surfaces, type Step, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, devSite, startSite, type Built } from './support/site.ts';
 
 // The instruments by themselves, before anything of ours is measured with them: sites on Astro's own drivers.
@@ -11,7 +12,7 @@ async function keysOf(visitor: Visitor): Promise<string[]> {
   return (keys as string[]).sort();
 }
 
-describe.each([7, 6] as const)('a built site on Astro %i with its own Redis driver', (astro) => {
+describe.each(astros)('a built site on Astro %i with its own Redis driver', (astro) => {
   let built: Built;
   let redis: RedisServer;
 

@@ -3,6 +3,7 @@ import { Redis } from 'ioredis';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, redisFromVariables, startSite, type Built } from './support/site.ts';
 
 // What goes wrong on the way to a working site, and in it: each mishap gets a clear error or the documented behaviour, and nothing else
@@ -10,7 +11,7 @@ import { buildSite, redisFromVariables, startSite, type Built } from './support/
 
 const PASSWORD = 'c0rrect-h0rse-battery';
 
-describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
+describe.each(astros)('a built site on Astro %i', (astro) => {
   let built: Built;
   let redis: RedisServer;
   let client: Redis;

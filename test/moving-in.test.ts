@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { places, storedInRedis, type Place, type Shop } from './support/moving-in.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { everything } from './support/scope.ts';
 import { buildSite, startSite, type Built } from './support/site.ts';
 
 // A site moves in: the server with Astro's own driver is stopped, the one with ours is started, and browsers still have their cookies.
@@ -42,115 +43,122 @@ async function traces(
   };
 }
 
-describe.each(Object.entries(places))("from Astro's own driver to ours: %s", (_backend, arrange) => {
-  const calm = ['ada', 'grace', 'edsger'] as const;
-  const hurried = ['barbara', 'frances', 'niklaus', 'adele', 'dennis', 'sophie'] as const;
-  const names = [...calm, ...hurried, 'ken', 'radia', 'donald', 'margaret', 'absent'] as const;
-  const visitors = {} as Record<(typeof names)[number], Visitor>;
-  let place: Place;
-  let shop: Shop;
+describe.each(Object.entries(places).filter(([name]) => everything || !name.includes('Astro 6')))(
+  "from Astro's own driver to ours: %s",
+  (_backend, arrange) => {
+    const calm = ['ada', 'grace', 'edsger'] as const;
+    const hurried = ['barbara', 'frances', 'niklaus', 'adele', 'dennis', 'sophie'] as const;
+    const names = [...calm, ...hurried, 'ken', 'radia', 'donald', 'margaret', 'absent'] as const;
+    const visitors = {} as Record<(typeof names)[number], Visitor>;
+    let place: Place;
+    let shop: Shop;
 
-  const at = (name: keyof typeof visitors, where = shop): Visitor => visitors[name].fork(where.url);
+    const at = (name: keyof typeof visitors, where = shop): Visitor => visitors[name].fork(where.url);
 
-  beforeAll(async () => {
-    place = await arrange();
-    await using before = await place.before();
-    await Promise.all(names.map(async (name) => (visitors[name] = await customer(before, name))));
-  });
-  beforeAll(async () => {
-    shop = await place.after(true);
-  });
-  afterAll(async () => {
-    await shop?.[Symbol.asyncDispose]();
-    await place?.[Symbol.asyncDispose]();
-  });
+    beforeAll(async () => {
+      place = await arrange();
+      await using before = await place.before();
+      await Promise.all(names.map(async (name) => (visitors[name] = await customer(before, name))));
+    });
+    beforeAll(async () => {
+      shop = await place.after(true);
+    });
+    afterAll(async () => {
+      await shop?.[Symbol.asyncDispose]();
+      await place?.[Symbol.asyncDispose]();
+    });
 
-  test('until somebody comes, their session lies where it was', async () => {
-    for (const name of names) {
-      const id = visitors[name].sessionId()!;
-      expect(await traces(place, id, name)).toEqual({ theirs: true, ours: false, user: true });
-    }
-  });
+    test('until somebody comes, their session lies where it was', async () => {
+      for (const name of names) {
+        const id = visitors[name].sessionId()!;
+        expect(await traces(place, id, name)).toEqual({ theirs: true, ours: false, user: true });
+      }
+    });
 
-  test('everybody is still signed in, with a cart, and with the message that was waiting', async () => {
-    for (const name of calm) {
-      const visitor = at(name);
-      const id = visitor.sessionId()!;
-      expect((await visitor.fetch('/flash')).body).toContain(`Welcome, ${name}`);
-      expect((await visitor.fetch('/flash')).body).toContain('Nothing new');
-      await expectSignedIn(visitor, name);
-      expect(visitor.sessionId()).toBe(id);
-      expect(await traces(place, id, name)).toEqual({ theirs: false, ours: true, user: true });
-    }
-  });
+    test('everybody is still signed in, with a cart, and with the message that was waiting', async () => {
+      for (const name of calm) {
+        const visitor = at(name);
+        const id = visitor.sessionId()!;
+        expect((await visitor.fetch('/flash')).body).toContain(`Welcome, ${name}`);
+        expect((await visitor.fetch('/flash')).body).toContain('Nothing new');
+        await expectSignedIn(visitor, name);
+        expect(visitor.sessionId()).toBe(id);
+        expect(await traces(place, id, name)).toEqual({ theirs: false, ours: true, user: true });
+      }
+    });
 
-  test('of eight first requests at once, on two servers where there may be two, nothing is lost', async () => {
-    await using other = place.atomic ? await place.after(true) : undefined;
-    const things = Array.from({ length: 8 }, (_, index) => `thing${index}`);
-    for (const name of hurried) {
-      const answers = await Promise.all(
-        things.map((thing, index) =>
-          at(name, index % 2 ? other : shop).run([
+    test('of eight first requests at once, on two servers where there may be two, nothing is lost', async () => {
+      await using other = place.atomic ? await place.after(true) : undefined;
+      const things = Array.from({ length: 8 }, (_, index) => `thing${index}`);
+      for (const name of hurried) {
+        const answers = await Promise.all(
+          things.map((thing, index) =>
+            at(name, index % 2 ? other : shop).run([
+              ['get', 'user'],
+              ['set', thing, index],
+            ]),
+          ),
+        );
+        expect(answers.map(([user]) => user)).toEqual(things.map(() => name));
+        const [keys] = await at(name).run([['keys']]);
+        expect(new Set(keys as string[])).toEqual(new Set(['cart', 'user', 'flash', ...things]));
+        await expectSignedIn(at(name), name);
+        expect(await traces(place, visitors[name].sessionId()!, name)).toEqual({
+          theirs: false,
+          ours: true,
+          user: true,
+        });
+      }
+    });
+
+    test('who signs out first of all stays signed out', async () => {
+      const leaving = at('ken');
+      const id = leaving.sessionId()!;
+      await leaving.run([['destroy']]);
+      expect(leaving.sessionId()).toBeUndefined();
+      for (let again = 0; again < 2; again++) expect(await at('ken').run([['keys']])).toEqual([[]]);
+      expect(await traces(place, id, 'ken')).toMatchObject({ theirs: false, user: false });
+    });
+
+    test('who signs out while their other tabs ask for the first time stays signed out', async () => {
+      const id = visitors.radia.sessionId()!;
+      await Promise.all([
+        ...Array.from({ length: 4 }, (_, index) =>
+          at('radia').run([
             ['get', 'user'],
-            ['set', thing, index],
+            ['set', `tab${index}`, true],
           ]),
         ),
-      );
-      expect(answers.map(([user]) => user)).toEqual(things.map(() => name));
-      const [keys] = await at(name).run([['keys']]);
-      expect(new Set(keys as string[])).toEqual(new Set(['cart', 'user', 'flash', ...things]));
-      await expectSignedIn(at(name), name);
-      expect(await traces(place, visitors[name].sessionId()!, name)).toEqual({ theirs: false, ours: true, user: true });
-    }
-  });
+        at('radia').run([['destroy']]),
+        at('radia').run([['get', 'cart']]),
+      ]);
+      for (let again = 0; again < 2; again++) expect(await at('radia').run([['keys']])).toEqual([[]]);
+      expect(await traces(place, id, 'radia')).toMatchObject({ theirs: false, user: false });
+    });
 
-  test('who signs out first of all stays signed out', async () => {
-    const leaving = at('ken');
-    const id = leaving.sessionId()!;
-    await leaving.run([['destroy']]);
-    expect(leaving.sessionId()).toBeUndefined();
-    for (let again = 0; again < 2; again++) expect(await at('ken').run([['keys']])).toEqual([[]]);
-    expect(await traces(place, id, 'ken')).toMatchObject({ theirs: false, user: false });
-  });
+    test('who is given a new session id first of all takes everything along', async () => {
+      const visitor = at('donald');
+      const id = visitor.sessionId()!;
+      await visitor.run([['regenerate'], ['set', 'role', 'editor']]);
+      expect(visitor.sessionId()).not.toBe(id);
+      await expectSignedIn(visitor, 'donald');
+      expect(await at('donald').run([['keys']])).toEqual([[]]);
+      expect(await traces(place, id, 'donald')).toMatchObject({ theirs: false, user: true });
+    });
 
-  test('who signs out while their other tabs ask for the first time stays signed out', async () => {
-    const id = visitors.radia.sessionId()!;
-    await Promise.all([
-      ...Array.from({ length: 4 }, (_, index) =>
-        at('radia').run([
-          ['get', 'user'],
-          ['set', `tab${index}`, true],
-        ]),
-      ),
-      at('radia').run([['destroy']]),
-      at('radia').run([['get', 'cart']]),
-    ]);
-    for (let again = 0; again < 2; again++) expect(await at('radia').run([['keys']])).toEqual([[]]);
-    expect(await traces(place, id, 'radia')).toMatchObject({ theirs: false, user: false });
-  });
-
-  test('who is given a new session id first of all takes everything along', async () => {
-    const visitor = at('donald');
-    const id = visitor.sessionId()!;
-    await visitor.run([['regenerate'], ['set', 'role', 'editor']]);
-    expect(visitor.sessionId()).not.toBe(id);
-    await expectSignedIn(visitor, 'donald');
-    expect(await at('donald').run([['keys']])).toEqual([[]]);
-    expect(await traces(place, id, 'donald')).toMatchObject({ theirs: false, user: true });
-  });
-
-  test('when `adopt` has ended, everybody who came is still signed in', async () => {
-    await expectSignedIn(at('margaret'), 'margaret');
-    await shop[Symbol.asyncDispose]();
-    shop = await place.after(false);
-    for (const name of [...calm, ...hurried, 'margaret'] as const) {
-      await expectSignedIn(at(name), name);
-    }
-    for (const name of ['ken', 'radia', 'absent'] as const) {
-      expect(await at(name).run([['keys']])).toEqual([[]]);
-    }
-  });
-});
+    test('when `adopt` has ended, everybody who came is still signed in', async () => {
+      await expectSignedIn(at('margaret'), 'margaret');
+      await shop[Symbol.asyncDispose]();
+      shop = await place.after(false);
+      for (const name of [...calm, ...hurried, 'margaret'] as const) {
+        await expectSignedIn(at(name), name);
+      }
+      for (const name of ['ken', 'radia', 'absent'] as const) {
+        expect(await at(name).run([['keys']])).toEqual([[]]);
+      }
+    });
+  },
+);
 
 describe('from one of our own configurations to the next, on Redis', () => {
   const [first, next] = ['first-secret-of-the-shop-0123456789', 'next-secret-of-the-shop-9876543210'];

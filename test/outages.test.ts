@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { startProxy } from './support/fault-proxy.ts';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, redisFromVariables, startSite, type Built, type Site } from './support/site.ts';
 
 // Redis goes and comes back under a running site. The first request is answered at its deadline, later ones without waiting, and sessions
@@ -13,7 +14,7 @@ const SHORT_MS = 3000;
 /** For tests in which it must not. */
 const LONG_MS = 60_000;
 
-describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
+describe.each(astros)('a built site on Astro %i', (astro) => {
   let built: Built;
 
   beforeAll(async () => {

@@ -4,6 +4,7 @@ import { Redis } from 'ioredis';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, devSite, startSite, type SiteSpec } from './support/site.ts';
 
 // What must not be found: ids in Redis, credentials in a build.
@@ -49,7 +50,7 @@ test('neither the id nor any part of it is in Redis', async () => {
   }
 });
 
-describe.each([7, 6] as const)('a site on Astro %i', (astro) => {
+describe.each(astros)('a site on Astro %i', (astro) => {
   test.each<[string, SiteSpec]>([
     ['REDIS_URL in the environment of the build', { astro, driver: 'redisDriver()', env: { REDIS_URL: 'set below' } }],
     ['fromEnv', { astro, driver: `redisDriver({ url: fromEnv('REDIS_URL') })`, env: { REDIS_URL: 'set below' } }],

@@ -5,6 +5,7 @@ import { services } from '../packages/session-unstorage/test/support/services.ts
 import { newFolder } from './support/folder.ts';
 import { createVisitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
+import { everything, scopeOf } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type SiteSpec } from './support/site.ts';
 
@@ -66,7 +67,7 @@ describe('a built site', () => {
     expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
   });
 
-  test('is a shop on fs-lite, and keeps its sessions when it is restarted', async () => {
+  test.runIf(everything)('is a shop on fs-lite, and keeps its sessions when it is restarted', async () => {
     const built = await buildSite(siteWith(onFsLite));
     const env = { FOLDER: newFolder() };
     const first = await startSite(built, { env });
@@ -78,7 +79,7 @@ describe('a built site', () => {
     expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
   });
 
-  test('is a shop on lru-cache', async () => {
+  test.runIf(everything)('is a shop on lru-cache', async () => {
     const built = await buildSite(siteWith(onLruCache));
     await using site = await startSite(built);
     await isAShop(site);
@@ -98,7 +99,7 @@ describe('a built site', () => {
   });
 });
 
-describe('a Worker, on cloudflare-kv-binding', () => {
+describe.runIf(everything)('a Worker, on cloudflare-kv-binding', () => {
   const spec = workerSite({ driver, files: { 'src/session-driver.ts': onWorkersKv } });
 
   test('as built, is a shop, and loses nothing of 64 requests at once', async () => {
@@ -161,9 +162,15 @@ export default () => fromUnstorage(makeDriver[process.env.STORAGE](JSON.parse(pr
     built = await buildSite(siteWith(entrypoint, { 'src/make-driver.ts': makeDriver }));
   });
 
-  test.each(Object.entries(services))('is a shop on unstorage/drivers/%s', async (name, start) => {
-    const options = await start((cleanUp) => onTestFinished(async () => void (await cleanUp())));
-    await using site = await startSite(built, { env: { STORAGE: name, STORAGE_OPTIONS: JSON.stringify(options) } });
-    await isAShop(site);
-  });
+  /** A folder, a server with a protocol of its own, and HTTP. */
+  const chosen = ['fs', 'redis', 'http'];
+
+  test.each(scopeOf(Object.entries(services), ([name]) => chosen.includes(name)))(
+    'is a shop on unstorage/drivers/%s',
+    async (name, start) => {
+      const options = await start((cleanUp) => onTestFinished(async () => void (await cleanUp())));
+      await using site = await startSite(built, { env: { STORAGE: name, STORAGE_OPTIONS: JSON.stringify(options) } });
+      await isAShop(site);
+    },
+  );
 });
