@@ -70,7 +70,7 @@ async function work({ name, seed, cases, path, begun }: Job): Promise<void> {
   const target = targets.find((it) => it.name === name) as Target;
   const onCase = (): void => void Atomics.add(begun, 0, 1);
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-  parentPort!.postMessage(await fuzz(target, { seed, cases, path, onCase }));
+  parentPort!.postMessage(await fuzz(target, { seed, cases, path, onCase, longestMs: 5000 }));
 }
 
 function count(cases: number): string {

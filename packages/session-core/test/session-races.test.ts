@@ -253,8 +253,14 @@ describe('update', () => {
   });
 
   it('rejects when others are faster until the deadline', async () => {
-    const { backend, one } = await startTwoTabs({ count: 1 }, { timeout: 50 });
-    backend.after = (operation, answer) => (operation === 'patch' ? 'conflict' : answer);
+    const { backend, one } = await startTwoTabs({ count: 1 }, { timeout: 5000 });
+    vi.useFakeTimers({ toFake: ['Date', 'performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    backend.after = (operation, answer) => {
+      if (operation !== 'patch') return answer;
+      vi.advanceTimersByTime(1000);
+      return 'conflict';
+    };
     const session = one.open();
     const update = session.update('count', (count = 0) => count + 1);
     await expect(update).rejects.toMatchObject({ code: 'timeout', operation: 'update' });

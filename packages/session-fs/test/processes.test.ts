@@ -53,55 +53,47 @@ const setting = (name: string): Change => ({
   now: Date.now(),
 });
 
-it(
-  'four processes that write into one session lose nothing, whoever looks at it sees it whole',
-  { timeout: 120_000 },
-  async () => {
-    const directory = newFolder();
-    const store = valueStore(await openFiles(directory, 5000));
-    const writers = names.map((name) => startWriter(directory, 'key', name, 100));
-    let running = true;
-    const ended = Promise.all(writers.map((writer) => writer.ended)).then(() => (running = false));
-    // A value that is not whole is an error.
-    while (running) await store.read('key', call());
-    await ended;
-    expect(writers.map(({ acknowledged }) => acknowledged.length)).toEqual([100, 100, 100, 100]);
-    const stored = await store.read('key', call());
-    expect(new Set(stored!.keys())).toEqual(new Set(writers.flatMap(({ acknowledged }) => acknowledged)));
-  },
-);
-
-it(
-  'processes that are killed in the middle of writing tear nothing, lose nothing and hold nobody up',
-  { timeout: 120_000 },
-  async () => {
-    const directory = newFolder();
-    const store = valueStore(await openFiles(directory, 5000));
-    const acknowledged: string[] = [];
-    for (let round = 0; round < 6; round++) {
-      const writers = names.map((name) => startWriter(directory, 'key', `${name}-${round}`, 100_000));
-      await Promise.all(writers.map(({ ready }) => ready));
-      for (const writer of writers) {
-        await pause(Math.random() * 150);
-        writer.process.kill('SIGKILL');
-        expect(await store.patch('key', setting(`mine-${round}`), call())).toBe('applied');
-      }
-      await Promise.all(writers.map(({ ended }) => ended));
-      acknowledged.push(...writers.flatMap((writer) => writer.acknowledged));
-      const stored = (await store.read('key', call()))!;
-      expect(acknowledged.filter((name) => !stored.has(name))).toEqual([]);
-      // Small again: only the number of writes counts here.
-      await store.patch('key', { ...setting('kept'), unset: [...stored.keys()] }, call());
-      acknowledged.length = 0;
-    }
-  },
-);
-
-it('a session that is removed while other processes write into it stays removed', { timeout: 60_000 }, async () => {
+it('four processes that write into one session lose nothing, whoever looks at it sees it whole', async () => {
   const directory = newFolder();
-  const store = valueStore(await openFiles(directory, 5000));
+  const store = valueStore(await openFiles(directory, 60_000));
+  const writers = names.map((name) => startWriter(directory, 'key', name, 100));
+  let running = true;
+  const ended = Promise.all(writers.map((writer) => writer.ended)).then(() => (running = false));
+  // A value that is not whole is an error.
+  while (running) await store.read('key', call());
+  await ended;
+  expect(writers.map(({ acknowledged }) => acknowledged.length)).toEqual([100, 100, 100, 100]);
+  const stored = await store.read('key', call());
+  expect(new Set(stored!.keys())).toEqual(new Set(writers.flatMap(({ acknowledged }) => acknowledged)));
+});
+
+it('processes that are killed in the middle of writing tear nothing, lose nothing and hold nobody up', async () => {
+  const directory = newFolder();
+  const store = valueStore(await openFiles(directory, 60_000));
+  const acknowledged: string[] = [];
+  for (let round = 0; round < 6; round++) {
+    const writers = names.map((name) => startWriter(directory, 'key', `${name}-${round}`, 100_000));
+    await Promise.all(writers.map(({ ready }) => ready));
+    for (const writer of writers) {
+      await pause(Math.random() * 150);
+      writer.process.kill('SIGKILL');
+      expect(await store.patch('key', setting(`mine-${round}`), call())).toBe('applied');
+    }
+    await Promise.all(writers.map(({ ended }) => ended));
+    acknowledged.push(...writers.flatMap((writer) => writer.acknowledged));
+    const stored = (await store.read('key', call()))!;
+    expect(acknowledged.filter((name) => !stored.has(name))).toEqual([]);
+    // Small again: only the number of writes counts here.
+    await store.patch('key', { ...setting('kept'), unset: [...stored.keys()] }, call());
+    acknowledged.length = 0;
+  }
+});
+
+it('a session that is removed while other processes write into it stays removed', async () => {
+  const directory = newFolder();
+  const store = valueStore(await openFiles(directory, 60_000));
   const writers = names.map((name) => startWriter(directory, 'key', name, 100_000));
-  await expect.poll(() => writers.every(({ acknowledged }) => acknowledged.length > 5), { timeout: 20_000 }).toBe(true);
+  await expect.poll(() => writers.every(({ acknowledged }) => acknowledged.length > 5)).toBe(true);
   await store.retire('key', 60_000, call());
   expect(await store.read('key', call())).toBeNull();
   await Promise.all(writers.map(({ ended }) => ended));
@@ -109,9 +101,11 @@ it('a session that is removed while other processes write into it stays removed'
   expect(await store.read('key', call())).toBeNull();
 });
 
-it('several processes that count one number with `expect` count right', { timeout: 60_000 }, async () => {
+it('several processes that count one number with `expect` count right', async () => {
   const directory = newFolder();
-  const stores = await Promise.all(Array.from({ length: 4 }, async () => valueStore(await openFiles(directory, 5000))));
+  const stores = await Promise.all(
+    Array.from({ length: 4 }, async () => valueStore(await openFiles(directory, 60_000))),
+  );
   await Promise.all(
     stores.map(async (store) => {
       for (let done = 0; done < 25;) {
