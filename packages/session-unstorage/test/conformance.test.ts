@@ -13,6 +13,7 @@ import type { Driver } from 'unstorage';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { startKv } from '../../session-cloudflare-kv/test/support/kv.ts';
 import { withFakeClock } from '../../../test/support/clock.ts';
+import { scopeOf } from '../../../test/support/scope.ts';
 import { unstorageBackend } from '../src/backend.ts';
 import { makeDriver } from './support/make-driver.ts';
 import { services } from './support/services.ts';
@@ -33,7 +34,10 @@ drivers.push([
   },
 ]);
 
-describe.each(drivers)('unstorage/drivers/%s', (name, start) => {
+/** Slow ones, to backends that have a package, and a conformance test, of their own. */
+const repeated = ['cloudflare-kv-binding', 'netlify-blobs', 'upstash'];
+
+describe.each(scopeOf(drivers, ([name]) => !repeated.includes(name)))('unstorage/drivers/%s', (name, start) => {
   const cleanUps: (() => unknown)[] = [];
   let driver: Driver;
 
