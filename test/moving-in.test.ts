@@ -10,7 +10,7 @@ import { buildSite, startSite, type Built } from './support/site.ts';
 // A site moves in: the server with Astro's own driver is stopped, the one with ours is started, and browsers still have their cookies.
 
 /** A store with compare-and-set and one without, and the folder that Astro takes where nothing is configured. */
-const chosen = ['Redis', 'Cloudflare KV', 'files'];
+const chosen = new Set(['Redis', 'Cloudflare KV', 'files']);
 
 const cartOf = (name: string): Map<string, bigint> => new Map([[`hat-of-${name}`, 2n]]);
 
@@ -46,7 +46,7 @@ async function traces(
   };
 }
 
-describe.each(scopeOf(Object.entries(places), ([name]) => chosen.includes(name)))(
+describe.each(scopeOf(Object.entries(places), ([name]) => chosen.has(name)))(
   "from Astro's own driver to ours: %s",
   (_backend, arrange) => {
     const calm = ['ada', 'grace', 'edsger'] as const;

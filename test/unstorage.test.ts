@@ -151,9 +151,9 @@ export default () => fromUnstorage(makeDriver[process.env.STORAGE](JSON.parse(pr
   });
 
   /** A folder, a server with a protocol of its own, and HTTP. */
-  const chosen = ['fs', 'redis', 'http'];
+  const chosen = new Set(['fs', 'redis', 'http']);
 
-  test.each(scopeOf(Object.entries(services), ([name]) => chosen.includes(name)))(
+  test.each(scopeOf(Object.entries(services), ([name]) => chosen.has(name)))(
     'is a shop on unstorage/drivers/%s',
     async (name, start) => {
       const options = await start((cleanUp) => onTestFinished(async () => void (await cleanUp())));

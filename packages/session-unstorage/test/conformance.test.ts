@@ -35,9 +35,9 @@ drivers.push([
 ]);
 
 /** Slow ones, to backends that have a package, and a conformance test, of their own. */
-const repeated = ['cloudflare-kv-binding', 'netlify-blobs', 'upstash'];
+const repeated = new Set(['cloudflare-kv-binding', 'netlify-blobs', 'upstash']);
 
-describe.each(scopeOf(drivers, ([name]) => !repeated.includes(name)))('unstorage/drivers/%s', (name, start) => {
+describe.each(scopeOf(drivers, ([name]) => !repeated.has(name)))('unstorage/drivers/%s', (name, start) => {
   const cleanUps: (() => unknown)[] = [];
   let driver: Driver;
 
