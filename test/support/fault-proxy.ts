@@ -43,6 +43,14 @@ interface Link {
   follow(mode: Mode): void;
 }
 
+/** For the conformance suite: makes what is behind a proxy unreachable, and resolves to what ends that. */
+export function outageOf(proxy: FaultProxy): () => Promise<() => Promise<void>> {
+  return async () => {
+    await proxy.refuse();
+    return () => proxy.pass();
+  };
+}
+
 /** Starts one between a port that the system chooses and `target` on this machine. */
 export async function startProxy({ target }: { target: number }): Promise<FaultProxy> {
   let mode: Mode = { name: 'pass' };

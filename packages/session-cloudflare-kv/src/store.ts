@@ -1,6 +1,7 @@
 import {
   createError,
   formerKey,
+  pause,
   valueStore,
   type Lifetime,
   type SessionStore,
@@ -73,7 +74,7 @@ async function untilTaken(write: () => Promise<void>, timeoutMs: number, call: S
       if (isUsedUp(error)) throw planUsedUp(error);
       if (!isTooSoon(error)) throw error;
       if (Date.now() > lastStartAt) throw tooManyWrites(error);
-      await pause(WRITE_EVERY_MS * (0.75 + Math.random() / 2));
+      await pause(WRITE_EVERY_MS * (0.75 + Math.random() / 2), call.signal);
       if (call.signal.aborted) throw error;
     }
   }
@@ -106,8 +107,4 @@ function tooManyWrites(cause: unknown): Error {
       'stored. Write to the session less often, or keep it in a backend that takes more.',
     { cause },
   );
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,5 +1,6 @@
 import { msSince, thisMoment } from './clock.ts';
 import { createError, isSessionDriverError, type SessionDriverError } from './errors.ts';
+import { pause } from './pause.ts';
 import { report } from './report.ts';
 import type { StoreCall } from './store.ts';
 
@@ -149,12 +150,4 @@ function isUnavailable(error: unknown): boolean {
 /** Whether an error shows that the backend is there. One that a store passes on as it got it may be anything. */
 function isAnswer(error: unknown): boolean {
   return isSessionDriverError(error) && (error.code === 'refused' || error.code === 'configuration');
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    const timer: unknown = setTimeout(resolve, ms);
-    // Looking for a backend keeps no process alive.
-    (timer as { unref?(): void }).unref?.();
-  });
 }

@@ -23,6 +23,7 @@ export {
   type Resolved,
   type SharedOptions,
 } from './options.ts';
+export { pause } from './pause.ts';
 export { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
 export { report, type ReportedEvent, type TraceableOperation, type TracedOperation } from './report.ts';
 export type { Change, Fields, FormerSessions, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';

@@ -1,4 +1,5 @@
 import { msSince, thisMoment, type Moment } from './clock.ts';
+import { pause } from './pause.ts';
 import { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
 import {
   DEFAULT_TTL_SECONDS,
@@ -116,7 +117,8 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
 
     call.signal.addEventListener('abort', () => {
       job.isOver = true;
-      reject(call.signal.reason);
+      // After the backend's own reason, which says more.
+      setTimeout(() => reject(call.signal.reason), 0);
       const isSilent = before && queue.turn === before && msSince(before.since) > SILENT_MS;
       if (isSilent) {
         // All who came earlier have waited as long, and know it or are gone.
@@ -154,7 +156,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
         const refused = await runTogether(key, turn, call);
         if (!refused) break;
         check(refused.version);
-        if (queue.turn === turn) await backOff(round);
+        if (queue.turn === turn) await pause(backOffMs(round), call.signal);
         else queue.waiting.unshift(...turn.jobs.splice(0));
       }
     } catch (error) {
@@ -421,7 +423,6 @@ const SILENT_MS = 500;
 const BACK_OFF_MS = 5;
 const BACK_OFF_LONGEST_MS = 200;
 
-function backOff(round: number): Promise<void> {
-  const longest = Math.min(BACK_OFF_MS * 2 ** round, BACK_OFF_LONGEST_MS);
-  return new Promise((resolve) => setTimeout(resolve, Math.random() * longest));
+function backOffMs(round: number): number {
+  return Math.random() * Math.min(BACK_OFF_MS * 2 ** round, BACK_OFF_LONGEST_MS);
 }

@@ -1,4 +1,4 @@
-import { createError, isSessionDriverError, type Resolved, type StoreCall } from '@coatcheck/session-core';
+import { createError, isSessionDriverError, pause, type Resolved, type StoreCall } from '@coatcheck/session-core';
 import type { getDeployStore, getStore, Store } from '@netlify/blobs';
 import type { NetlifyBlobsDriverConfig } from './options.ts';
 
@@ -71,15 +71,18 @@ async function sendUntilAnswered(
   signal: AbortSignal,
   course: Course,
 ): Promise<Response> {
+  let failure: unknown;
   for (let attempt = 0; ; attempt++) {
-    signal.throwIfAborted();
+    // Why the last attempt failed says more than that time is up.
+    if (signal.aborted) throw failure ?? signal.reason;
     try {
       return await send(url, init, signal);
     } catch (error) {
+      failure = error;
       if (isWrite(init) && mayHaveBeenCarriedOut(error as Failure)) course.unclear = true;
       const pauseMs = PAUSES_MS[attempt];
       if (pauseMs === undefined || signal.aborted || !mayPass(error as Failure)) throw error;
-      await pause(pauseMs * (0.5 + Math.random()));
+      await pause(pauseMs * (0.5 + Math.random()), signal);
     }
   }
 }
@@ -177,8 +180,4 @@ function explain(error: unknown, { unclear }: Course): Error {
 
 function problem(code: Parameters<typeof createError>[1], message: string): Error {
   return createError('session-netlify-blobs', code, message);
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

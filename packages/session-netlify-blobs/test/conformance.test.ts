@@ -5,6 +5,7 @@ import * as client from '@netlify/blobs';
 import unstorageBlobs from 'unstorage/drivers/netlify-blobs';
 import { afterAll, beforeAll, describe, it, vi } from 'vitest';
 import { withFakeClock } from '../../../test/support/clock.ts';
+import { outageOf, startProxy, type FaultProxy } from '../../../test/support/fault-proxy.ts';
 import { inBlobStore } from '../src/client.ts';
 import { blobBackend } from '../src/store.ts';
 import { contextFor, startBlobs, startGateway, type Blobs } from './support/blobs.ts';
@@ -36,13 +37,16 @@ function serve(start: () => Promise<Blobs[]>): void {
 }
 
 describe('with the promises of Netlify’s storage', () => {
+  let proxy: FaultProxy;
   serve(async () => {
     const blobs = await startBlobs();
-    return [await startGateway(blobs), blobs];
+    const gateway = await startGateway(blobs);
+    proxy = await startProxy({ target: gateway.port });
+    return [proxy, gateway, blobs];
   });
 
   describe('the store', () => {
-    testStore({ it, createStore: openStore, ...withFakeClock() });
+    testStore({ it, createStore: openStore, ...withFakeClock(), outage: () => outageOf(proxy)() });
   });
   describe('the driver', () => {
     testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });

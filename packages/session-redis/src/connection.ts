@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream';
-import { isSessionDriverError } from '@coatcheck/session-core';
+import { isSessionDriverError, pause } from '@coatcheck/session-core';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { connectCluster, connectRedis, watch, type IoRedis } from './client.ts';
@@ -195,18 +195,5 @@ function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms).unref();
     work.then(resolve, reject).finally(() => clearTimeout(timer));
-  });
-}
-
-/** Ends sooner when the signal aborts. */
-function pause(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = (): void => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms).unref();
-    signal?.addEventListener('abort', end);
   });
 }

@@ -3,19 +3,28 @@ import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import redis from '@coatcheck/session-redis/runtime';
 import unstorageRedis from 'unstorage/drivers/redis';
 import { afterAll, describe, it } from 'vitest';
+import { outageOf, startProxy } from '../../../test/support/fault-proxy.ts';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { openInspector, openStore, timeLeftIn } from './support/store.ts';
 
 const url = await redisUrl();
 const inspector = openInspector(url);
+const proxy = await startProxy({ target: Number(new URL(url).port) });
 const former = unstorageRedis({ url });
 afterAll(() => {
   inspector.disconnect();
+  void proxy[Symbol.asyncDispose]();
   return former.dispose?.();
 });
 
 describe('the store', () => {
-  testStore({ it, createStore: () => openStore({ url }), timeLeft: timeLeftIn(inspector), slackMs: 200 });
+  testStore({
+    it,
+    createStore: () => openStore({ host: '127.0.0.1', port: proxy.port }),
+    timeLeft: timeLeftIn(inspector),
+    slackMs: 200,
+    outage: outageOf(proxy),
+  });
 });
 
 describe('the driver', () => {

@@ -1,4 +1,4 @@
-import { createError, formerKey, sha256Of, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
+import { createError, formerKey, pause, sha256Of, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
 import type { Driver } from 'unstorage';
 
 /**
@@ -33,7 +33,7 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
         if (typeof stored !== 'string') break;
         if (stored !== seen) [seen, seenAt] = [stored, performance.now()];
         else if (performance.now() - seenAt >= Math.min(STILL_AFTER_MS, timeoutMs / 2)) break;
-        await pause(READ_AGAIN_EVERY_MS);
+        await pause(READ_AGAIN_EVERY_MS, signal);
         signal.throwIfAborted();
       }
       return {
@@ -109,8 +109,4 @@ function unframe(stored: unknown): { value: string; until: number } | undefined 
   if (head === undefined) return undefined;
   const value = stored.slice(head.length);
   return sha256Of(value) === hash ? { value, until: until === 'never' ? Infinity : Number(until) } : undefined;
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -1,3 +1,4 @@
+import { pause } from '@coatcheck/session-core';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type * as upstash from '@upstash/redis/cloudflare';
 import { explain, interrupted, notSent, unusable, type Meaning } from './errors.ts';
@@ -63,7 +64,7 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
         const jitteredMs = waitMs * (0.5 + Math.random());
         if (!outcome.passing || Date.now() + jitteredMs > patienceEndsAt) throw outcome.error;
         refused = outcome.error;
-        await pause(jitteredMs);
+        await pause(jitteredMs, signal);
       }
     },
   };
@@ -97,11 +98,5 @@ function nextTurn(): Promise<void> {
     // A Worker has it only with the flag `nodejs_compat`.
     const schedule = (globalThis as { setImmediate?: (work: () => void) => void }).setImmediate ?? setTimeout;
     schedule(resolve);
-  });
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms);
   });
 }

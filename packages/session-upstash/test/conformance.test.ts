@@ -3,15 +3,26 @@ import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import upstash from '@coatcheck/session-upstash/runtime';
 import unstorageUpstash from 'unstorage/drivers/upstash';
 import { afterAll, describe, it } from 'vitest';
+import { outageOf, startProxy } from '../../../test/support/fault-proxy.ts';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
 import { openStore, timeLeftAt } from './support/store.ts';
 
 const bridge = await startUpstashBridge(await redisUrl());
-afterAll(() => bridge[Symbol.asyncDispose]());
+const proxy = await startProxy({ target: Number(new URL(bridge.url).port) });
+afterAll(async () => {
+  await proxy[Symbol.asyncDispose]();
+  await bridge[Symbol.asyncDispose]();
+});
 
 describe('the store', () => {
-  testStore({ it, createStore: () => openStore(bridge), timeLeft: timeLeftAt(bridge), slackMs: 200 });
+  testStore({
+    it,
+    createStore: () => openStore({ url: `http://127.0.0.1:${proxy.port}`, token: bridge.token }),
+    timeLeft: timeLeftAt(bridge),
+    slackMs: 200,
+    outage: outageOf(proxy),
+  });
 });
 
 describe('the driver', () => {
