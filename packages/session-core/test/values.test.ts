@@ -32,10 +32,12 @@ function createShelf(compareAndSet: boolean): Shelf {
         return stored && stored.until > Date.now() ? { value: stored.value, version: stored.version } : null;
       },
       async set(key, value, { lifetimeMs, version }) {
+        // Decided when it is asked, so that what is under way keeps it.
+        const meetsConflict = compareAndSet && shelf.conflicts-- > 0;
         await answer('set');
         const stored = values.get(key);
         const current = stored && stored.until > Date.now() ? stored.version : null;
-        if (compareAndSet && (shelf.conflicts-- > 0 || current !== version)) return false;
+        if (meetsConflict || (compareAndSet && current !== version)) return false;
         const until = lifetimeMs === 'never' ? Infinity : Date.now() + lifetimeMs;
         values.set(key, { value, version: ++versions, until });
         return true;

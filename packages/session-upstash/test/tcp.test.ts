@@ -12,8 +12,10 @@ const url = await redisUrl();
 const bridge = await startUpstashBridge(url);
 afterAll(() => bridge[Symbol.asyncDispose]());
 
-const overTcp = redis({ url });
-const overRest = upstash({ url: bridge.url, token: bridge.token });
+// Longer than a busy machine needs.
+const timeout = 100_000;
+const overTcp = redis({ url, timeout });
+const overRest = upstash({ url: bridge.url, token: bridge.token, timeout });
 
 const everyType = {
   text: 'Ünal 🧥 "quoted" \u0000\u2028',
