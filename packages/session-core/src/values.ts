@@ -160,7 +160,8 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
         else queue.waiting.unshift(...turn.jobs.splice(0));
       }
     } catch (error) {
-      for (const job of turn.jobs.splice(0)) job.reject(error);
+      // Also whose turn it was and is not any more: what failed was asked for by that call.
+      for (const job of [turn.of, ...turn.jobs.splice(0)]) job.reject(error);
     }
     if (!queue.turn) pass(key, queue);
   };

@@ -33,9 +33,7 @@ export function inBlobStore(
       let failed = false;
       const fail = (error: unknown): void => {
         failed = true;
-        // How far a request came that was cut off at the deadline nobody knows: the engine says that time is up.
-        const isCutOff = call.signal.aborted && !wasNeverSent(error as Failure);
-        reject(isCutOff ? (call.signal.reason as Error) : explain(error, course));
+        reject(explain(error, course));
       };
 
       // The client would repeat whatever fails for 25 seconds, and takes most failures of a conditional write for a success: it never hears
@@ -73,15 +71,16 @@ async function sendUntilAnswered(
 ): Promise<Response> {
   let failure: unknown;
   for (let attempt = 0; ; attempt++) {
-    // Why the last attempt failed says more than that time is up.
+    // Why the last attempt failed says more than that time is up. How far a request came that is cut off nobody knows.
     if (signal.aborted) throw failure ?? signal.reason;
     try {
       return await send(url, init, signal);
     } catch (error) {
+      if (signal.aborted) throw signal.reason;
       failure = error;
       if (isWrite(init) && mayHaveBeenCarriedOut(error as Failure)) course.unclear = true;
       const pauseMs = PAUSES_MS[attempt];
-      if (pauseMs === undefined || signal.aborted || !mayPass(error as Failure)) throw error;
+      if (pauseMs === undefined || !mayPass(error as Failure)) throw error;
       await pause(pauseMs * (0.5 + Math.random()), signal);
     }
   }
@@ -129,10 +128,6 @@ const NEVER_CONNECTED = new Set([
 
 function mayHaveBeenCarriedOut({ status = 0, broke }: Failure): boolean {
   return status >= 500 || (broke !== undefined && !NEVER_CONNECTED.has(broke));
-}
-
-function wasNeverSent({ broke }: Failure): boolean {
-  return broke !== undefined && NEVER_CONNECTED.has(broke);
 }
 
 function mayPass({ status = 0, broke }: Failure): boolean {
