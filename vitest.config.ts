@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { everything, repeatedFiles } from './test/support/scope.ts';
 
 export default defineConfig({
   test: {
@@ -12,6 +13,6 @@ export default defineConfig({
     maxWorkers: Math.ceil(availableParallelism() * 1.5),
     globalSetup: 'test/support/redis-server.ts',
     include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'],
-    exclude: ['**/node_modules/**', 'test/apps/**'],
+    exclude: ['**/node_modules/**', 'test/apps/**', ...(everything ? [] : repeatedFiles)],
   },
 });

@@ -3,6 +3,9 @@ import type { SiteSpec } from './site.ts';
 // What runs. `pnpm test` proves everything once. `pnpm test:all` proves it again: on the older Astro, on every driver of unstorage, those of
 // Astro included, and with every package manager.
 
+/** Files of tests that run there only: KV's conformance once more, in the tests of a user's Worker. */
+export const repeatedFiles: string[] = ['packages/session-cloudflare-kv/test/vitest-plugin.test.ts'];
+
 export const everything: boolean = process.env['COATCHECK_TESTS'] === 'all';
 
 /** The versions of Astro that sites are built on. */

@@ -74,7 +74,7 @@ async function untilTaken(write: () => Promise<void>, timeoutMs: number, call: S
       if (isUsedUp(error)) throw planUsedUp(error);
       if (!isTooSoon(error)) throw error;
       if (Date.now() > lastStartAt) throw tooManyWrites(error);
-      await pause(WRITE_EVERY_MS * (0.75 + Math.random() / 2), call.signal);
+      await pause(WRITE_EVERY_MS * (0.75 + Math.random() / 2), call);
       if (call.signal.aborted) throw error;
     }
   }

@@ -10,7 +10,7 @@ import {
   type Times,
 } from './at-rest.ts';
 import { readProcessEnv, type ReadEnv } from './env.ts';
-import { createError, isUnclear } from './errors.ts';
+import { createError, isSessionDriverError, isUnclear } from './errors.ts';
 import { createGuard, type Guard } from './guard.ts';
 import { isSessionId, isUuid, recordKey } from './ids.ts';
 import { keepAlive } from './keep-alive.ts';
@@ -214,7 +214,9 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
         const held = await store.retire(key, TOMBSTONE_MS, call);
         let former: SessionFields | null = null;
         for (const { take } of formers) {
-          const taken = await take(call);
+          const taken = await take(call).catch((error: unknown) => {
+            throw partlyRetired(driver, error);
+          });
           former ??= taken;
         }
         return held instanceof Map ? toSession(held, forms, onDamaged) : (held ?? former);
@@ -229,6 +231,14 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
       await opened?.backend.close();
     },
   };
+}
+
+/** What fails after the removal itself cannot say that nothing was sent. */
+function partlyRetired(driver: string, error: unknown): unknown {
+  if (!isSessionDriverError(error) || error.code !== 'unavailable') return error;
+  const message =
+    'The session was removed, and what `adopt` would take over in its place was not. Remove the session again.';
+  return createError(driver, 'interrupted', message, { cause: error });
 }
 
 interface Opened {

@@ -59,7 +59,7 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
   const probeUntilBack = async (): Promise<void> => {
     probing = true;
     while (down && msSince(lastAskedAt) < PROBE_WHILE_ASKED_MS) {
-      await pause(PROBE_EVERY_MS);
+      await pause(PROBE_EVERY_MS, { idle: true });
       if (!down) break;
       await attempt(PROBE_TIMEOUT_MS, probe).catch(() => undefined);
       downKnownAt = thisMoment();

@@ -1,8 +1,12 @@
-/**
- * Resolves after so many milliseconds, or when the signal aborts: whoever waits looks at the signal then, and says why it has failed so far. Keeps
- * no process alive: an operation has a deadline, which does.
- */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+export interface PauseOptions {
+  /** Ends the pause: whoever waits looks at it then, and says why it has failed so far. */
+  signal?: AbortSignal;
+  /** Whether a process that waits for nothing else may end meanwhile. Default: false. */
+  idle?: boolean;
+}
+
+/** Resolves after so many milliseconds, or when the signal aborts. */
+export function pause(ms: number, { signal, idle = false }: PauseOptions = {}): Promise<void> {
   return new Promise((resolve) => {
     const end = (): void => {
       clearTimeout(timer);
@@ -10,7 +14,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
       resolve();
     };
     const timer: ReturnType<typeof setTimeout> = setTimeout(end, ms);
-    (timer as { unref?(): void }).unref?.();
+    if (idle) (timer as { unref?(): void }).unref?.();
     signal?.addEventListener('abort', end);
   });
 }

@@ -156,7 +156,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
         const refused = await runTogether(key, turn, call);
         if (!refused) break;
         check(refused.version);
-        if (queue.turn === turn) await pause(backOffMs(round), call.signal);
+        if (queue.turn === turn) await pause(backOffMs(round), { signal: call.signal });
         else queue.waiting.unshift(...turn.jobs.splice(0));
       }
     } catch (error) {

@@ -81,7 +81,7 @@ async function sendUntilAnswered(
       if (isWrite(init) && mayHaveBeenCarriedOut(error as Failure)) course.unclear = true;
       const pauseMs = PAUSES_MS[attempt];
       if (pauseMs === undefined || !mayPass(error as Failure)) throw error;
-      await pause(pauseMs * (0.5 + Math.random()), signal);
+      await pause(pauseMs * (0.5 + Math.random()), { signal });
     }
   }
 }

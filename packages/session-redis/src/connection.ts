@@ -41,8 +41,8 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   const dial = async (): Promise<void> => {
     dialing = true;
     while (waiting.size > 0 && !current && !closed) {
-      await Promise.race([attempt(), pause(NEXT_HANDSHAKE_MS)]);
-      if (!current) await pause(RETRY_MS);
+      await Promise.race([attempt(), pause(NEXT_HANDSHAKE_MS, { idle: true })]);
+      if (!current) await pause(RETRY_MS, { idle: true });
     }
     dialing = false;
   };
@@ -150,7 +150,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
           } else if (sending.isOut && !request.repeatable) throw interrupted();
           wasSent ||= sending.isOut;
         }
-        await pause(RETRY_MS, signal);
+        await pause(RETRY_MS, { signal, idle: true });
       }
     },
 
@@ -165,7 +165,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   /** Lets what is under way be answered first. */
   async function part(client: Client): Promise<void> {
     forget(client);
-    await Promise.race([client.quit().catch(() => undefined), pause(PARTING_MS)]);
+    await Promise.race([client.quit().catch(() => undefined), pause(PARTING_MS, { idle: true })]);
     discard(client);
   }
 }

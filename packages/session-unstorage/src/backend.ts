@@ -33,7 +33,7 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
         if (typeof stored !== 'string') break;
         if (stored !== seen) [seen, seenAt] = [stored, performance.now()];
         else if (performance.now() - seenAt >= Math.min(STILL_AFTER_MS, timeoutMs / 2)) break;
-        await pause(READ_AGAIN_EVERY_MS, signal);
+        await pause(READ_AGAIN_EVERY_MS, { signal });
         signal.throwIfAborted();
       }
       return {

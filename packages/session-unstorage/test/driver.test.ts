@@ -215,7 +215,7 @@ describe('a storage that fails', () => {
     const cookie = await visit(writer, { user: 'ada', notes: '' });
     let running = true;
     const writing = (async () => {
-      for (let round = 0; round < 200; round++) {
+      for (let round = 0; round < 60; round++) {
         const session = createSessions({ driver: writer }).open(cookie);
         session.set('notes', ['', 'a'.repeat(500_000), 'b'.repeat(500_000)][round % 3]);
         await session.commit();

@@ -64,7 +64,7 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
         const jitteredMs = waitMs * (0.5 + Math.random());
         if (!outcome.passing || Date.now() + jitteredMs > patienceEndsAt) throw outcome.error;
         refused = outcome.error;
-        await pause(jitteredMs, signal);
+        await pause(jitteredMs, { signal });
       }
     },
   };

@@ -3,6 +3,7 @@ import { Miniflare } from 'miniflare';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge, type Fault, type UpstashBridge } from '../../../test/support/upstash-bridge.ts';
+import { everything } from '../../../test/support/scope.ts';
 import { bundleWorker } from '../../../test/support/worker.ts';
 
 // In Cloudflare's own runtime, bundled as Wrangler does.
@@ -18,10 +19,10 @@ beforeAll(async () => {
 afterEach(() => bridge.inject());
 afterAll(() => bridge?.[Symbol.asyncDispose]());
 
-describe.each([
-  ['as Astro needs it', '2026-07-30', ['nodejs_compat']],
-  ['an old Worker without Node’s modules', '2023-07-01', []],
-])('%s', (_, compatibilityDate, compatibilityFlags) => {
+const workers: [string, string, string[]][] = [['as Astro needs it', '2026-07-30', ['nodejs_compat']]];
+if (everything) workers.push(['an old Worker without Node’s modules', '2023-07-01', []]);
+
+describe.each(workers)('%s', (_, compatibilityDate, compatibilityFlags) => {
   let worker: Miniflare;
   let url: URL;
 

@@ -3,7 +3,7 @@ import { isTrue, same } from './assert.ts';
 import { call, change, fields, HOUR, MINUTE, type StoreTests, type Subject } from './store-suite.ts';
 
 /** So often that a store that is wrong does not get through by chance. */
-const ROUNDS = 40;
+const ROUNDS = 20;
 const WRITERS = 8;
 
 const ONE_APPLIED: PatchResult[] = Array.from({ length: WRITERS }, (_, index) =>
