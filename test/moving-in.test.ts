@@ -45,7 +45,7 @@ async function traces(
 
 // With compare-and-set, without it, and in the folder that Astro takes where nothing is configured. Everywhere Astro's own driver is one
 // of unstorage, which each backend's conformance suite moves in from, too.
-describe.each(scopeOf(Object.entries(places), ['Redis', 'Cloudflare KV', 'files']))(
+describe.each(scopeOf(Object.entries(places), ['Redis', 'files']))(
   "from Astro's own driver to ours: %s",
   (_backend, arrange) => {
     const calm = ['ada', 'grace', 'edsger'] as const;

@@ -24,7 +24,7 @@ export type Lifetime = number | 'never';
  * One change of one record. What it means, in this order:
  *
  * 1. A key that is retired answers `retired`. A record that has expired counts as missing, whether or not it still lies there.
- * 2. The conditions: `mustExist`, `mustBeNew`, `expect`. When one does not hold, nothing at all changes: no field, no lifetime, no idle limit.
+ * 2. The conditions, in this order: `mustExist`, `mustBeNew`, `expect`. When one does not hold, nothing at all changes: no field, no lifetime, no idle limit.
  * 3. `unset` removes.
  * 4. `purge` removes what has expired by the writer's clock.
  * 5. `ifAbsent` writes where there is no such field now: also what 3 and 4 have removed.
@@ -47,7 +47,7 @@ export interface Change {
   expect?: ReadonlyMap<string, string | null>;
   /** Applied only if there is a live record. */
   mustExist?: boolean;
-  /** Applied only if there is none. */
+  /** Applied only if there is none. Never together with `mustExist`. */
   mustBeNew?: boolean;
   /** How long the longest-lived field that the writer knows of has left: the fields set, and those that it read. */
   lifetimeMs: Lifetime;
@@ -86,7 +86,7 @@ export interface SessionStore {
   readonly atomic: boolean;
 
   /**
-   * The live record, or null when it is missing, expired or retired. Fields whose own expiry has passed may be among those returned.
+   * The live record, or null when it is missing, expired or retired. All of its fields: also those whose own expiry has passed.
    *
    * With `touchMs` (a touch) the idle limit of a live record is set to `touchMs` from now, in the same step. It may come sooner than
    * before; the hard deadline stays as it is. A touch changes nothing else, and makes no record where there is none. A store that is not

@@ -1,5 +1,12 @@
 import { channel } from 'node:diagnostics_channel';
-import { createSessions, defineDriver, fromEnv, recordKey, type SharedOptions } from '@coatcheck/session-core';
+import {
+  createError,
+  createSessions,
+  defineDriver,
+  fromEnv,
+  recordKey,
+  type SharedOptions,
+} from '@coatcheck/session-core';
 import { memoryDriver } from '@coatcheck/session-memory';
 import { stringify } from 'devalue';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
@@ -185,4 +192,21 @@ describe('the date on which it ends', () => {
         .get('user'),
     ).toBe('ada');
   });
+});
+
+it('a removal of which a part was carried out does not say that nothing was sent', async () => {
+  const driver = defineDriver<SharedOptions>({
+    name: 'session-half',
+    options: {},
+    open: () => ({
+      ...openMemoryStore({}),
+      former: {
+        read: async () => payload({ user: 'ada' }),
+        remove: async () => {
+          throw createError('session-half', 'unavailable', 'Cannot connect. Nothing was sent.');
+        },
+      },
+    }),
+  })({ adopt: { until } });
+  await expect(driver.removeItem(ID)).rejects.toMatchObject({ code: 'interrupted', cause: { code: 'unavailable' } });
 });

@@ -6,6 +6,7 @@ import { testChanges } from './store-changes.ts';
 import { testExpiry } from './store-expiry.ts';
 import { testFailures } from './store-failures.ts';
 import { testFields } from './store-fields.ts';
+import { testHistories } from './store-histories.ts';
 import { testRaces } from './store-races.ts';
 import { testRemoval } from './store-removal.ts';
 import { storeTests, type StoreSuite } from './store-suite.ts';
@@ -27,6 +28,7 @@ export function testStore(suite: StoreSuite): void {
   testChanges(tests);
   testExpiry(tests);
   testRemoval(tests);
+  testHistories(tests);
   testRaces(tests);
   testFailures(tests, suite);
 }

@@ -20,6 +20,9 @@ export function testChanges({ test }: StoreTests): void {
       const attempt = (value: string) =>
         store.patch(key, change({ set: fields({ a: value }), mustBeNew: true }), call());
       same(await attempt(':1'), 'applied');
+      await store.patch(key, change({ unset: ['a'] }), call());
+      same(await attempt(':2'), 'conflict', 'a record without fields');
+      await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       same(await attempt(':2'), 'conflict');
       same(await store.read(key, call()), fields({ a: ':1' }));
     },
@@ -29,25 +32,27 @@ export function testChanges({ test }: StoreTests): void {
     '`expect` refuses unless every field holds what is expected, where null stands for no field',
     'Look at every field of `expect` in the same step that writes.',
     async ({ store, key }) => {
-      await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
+      await store.patch(key, change({ set: fields({ a: ':1', x: ':"X"' }) }), call());
       const attempt = (expect: [string, string | null][], value: string) =>
         store.patch(key, change({ set: fields({ a: value }), expect: new Map(expect) }), call());
       same(await attempt([['a', ':2']], ':9'), 'conflict');
       same(await attempt([['a', ':']], ':9'), 'conflict');
       same(await attempt([['a', null]], ':9'), 'conflict');
+      for (const alike of [':"x"', ':"X" ', ': "X"', ':"X', `${Date.now() + HOUR}:"X"`])
+        same(await attempt([['x', alike]], ':9'), 'conflict', alike);
       const bothNeeded: [string, string][] = [
         ['a', ':1'],
         ['b', ':1'],
       ];
       same(await attempt(bothNeeded, ':9'), 'conflict');
       same(await attempt(bothNeeded.toReversed(), ':9'), 'conflict');
-      same(await store.read(key, call()), fields({ a: ':1' }));
+      same(await store.read(key, call()), fields({ a: ':1', x: ':"X"' }));
       const bothHold: [string, string | null][] = [
         ['a', ':1'],
         ['b', null],
       ];
       same(await attempt(bothHold, ':2'), 'applied');
-      same(await store.read(key, call()), fields({ a: ':2' }));
+      same(await store.read(key, call()), fields({ a: ':2', x: ':"X"' }));
     },
   );
 

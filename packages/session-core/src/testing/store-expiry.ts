@@ -1,5 +1,5 @@
 import { isTrue, rejects, same } from './assert.ts';
-import { call, change, DAY, fields, HOUR, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
+import { call, change, DAY, fields, HOUR, LIMITS, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
 
 /** For how long a record lives. */
 export function testExpiry({ test }: StoreTests): void {
@@ -109,47 +109,59 @@ export function testExpiry({ test }: StoreTests): void {
     async ({ store, key, eventually }) => {
       for (const age of [0, 1, DAY]) {
         const now = Date.now();
-        await store.patch(key, change({ set: fields({ a: `${now - age}:1` }), lifetimeMs: -age, now }), call());
+        // Also where a record lives.
+        await store.patch(key, change({ set: fields({ b: ':1' }) }), call());
+        await store.patch(
+          key,
+          change({ set: fields({ a: `${now - age}:1` }), unset: ['b'], lifetimeMs: -age, now }),
+          call(),
+        );
         await eventually(async () => (await store.read(key, call())) === null, 'the record is there');
       }
     },
   );
 
-  test(
-    'an expired record counts as missing for every change',
-    'Look at the expiry in the step that writes: a record that is still lying there is not merged into, and refuses nothing.',
-    async ({ store, key, expired }) => {
-      await expired();
-      same(await store.patch(key, change({ set: fields({ a: ':1' }), mustExist: true }), call()), 'missing');
-      const expect = new Map([['old', null]]);
-      const set = fields({ b: ':1' });
-      same(await store.patch(key, change({ set, expect, mustBeNew: true }), call()), 'applied');
-      same(await store.read(key, call()), set, 'after a change with `mustBeNew`');
-    },
-  );
+  for (const limit of LIMITS) {
+    test(
+      `an expired record counts as missing for every change (by its ${limit})`,
+      'Look at the expiry in the step that writes: a record that is still lying there is not merged into, and refuses nothing.',
+      async ({ store, key, expired }) => {
+        await expired(key, limit);
+        same(await store.patch(key, change({ set: fields({ a: ':1' }), mustExist: true }), call()), 'missing');
+        const expect = new Map([['old', null]]);
+        const set = fields({ b: ':1' });
+        same(await store.patch(key, change({ set, expect, mustBeNew: true }), call()), 'applied');
+        same(await store.read(key, call()), set, 'after a change with `mustBeNew`');
+      },
+    );
+  }
 
-  test(
-    'a change of an expired record does not bring its fields back',
-    'Replace a record that has expired, whether or not anything has removed it yet.',
-    async ({ store, key, expired }) => {
-      await expired();
-      same(
-        await store.patch(key, change({ set: fields({ a: ':1' }), ifAbsent: fields({ old: ':2' }) }), call()),
-        'applied',
-      );
-      same(await store.read(key, call()), fields({ a: ':1', old: ':2' }));
-    },
-  );
+  for (const limit of LIMITS) {
+    test(
+      `a change of an expired record does not bring its fields back (by its ${limit})`,
+      'Replace a record that has expired, whether or not anything has removed it yet.',
+      async ({ store, key, expired }) => {
+        await expired(key, limit);
+        same(
+          await store.patch(key, change({ set: fields({ a: ':1' }), ifAbsent: fields({ old: ':2' }) }), call()),
+          'applied',
+        );
+        same(await store.read(key, call()), fields({ a: ':1', old: ':2' }));
+      },
+    );
+  }
 
-  test(
-    'removing an expired record returns null',
-    "Return what was live. What has expired is nobody's session any more.",
-    async ({ store, key, expired }) => {
-      await expired();
-      same(await store.retire(key, MINUTE, call()), null);
-      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
-    },
-  );
+  for (const limit of LIMITS) {
+    test(
+      `removing an expired record returns null (by its ${limit})`,
+      "Return what was live. What has expired is nobody's session any more.",
+      async ({ store, key, expired }) => {
+        await expired(key, limit);
+        same(await store.retire(key, MINUTE, call()), null);
+        same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
+      },
+    );
+  }
 
   test(
     '`idleMs` limits how long a record lives after a write',
@@ -176,6 +188,13 @@ export function testExpiry({ test }: StoreTests): void {
       const since = now();
       await store.patch(key, change({ set: fields({ b: ':1' }), idleMs: 2 * MINUTE }), call());
       await livesFor(2 * MINUTE, since);
+      for (const set of [fields({ a: ':1' }), new Map<string, string>()]) {
+        await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
+        const again = now();
+        // The same once more, and nothing at all.
+        same(await store.patch(key, change({ set, idleMs: 5 * MINUTE }), call()), 'applied');
+        await livesFor(5 * MINUTE, again);
+      }
     },
   );
 
@@ -189,6 +208,20 @@ export function testExpiry({ test }: StoreTests): void {
       await livesFor(HOUR, since);
     },
   );
+
+  test('idle limits are as exact, and as long, as lifetimes', keepTime, async ({ store, key, livesFor, now }) => {
+    for (const idleMs of [1999, 36 * HOUR, 60 * DAY]) {
+      const since = now();
+      const set = fields({ a: ':1' });
+      await store.patch(key, openEnded({ set, idleMs }), call());
+      await livesFor(idleMs, since);
+      if (!store.atomic) continue;
+      await store.patch(key, openEnded({ set, idleMs: HOUR }), call());
+      const touched = now();
+      await store.read(key, { ...call(), touchMs: idleMs });
+      await livesFor(idleMs, touched);
+    }
+  });
 
   test(
     'a read without `touchMs` changes nothing',
@@ -255,23 +288,25 @@ export function testExpiry({ test }: StoreTests): void {
     },
   );
 
-  test(
-    'a touch of what is not there makes nothing',
-    'Touch only a record that is live: not a missing key, not what has expired, and not a tombstone.',
-    async ({ store, key, expired, refusesFor, now }) => {
-      if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
-      same(await store.read(key, touching(HOUR)), null, 'a missing record');
-      same(await store.patch(key, change({ mustExist: true }), call()), 'missing');
-      await expired();
-      same(await store.read(key, touching(HOUR)), null, 'an expired record');
-      same(await store.read(key, call()), null, 'an expired record after a touch');
-      same(await store.patch(key, change({ mustExist: true }), call()), 'missing');
-      const since = now();
-      await store.retire(key, MINUTE, call());
-      same(await store.read(key, touching(HOUR)), null, 'a retired key');
-      await refusesFor(MINUTE, since);
-    },
-  );
+  for (const limit of LIMITS) {
+    test(
+      `a touch of what is not there makes nothing (by its ${limit})`,
+      'Touch only a record that is live: not a missing key, not what has expired, and not a tombstone.',
+      async ({ store, key, expired, refusesFor, now }) => {
+        if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
+        same(await store.read(key, touching(HOUR)), null, 'a missing record');
+        same(await store.patch(key, change({ mustExist: true }), call()), 'missing');
+        await expired(key, limit);
+        same(await store.read(key, touching(HOUR)), null, 'an expired record');
+        same(await store.read(key, call()), null, 'an expired record after a touch');
+        same(await store.patch(key, change({ mustExist: true }), call()), 'missing');
+        const since = now();
+        await store.retire(key, MINUTE, call());
+        same(await store.read(key, touching(HOUR)), null, 'a retired key');
+        await refusesFor(MINUTE, since);
+      },
+    );
+  }
 
   test(
     '`sweep` takes what has expired and nothing else, and no more than it was asked to',

@@ -18,6 +18,11 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
       await rejects(store.read(key, { ...aborted(), touchMs: MINUTE }), 'a touch');
       await rejects(store.retire(key, HOUR, aborted()), 'a removal');
       same(await store.read(key, call()), held);
+      // Nothing is used up by what was refused: no connection, no transaction.
+      for (let attempt = 0; attempt < 30; attempt++) {
+        await rejects(store.patch(key, change({ unset: ['a'] }), aborted()), 'a change');
+        same(await store.patch(key, change({ mustBeNew: true }), call()), 'conflict');
+      }
       same(await store.patch(key, change({ mustExist: true, set: fields({ b: ':1' }) }), call()), 'applied');
     },
   );
@@ -31,6 +36,7 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
     async ({ store, key }) => {
       const held = fields({ a: ':1' });
       await store.patch(key, change({ set: held }), call());
+      same(await store.read(key, call()), held);
       const restore = await outage();
       try {
         for (const [what, operation] of operations(store, key)) {

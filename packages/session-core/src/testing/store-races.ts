@@ -44,10 +44,12 @@ export function testRaces({ test }: StoreTests): void {
     'of many who expect the same value one is right',
     'Compare in the step that writes. A condition that is read before it waits for a lock may not hold any more behind it.',
     async (subject) => {
-      await repeat(subject, async ({ store, other, key }) => {
-        await store.patch(key, change({ set: fields({ count: ':0' }) }), call());
+      await repeat(subject, async ({ store, other, key }, round) => {
+        // Of nothing, too: null is what all of them expect then.
+        const before = round % 2 ? ':0' : null;
+        if (before !== null) await store.patch(key, change({ set: fields({ count: before }) }), call());
         const results = await all(WRITERS, (index) => {
-          const expect = new Map([['count', ':0']]);
+          const expect = new Map([['count', before]]);
           const set = fields({ count: `:${index}1` });
           return (index % 2 ? store : other).patch(key, change({ set, expect }), call());
         });
@@ -116,7 +118,7 @@ export function testRaces({ test }: StoreTests): void {
     'of two removals at once one returns the record, and the other `retired`',
     'Read what a removal returns in the step that removes it.',
     async (subject) => {
-      await repeat(subject, async ({ store, other, key }) => {
+      await repeat(subject, async ({ store, other, key, refusesAfter }) => {
         await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
         const held = await Promise.all([store.retire(key, HOUR, call()), other.retire(key, MINUTE, call())]);
         same(held.filter((each) => each === 'retired').length, 1);
@@ -124,6 +126,27 @@ export function testRaces({ test }: StoreTests): void {
           held.find((each) => each !== 'retired'),
           fields({ a: ':1' }),
         );
+        await refusesAfter(key, HOUR / 2);
+      });
+    },
+  );
+
+  test(
+    '`purge` leaves what is renewed at the same time',
+    'Look at the stored expiry in the step that removes the field.',
+    async (subject) => {
+      await repeat(subject, async ({ store, other, key }, round) => {
+        const now = Date.now();
+        await store.patch(key, change({ set: fields({ a: `${now - MINUTE}:1`, b: ':1' }), now }), call());
+        const purged = all(WRITERS, async (index) => {
+          await turns((index * round) % 7);
+          return (index % 2 ? store : other).patch(key, change({ purge: ['a'], now }), call());
+        });
+        await turns(round % 7);
+        const renewed = `${now + HOUR}:2`;
+        await store.patch(key, change({ set: fields({ a: renewed }), now }), call());
+        await purged;
+        same(await store.read(key, call()), fields({ a: renewed, b: ':1' }));
       });
     },
   );
@@ -133,9 +156,13 @@ export function testRaces({ test }: StoreTests): void {
     'Write and remove the fields of one change in one step, and read a record in one step as well.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key }) => {
-        await store.patch(key, change({ set: fields({ left: ':1' }) }), call());
+        await store.patch(key, change({ set: fields({ left1: ':1', left2: ':1' }) }), call());
         const move = (from: string, to: string) =>
-          store.patch(key, change({ set: fields({ [to]: ':1' }), unset: [from] }), call());
+          store.patch(
+            key,
+            change({ set: fields({ [`${to}1`]: ':1', [`${to}2`]: ':1' }), unset: [`${from}1`, `${from}2`] }),
+            call(),
+          );
         const moving = (async () => {
           for (let step = 0; step < 2; step++) {
             await move('left', 'right');
@@ -144,10 +171,14 @@ export function testRaces({ test }: StoreTests): void {
         })();
         const seen = await all(WRITERS, async (index) => {
           await turns(index);
-          return other.read(key, call());
+          const touch = other.atomic && index % 2 ? { touchMs: HOUR } : {};
+          return other.read(key, { ...call(), ...touch });
         });
         await moving;
-        for (const each of seen) same(each?.size, 1, 'the field that is moved from one name to another');
+        for (const each of seen) {
+          const sides = new Set([...(each?.keys() ?? [])].map((name) => name.slice(0, -1)));
+          same([each?.size, sides.size], [2, 1], 'the two fields that are moved together');
+        }
       });
     },
   );

@@ -15,7 +15,20 @@ export function testRemoval({ test }: StoreTests): void {
     },
   );
 
+  test(
+    'retiring a record without fields returns an empty Map',
+    'Tell a record without fields from none: null says that there was nobody to sign out.',
+    async ({ store, newKey }) => {
+      const key = newKey();
+      await store.patch(key, change({}), call());
+      same(await store.retire(key, HOUR, call()), new Map());
+      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
+    },
+  );
+
   const changes: [string, Partial<Change>][] = [
+    ['nothing at all', { set: new Map() }],
+    ['`unset` alone', { set: new Map(), unset: ['a'] }],
     ['any change', {}],
     ['`mustExist`', { mustExist: true }],
     ['`mustBeNew`', { mustBeNew: true }],
@@ -64,6 +77,14 @@ export function testRemoval({ test }: StoreTests): void {
         same(await store.read(key, call()), null);
         same(await store.patch(key, change({ set: fields({ b: ':1' }) }), call()), 'applied');
         same(await store.read(key, call()), fields({ b: ':1' }));
+        if (!store.atomic) continue;
+        same(await store.retire(key, 1, call()), fields({ b: ':1' }), 'of a second life');
+        await eventually(
+          async () => (await store.patch(key, change({ mustExist: true }), call())) === 'missing',
+          'the key is still retired, or its record is back',
+        );
+        same(await store.patch(key, change({ set: fields({ c: ':1' }), mustBeNew: true }), call()), 'applied');
+        same(await store.read(key, call()), fields({ c: ':1' }));
       }
     },
   );
@@ -101,6 +122,28 @@ export function testRemoval({ test }: StoreTests): void {
       same(await store.retire(key, 0, call()), 'retired');
       same(await store.read(key, call()), null);
       await refusesFor(HOUR, since);
+    },
+  );
+
+  test(
+    'tombstones and records do not push each other out',
+    'Keep every tombstone for its time, however many there are.',
+    async ({ store, newKey }) => {
+      const keys = Array.from({ length: 150 }, newKey);
+      const each = <Result>(run: (key: string, index: number) => Promise<Result>) => Promise.all(keys.map(run));
+      const set = (index: number) => fields({ [`of-${index}`]: ':1' });
+      await each((key, index) => store.patch(key, change({ set: set(index) }), call()));
+      // Many at once, each with its own key.
+      same(
+        await each((key) => store.read(key, call())),
+        keys.map((_key, index) => set(index)),
+      );
+      same(
+        await each((key) => store.retire(key, HOUR, call())),
+        keys.map((_key, index) => set(index)),
+      );
+      const late = await each((key, index) => store.patch(key, change({ set: set(index) }), call()));
+      same([...new Set(late)], ['retired']);
     },
   );
 

@@ -44,8 +44,8 @@ export interface Subject {
   key: string;
   /** Lets time pass until something holds; fails with `message` when it never does. */
   eventually(holds: () => Promise<boolean>, message: string): Promise<void>;
-  /** Makes a record with the field `old`, and waits until it has expired. */
-  expired(key?: string): Promise<void>;
+  /** Makes a record with the field `old`, and waits until it has expired: at its hard deadline, or at its idle limit. */
+  expired(key?: string, by?: Limit): Promise<void>;
   /** Asserts how long the record lives that was written or touched since `since`. The last that a test does with its key. */
   livesFor(lifetime: Lifetime, since: number): Promise<void>;
   /** Asserts how long the key refuses changes that was retired since `since`. The last that a test does with its key. */
@@ -55,15 +55,28 @@ export interface Subject {
   /** Lets so much time pass that a sweep may take what has expired. False where that would have to be waited for. */
   leaveBehind(): Promise<boolean>;
   newKey(): string;
+  /** Asserts by what the backend says when what lies under a key ends; undefined: there is nothing. */
+  endsAt(key: string, end: number | undefined, sinceMs: number): Promise<void>;
+  /** Asserts that a key still refuses changes when so much time has passed. */
+  refusesAfter(key: string, ms: number): Promise<void>;
 }
 
+/** What ends a record. */
+export type Limit = 'deadline' | 'idle';
+export const LIMITS: Limit[] = ['deadline', 'idle'];
+
 export interface StoreTests {
+  slackMs: number;
+  passTime?: ((ms: number) => unknown) | undefined;
   test(rule: string, whatToDo: string, run: (subject: Subject) => Promise<void>): void;
 }
 
 export const MINUTE: number = 60_000;
 export const HOUR: number = 60 * MINUTE;
 export const DAY: number = 24 * HOUR;
+
+/** By what the clocks of two processes on one machine may seem to differ. */
+const TWO_CLOCKS_MS = 20;
 
 /** How often a test looks whether something has gone, in ten times the time that it may take. */
 const LOOKS = 100;
@@ -86,7 +99,7 @@ export function storeTests(suite: StoreSuite): StoreTests {
     const isLeft = async (expected: Lifetime, since: number): Promise<void> => {
       const left = await timeLeft!(ownKey);
       if (expected === 'never' || left === 'never' || left === null) return same(left, expected, 'the backend says');
-      const least = expected - (performance.now() - since) - 2;
+      const least = expected - (performance.now() - since) - TWO_CLOCKS_MS;
       isTrue(left >= least, `it was to be there for ${expected} ms, and the backend lets it go in ${left} ms`);
       isTrue(left <= expected + slackMs, `it was to go after ${expected} ms, and the backend keeps it for ${left} ms`);
     };
@@ -99,13 +112,11 @@ export function storeTests(suite: StoreSuite): StoreTests {
       eventually,
       now: () => performance.now(),
 
-      async expired(key = ownKey) {
+      async expired(key = ownKey, by = 'deadline') {
         const now = Date.now();
-        await store.patch(
-          key,
-          change({ set: new Map([['old', `${now + 1}:1`]]), lifetimeMs: 1, capMs: 1, now }),
-          call(),
-        );
+        const soon = { set: new Map([['old', `${now + 1}:1`]]), lifetimeMs: 1, capMs: 1, now };
+        const idle = { set: new Map([['old', `${now + HOUR}:1`]]), idleMs: 1, now };
+        await store.patch(key, change(by === 'deadline' ? soon : idle), call());
         await eventually(
           async () => (await store.read(key, call())) === null,
           'the record is still there long after its lifetime',
@@ -136,6 +147,36 @@ export function storeTests(suite: StoreSuite): StoreTests {
         same(await attempt(), 'applied', `when the ${ms} ms are over`);
       },
 
+      async endsAt(key, end, sinceMs) {
+        const left = await timeLeft!(key);
+        if (end === undefined || end === Infinity || left === 'never' || left === null) {
+          return same(
+            left,
+            end === undefined ? null : end === Infinity ? 'never' : end - Date.now(),
+            'the backend says',
+          );
+        }
+        const expected = end - Date.now();
+        isTrue(
+          left >= expected - TWO_CLOCKS_MS,
+          `it was to end in ${expected} ms, and the backend lets it go in ${left} ms`,
+        );
+        isTrue(
+          left <= expected + sinceMs + slackMs,
+          `it was to end in ${expected} ms, and the backend keeps it for ${left} ms`,
+        );
+      },
+
+      async refusesAfter(key, ms) {
+        await passTime?.(ms);
+        const left = passTime ? 'never' : await timeLeft(key);
+        isTrue(
+          left === 'never' || (left ?? 0) >= ms,
+          `the tombstone is to live longer than ${ms} ms, and ends in ${left} ms`,
+        );
+        same(await store.patch(key, change({ set: new Map([['late', ':1']]) }), call()), 'retired');
+      },
+
       async leaveBehind() {
         await passTime?.(DAY);
         return passTime !== undefined;
@@ -144,6 +185,8 @@ export function storeTests(suite: StoreSuite): StoreTests {
   };
 
   return {
+    slackMs,
+    passTime,
     test(rule, whatToDo, run) {
       const once = async (): Promise<void> => {
         const stores = [await createStore(), await createStore()] as const;

@@ -466,7 +466,7 @@ const lifetimes: WrongStore[] = [
   },
   {
     name: 'a patch merges into an expired record',
-    breaks: 'a change of an expired record',
+    breaks: 'a change of an expired record does not bring its fields back (by its deadline)',
     wrong: patchingWhatLiesThere((record, change) => (change.mustBeNew || change.mustExist ? null : record)),
   },
   {
@@ -756,7 +756,7 @@ const removals: WrongStore[] = [
   },
   {
     name: 'a removal returns the fields of an expired record',
-    breaks: 'removing an expired record',
+    breaks: 'removing an expired record returns null (by its deadline)',
     wrong: (shelf, right) => ({
       async retire(key, ms, call) {
         const record = lyingThere(shelf, key);
@@ -1011,6 +1011,266 @@ const failures: WrongStore[] = [
   },
 ];
 
+const HISTORIES = 'calls that follow each other at random';
+
+/** Live by its hard deadline alone: nobody looked at the idle limit. */
+const liveByDeadline = (shelf: Shelf, key: string): StoredRecord | null => {
+  const record = lyingThere(shelf, key);
+  return record && record.deadline > Date.now() ? record : null;
+};
+
+/** Those that chance found, and rules in combination. */
+const combinations: WrongStore[] = [
+  {
+    name: 'a change looks only at the deadline of a record',
+    breaks: 'an expired record counts as missing for every change (by its idle)',
+    wrong: (shelf) => ({
+      async patch(key, change, call) {
+        await shelf.trip(call);
+        if (isRetired(shelf.slots.get(key))) return 'retired';
+        const changed = applyChange(liveByDeadline(shelf, key), change, Date.now());
+        if (typeof changed === 'string') return changed;
+        shelf.slots.set(key, changed);
+        return 'applied';
+      },
+    }),
+  },
+  {
+    name: 'a touch looks only at the deadline of a record',
+    breaks: 'a touch of what is not there makes nothing (by its idle)',
+    wrong: touching(async (shelf, key, call) => {
+      await shelf.trip(call);
+      const record = liveByDeadline(shelf, key);
+      if (record) record.idleUntil = Date.now() + call.touchMs;
+      return record && new Map(record.fields);
+    }),
+  },
+  {
+    name: 'a removal looks only at the deadline of a record',
+    breaks: 'removing an expired record returns null (by its idle)',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        const record = liveByDeadline(shelf, key);
+        return (await right.retire(key, ms, call)) ?? (record && record.fields);
+      },
+    }),
+  },
+  {
+    name: 'a change that writes what is there already does nothing',
+    breaks: 'a write renews the idle limit',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      if (typeof changed === 'string' || !record) return changed;
+      const same = [...changed.fields].every(([name, value]) => record.fields.get(name) === value);
+      return same && changed.fields.size === record.fields.size ? record : changed;
+    }),
+  },
+  {
+    name: 'an empty change does nothing',
+    breaks: 'a write renews the idle limit',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      return typeof changed === 'object' && record && change.set.size === 0 ? record : changed;
+    }),
+  },
+  {
+    name: 'a change that is past is not written, and the record of before lives on',
+    breaks: 'what is past when it is written',
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      return typeof changed === 'object' && record && endOf(changed) <= clock ? record : changed;
+    }),
+  },
+  {
+    name: '`expect` is looked at after `unset`',
+    breaks: HISTORIES,
+    wrong: applying((record, change, clock) => {
+      const fields = new Map(record?.fields);
+      for (const name of change.unset) fields.delete(name);
+      return applyChange(record && { ...record, fields }, change, clock);
+    }),
+  },
+  {
+    name: '`expect` ignores the case of values',
+    breaks: '`expect` refuses unless',
+    wrong: applying((record, change, clock) => {
+      const expect = new Map(
+        [...(change.expect ?? [])].map(([name, value]) => {
+          const is = record?.fields.get(name) ?? null;
+          return [name, value !== null && is?.toLowerCase() === value.toLowerCase() ? is : value] as const;
+        }),
+      );
+      return applyChange(record, { ...change, expect }, clock);
+    }),
+  },
+  {
+    name: '`mustBeNew` takes a record without fields for none',
+    breaks: '`mustBeNew` refuses',
+    wrong: applying((record, change, clock) =>
+      applyChange(record, { ...change, mustBeNew: change.mustBeNew === true && record?.fields.size !== 0 }, clock),
+    ),
+  },
+  {
+    name: 'the idle limit goes by the clock of the writer',
+    breaks: HISTORIES,
+    wrong: afterwards((record, { idleMs, now }) => {
+      if (idleMs !== undefined) record.idleUntil = now + idleMs;
+    }),
+  },
+  {
+    name: 'the deadline does not count what `ifAbsent` writes',
+    breaks: HISTORIES,
+    wrong: applying((record, change, clock) => {
+      const changed = applyChange(record, change, clock);
+      const without = applyChange(record, { ...change, ifAbsent: new Map() }, clock);
+      return typeof changed === 'object' && typeof without === 'object'
+        ? { ...changed, deadline: without.deadline }
+        : changed;
+    }),
+  },
+  {
+    name: 'a lifetime of "never" wins over the fields',
+    breaks: HISTORIES,
+    wrong: afterwards((record, { lifetimeMs }) => {
+      if (lifetimeMs === 'never') record.deadline = Infinity;
+    }),
+  },
+  {
+    name: 'a removal of a record without fields returns null',
+    breaks: 'retiring a record without fields',
+    wrong: (_shelf, right) => ({
+      async retire(key, ms, call) {
+        const held = await right.retire(key, ms, call);
+        return held instanceof Map && held.size === 0 ? null : held;
+      },
+    }),
+  },
+  {
+    name: 'a change of nothing is applied to a retired key',
+    breaks: 'a retired key refuses',
+    wrong: (_shelf, right) => ({
+      async patch(key, change, call) {
+        const result = await right.patch(key, change, call);
+        return result === 'retired' && change.set.size === 0 && !change.ifAbsent ? 'applied' : result;
+      },
+    }),
+  },
+  {
+    name: 'a key that has been retired cannot be retired again',
+    breaks: 'a retired key is free again',
+    wrong: (_shelf, right) => {
+      const before = new Set<string>();
+      return {
+        retire: async (key, ms, call) => {
+          if (before.has(key)) return 'retired';
+          before.add(key);
+          return right.retire(key, ms, call);
+        },
+      };
+    },
+  },
+  {
+    name: '`purge` looks first, and removes afterwards',
+    breaks: '`purge` leaves what is renewed',
+    wrong: (shelf, right) => ({
+      async patch(key, change, call) {
+        if (!change.purge) return right.patch(key, change, call);
+        await shelf.trip(call);
+        const held = liveIn(shelf, key)?.fields;
+        const past = change.purge.filter((name) => (expiryOf(held?.get(name) ?? '') ?? Infinity) < change.now);
+        return right.patch(key, { ...change, unset: [...change.unset, ...past], purge: [] }, call);
+      },
+    }),
+  },
+  {
+    name: 'a field that is to be absent is looked for first',
+    breaks: 'of many who expect',
+    wrong: lookingFirst((record, change) => (holds(record, change) ? undefined : 'conflict'), { expect: new Map() }),
+  },
+  {
+    name: 'a read asks for one half of the fields after the other',
+    breaks: 'a reader sees all of a change',
+    wrong: (_shelf, right) => ({
+      async read(key, call) {
+        const [first, second] = [await right.read(key, call), await right.read(key, call)];
+        if (!first || !second) return second;
+        const isFirst = ([name]: [string, string]) => name.endsWith('1');
+        return new Map([...[...first].filter(isFirst), ...[...second].filter((it) => !isFirst(it))]);
+      },
+    }),
+  },
+  {
+    name: 'a shorter removal at the same time ends the longer one',
+    breaks: 'of two removals at once',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        const held = await right.retire(key, ms, call);
+        await shelf.trip(call);
+        shelf.slots.set(key, tombstone(Date.now() + ms));
+        return held;
+      },
+    }),
+  },
+  {
+    name: 'removals of different keys share a variable',
+    breaks: 'tombstones and records do not push each other out',
+    wrong: (shelf, right) => {
+      let current = '';
+      return {
+        async retire(key, ms, call) {
+          current = key;
+          await shelf.trip(call);
+          return right.retire(current, ms, call);
+        },
+      };
+    },
+  },
+  {
+    name: 'a hundred tombstones are kept',
+    breaks: 'tombstones and records do not push each other out',
+    wrong: (shelf, right) => ({
+      async retire(key, ms, call) {
+        const held = await right.retire(key, ms, call);
+        const retired = [...shelf.slots].filter(([, slot]) => slot.retiredUntil !== undefined);
+        for (const [oldest] of retired.slice(0, -100)) shelf.slots.delete(oldest);
+        return held;
+      },
+    }),
+  },
+  {
+    name: 'what is refused keeps a connection of ten',
+    breaks: 'after its signal has aborted',
+    wrong: (_shelf, right) => {
+      let free = 10;
+      return {
+        async patch(key, change, call) {
+          if (free === 0) throw new Error('the pool is used up');
+          const result = await right.patch(key, change, call);
+          if (result === 'conflict') free--;
+          return result;
+        },
+      };
+    },
+  },
+  {
+    name: 'a failed read is what was read before',
+    breaks: 'a backend that cannot be reached',
+    wrong: (_shelf, right) => {
+      const cache = new Map<string, Fields | null>();
+      return {
+        read: (key, call) =>
+          right.read(key, call).then(
+            (fields) => {
+              cache.set(key, fields);
+              return fields;
+            },
+            () => cache.get(key) ?? null,
+          ),
+      };
+    },
+  },
+];
+
 /** Stores that differ from a right one in one rule. */
 export const wrongStores: WrongStore[] = [
   ...fieldsAndNames,
@@ -1021,4 +1281,5 @@ export const wrongStores: WrongStore[] = [
   ...sweeps,
   ...races,
   ...failures,
+  ...combinations,
 ];

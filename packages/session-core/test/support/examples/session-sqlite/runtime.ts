@@ -19,7 +19,8 @@ export default sqlite;
 
 export async function openStore(file: string): Promise<SessionStore> {
   const { DatabaseSync } = await import('node:sqlite');
-  const db = new DatabaseSync(file);
+  // Another process may be writing: SQLite waits for it so long, in milliseconds, and keeps this process waiting.
+  const db = new DatabaseSync(file, { timeout: 2000 });
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
   db.exec('CREATE TABLE IF NOT EXISTS session (key TEXT PRIMARY KEY, value TEXT, version TEXT, until REAL)');
   const read = db.prepare('SELECT value, version FROM session WHERE key = ? AND until > ?');
@@ -35,7 +36,7 @@ export async function openStore(file: string): Promise<SessionStore> {
       reached(() => read.get(key, Date.now()) as { value: string; version: string } | undefined) ?? null,
     async set(key, value, { lifetimeMs, version, signal }) {
       signal.throwIfAborted();
-      const [next, until] = [crypto.randomUUID(), endOf(lifetimeMs)];
+      const [next, until] = [crypto.randomUUID(), untilAfter(lifetimeMs)];
       const { changes } = reached(() =>
         version === null
           ? add.run(key, value, next, until, Date.now())
@@ -49,7 +50,7 @@ export async function openStore(file: string): Promise<SessionStore> {
   });
 }
 
-function endOf(lifetime: Lifetime): number {
+function untilAfter(lifetime: Lifetime): number {
   return lifetime === 'never' ? Number.MAX_SAFE_INTEGER : Date.now() + lifetime;
 }
 

@@ -1,0 +1,228 @@
+import { applyChange, endOf, type StoredRecord } from '../record.ts';
+import type { Change, Fields, PatchResult, SessionStore } from '../store.ts';
+import { fail, same } from './assert.ts';
+import { call, DAY, HOUR, MINUTE, type StoreTests, type Subject } from './store-suite.ts';
+
+const HISTORIES = 80;
+const STEPS = 16;
+
+/** One call after another, each answered as the contract says. What the other tests forget, chance finds. */
+export function testHistories({ test, passTime, slackMs }: StoreTests): void {
+  for (const part of [1, 2, 3, 4]) {
+    test(
+      `calls that follow each other at random are answered as the contract says, part ${part} of 4`,
+      'Compare what your store does with `applyChange`, which is what a change means, and with the contract of `SessionStore`. The steps say what was ' +
+        'done; the last one was answered wrongly.',
+      async (subject) => {
+        for (let seed = part; seed <= HISTORIES; seed += 4) await play(subject, randomOf(seed), { passTime, slackMs });
+      },
+    );
+  }
+}
+
+/** One run of calls of one key. */
+interface History {
+  random: Random;
+  store: SessionStore;
+  key: string;
+  model: Model;
+  /** Of its fields. */
+  names: string[];
+  /** By what the clock of its writers differs. */
+  offset: number;
+  /** With a real clock nothing may end in the middle of a history. */
+  isFake: boolean;
+}
+
+async function play(subject: Subject, random: Random, time: Pick<StoreTests, 'passTime' | 'slackMs'>): Promise<void> {
+  const { store } = subject;
+  const key = subject.newKey();
+  const model = createModel();
+  const names = Array.from({ length: 4 }, () => random.of(NAMES));
+  const offset = random.of([0, 0, -2 * HOUR, 2 * HOUR]);
+  const history: History = { random, store, key, model, names, offset, isFake: time.passTime !== undefined };
+  const steps: string[] = [];
+
+  for (let step = 0; step < STEPS; step++) {
+    const { what, onStore, onModel } = nextStep(history);
+    steps.push(what);
+    const before = Date.now();
+    const expected = onModel();
+    const actual = await onStore();
+    try {
+      same(actual, expected);
+      if (!time.passTime) await subject.endsAt(key, model.end(), Date.now() - before);
+    } catch (error) {
+      fail(`${(error as Error).message}\nSteps:\n  ${steps.join('\n  ')}`);
+    }
+    // Where changes are not atomic, a tombstone may live longer than it was told.
+    if (!store.atomic && what.startsWith('retire')) return;
+    if (time.passTime && random.chance(0.5)) {
+      const ms = random.of([1, 1000, MINUTE, HOUR, DAY, 35 * DAY]);
+      steps.push(`${ms} ms pass`);
+      await time.passTime(ms);
+    }
+    // Shortly after its end a backend may still hold what has expired.
+    while (time.passTime && model.endsBetween(Date.now() - time.slackMs - 2, Date.now() + 1))
+      await time.passTime(time.slackMs + 4);
+  }
+}
+
+interface Step {
+  what: string;
+  onModel(): unknown;
+  onStore(): Promise<unknown>;
+}
+
+function nextStep(history: History): Step {
+  const { random, store, key, model, isFake } = history;
+  const kind = random.of(['patch', 'patch', 'patch', 'patch', 'read', 'touch', 'retire'] as const);
+  if (kind === 'touch' && store.atomic) {
+    const touchMs = random.of(isFake ? [1999, MINUTE, 2 * DAY, 40 * DAY] : [HOUR, 2 * DAY, 40 * DAY]);
+    return {
+      what: `touch for ${touchMs} ms`,
+      onModel: () => model.read(touchMs),
+      onStore: () => store.read(key, { ...call(), touchMs }),
+    };
+  }
+  if (kind === 'retire' && random.chance(0.4)) {
+    const ms = random.of(isFake ? [0, 1999, MINUTE, HOUR, 60 * DAY] : [HOUR, 60 * DAY]);
+    return {
+      what: `retire for ${ms} ms`,
+      onModel: () => model.retire(ms),
+      onStore: () => store.retire(key, ms, call()),
+    };
+  }
+  if (kind === 'patch') {
+    const change = randomChange(history);
+    return {
+      what: `patch ${describe(change)}`,
+      onModel: () => model.patch(change),
+      onStore: () => store.patch(key, change, call()),
+    };
+  }
+  return { what: 'read', onModel: () => model.read(), onStore: () => store.read(key, call()) };
+}
+
+const NAMES = [
+  'a',
+  'A',
+  'a ',
+  'ab',
+  '__proto__',
+  'constructor',
+  'é',
+  'e\u0301',
+  '0',
+  '00',
+  '\\',
+  '"',
+  '%',
+  'a.b',
+  '$a',
+  'id',
+  'key',
+  '漢',
+];
+
+function randomChange({ random, names, offset, isFake, model }: History): Change {
+  const now = Date.now() + offset;
+  const lifetimes = isFake ? [-HOUR, 0, 1, 1999, MINUTE, HOUR, 3 * DAY, 40 * DAY] : [HOUR, 3 * DAY, 40 * DAY];
+  const value = (): string => {
+    if (random.chance(0.4)) return `:${random.of(['1', '"x"', '"X"', ' 1 '])}`;
+    // What has expired is purged, and keeps nothing alive beside a field that lives.
+    return `${now + random.of([...lifetimes, -MINUTE])}:1`;
+  };
+  const fields = (chance: number): Fields =>
+    new Map(names.filter(() => random.chance(chance)).map((name) => [name, value()]));
+  const some = (chance: number): string[] => names.filter(() => random.chance(chance));
+  const held = model.fields();
+  const expected = (name: string): string | null => {
+    const is = held?.get(name) ?? null;
+    return random.chance(0.8) ? is : random.of([null, ':1', is?.toUpperCase() ?? null, is?.toLowerCase() ?? null]);
+  };
+  const open = isFake ? [] : [':open'];
+  const set = new Map([...fields(0.4), ...open.map((text) => ['kept', text] as const)]);
+  return {
+    set: random.chance(0.85) ? set : new Map(open.map((text) => ['kept', text])),
+    unset: random.chance(0.4) ? some(0.4) : [],
+    ...(random.chance(0.3) && { purge: some(0.5) }),
+    ...(random.chance(0.3) && { ifAbsent: fields(0.5) }),
+    ...(random.chance(0.4) && { expect: new Map(some(0.4).map((name) => [name, expected(name)])) }),
+    ...(random.chance(0.3) && { [random.of(['mustExist', 'mustBeNew'])]: random.chance(0.8) }),
+    lifetimeMs: random.of([...lifetimes, 'never' as const]),
+    ...(random.chance(0.75) && { capMs: random.of(lifetimes.filter((ms) => ms > 0)) }),
+    ...(random.chance(0.4) && { idleMs: random.of(lifetimes.filter((ms) => ms > 0)) }),
+    now,
+  };
+}
+
+function describe(change: Change): string {
+  const { now, ...parts } = change;
+  const shown = JSON.stringify(parts, (_name, part: unknown) => (part instanceof Map ? [...part] : part));
+  return `${shown} by a clock that is ${now - Date.now()} ms ahead`;
+}
+
+// -------------------------------------------------------------------------------------------------------------- the model
+
+/** One key, as the contract has it. */
+interface Model {
+  read(touchMs?: number): Fields | null;
+  patch(change: Change): PatchResult;
+  retire(ms: number): Fields | 'retired' | null;
+  fields(): Fields | undefined;
+  /** When what is there ends; undefined when there is nothing. */
+  end(): number | undefined;
+  /** Whether something ends between two moments. */
+  endsBetween(from: number, to: number): boolean;
+}
+
+function createModel(): Model {
+  let record: StoredRecord | null = null;
+  let retiredUntil = 0;
+  const live = (): StoredRecord | null => (record && endOf(record) > Date.now() ? record : null);
+  const isRetired = (): boolean => retiredUntil > Date.now();
+  return {
+    read(touchMs) {
+      const found = live();
+      if (found && touchMs !== undefined) record = { ...found, idleUntil: Date.now() + touchMs };
+      return found && found.fields;
+    },
+    patch(change) {
+      if (isRetired()) return 'retired';
+      const changed = applyChange(live(), change, Date.now());
+      if (typeof changed === 'string') return changed;
+      record = changed;
+      return 'applied';
+    },
+    retire(ms) {
+      const held = isRetired() ? 'retired' : (live()?.fields ?? null);
+      record = null;
+      retiredUntil = Math.max(retiredUntil, Date.now() + ms);
+      return held;
+    },
+    fields: () => live()?.fields,
+    end: () => (isRetired() ? retiredUntil : live() ? endOf(live()!) : undefined),
+    endsBetween: (from, to) =>
+      [retiredUntil, record?.deadline, record?.idleUntil].some((end) => end !== undefined && end >= from && end <= to),
+  };
+}
+
+// -------------------------------------------------------------------------------------------------------------- chance
+
+interface Random {
+  chance(probability: number): boolean;
+  of<Item>(items: readonly Item[]): Item;
+}
+
+/** The same numbers for the same seed: a history that failed fails again. https://github.com/cprosche/mulberry32 */
+function randomOf(seed: number): Random {
+  let state = seed * 0x9e3779b9;
+  const next = (): number => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+  return { chance: (probability) => next() < probability, of: (items) => items[Math.floor(next() * items.length)]! };
+}
