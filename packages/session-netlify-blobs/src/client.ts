@@ -168,7 +168,7 @@ function explain(error: unknown, { unclear }: Course): Error {
     return problem('refused', 'Netlify limits how often this site may use its blobs (429). Try again later.');
   }
   if (!mayPass(error)) return status ? problem('refused', `Netlify Blobs refuses the request (${status}).`) : error;
-  const what = `Netlify Blobs does not answer as it should (${broke ?? status}); it was tried ${PAUSES_MS.length + 1} times.`;
+  const what = `Netlify Blobs does not answer as it should (${broke ?? status}), also when it is asked again.`;
   if (unclear) return problem('interrupted', `${what} The write that was under way may have been stored.`);
   return problem('unavailable', `${what} See netlifystatus.com; in development, is the local server running?`);
 }
