@@ -203,7 +203,7 @@ describe('a storage in trouble', () => {
   });
 
   it.each([
-    [500, 'unavailable', /\(500\).*4 times/],
+    [500, 'unavailable', /\(500\), also when it is asked again/],
     [429, 'refused', /limits how often/],
     [401, 'refused', /is the token valid, and for this site/],
     [403, 'refused', /is the token valid, and for this site/],
