@@ -88,7 +88,7 @@ export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
       return await attempt(timeoutMs, work);
     } catch (error) {
       if (error === DEADLINE) {
-        const unclear = READING.has(operation) ? '' : ' What was sent may have been stored; it is not sent again.';
+        const unclear = READING.has(operation) ? '' : ' What was sent may have been carried out; it is not sent again.';
         const timeout = createError(
           driver,
           'timeout',
@@ -117,8 +117,8 @@ const DEADLINE = new Error('deadline');
 const LATE_MS = 50;
 
 /**
- * Rejects when `work` has not settled in time; its signal aborts then. With DEADLINE, unless the work says at once that nothing was sent: a store
- * that has waited for a connection knows why there is none.
+ * Rejects when `work` has not settled in time; its signal aborts then. With DEADLINE, unless the work says at once that nothing was sent:
+ * a store that has waited for a connection knows why there is none.
  */
 export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {

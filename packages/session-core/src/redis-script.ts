@@ -157,9 +157,9 @@ return fields
 `);
 
 /**
- * Puts a tombstone in the place of a record for ARGV[1] milliseconds, and returns the record, or 'retired'. A tombstone that is there may only
- * be extended. What is no record goes as well: its key can only be a session's, and nobody could be signed out otherwise whose record cannot be
- * read.
+ * Puts a tombstone in the place of a record for ARGV[1] milliseconds, and returns the record, or 'retired'. A tombstone that is there may
+ * only be extended. What is no record goes as well: its key can only be a session's, and nobody could be signed out otherwise whose
+ * record cannot be read.
  */
 export const RETIRE: Script = script(`
 local key = KEYS[1]

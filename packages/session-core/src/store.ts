@@ -24,7 +24,8 @@ export type Lifetime = number | 'never';
  * One change of one record. What it means, in this order:
  *
  * 1. A key that is retired answers `retired`. A record that has expired counts as missing, whether or not it still lies there.
- * 2. The conditions, in this order: `mustExist`, `mustBeNew`, `expect`. When one does not hold, nothing at all changes: no field, no lifetime, no idle limit.
+ * 2. The conditions, in this order: `mustExist`, `mustBeNew`, `expect`. When one does not hold, nothing at all changes: no field, no
+ *    lifetime, no idle limit.
  * 3. `unset` removes.
  * 4. `purge` removes what has expired by the writer's clock.
  * 5. `ifAbsent` writes where there is no such field now: also what 3 and 4 have removed.
@@ -32,7 +33,8 @@ export type Lifetime = number | 'never';
  * 7. The hard deadline is computed anew, from all fields that are there then. It may come sooner than before.
  * 8. The idle limit is `idleMs` from now. A change without `idleMs` ends the limit that there was.
  *
- * Lifetimes are relative, because an app's clock and a backend's clock may be hours apart.
+ * Lifetimes are relative, because an app's clock and a backend's clock may be hours apart. A store leaves the change that it is given as it
+ * is.
  */
 export interface Change {
   /** Written, whatever the record holds. */
@@ -110,8 +112,8 @@ export interface SessionStore {
 
   /**
    * Only for backends that do not expire records themselves: removes up to `limit` records that have expired, and returns how many. Living
-   * records stay, and so do tombstones until they end. A record may be written anew for a minute after it has expired: the sweep removes it on the
-   * condition that it still is expired, in one step, or leaves it for longer than that.
+   * records stay, and so do tombstones until they end. A record may be written anew for a minute after it has expired: the sweep removes it
+   * on the condition that it still is expired, in one step, or leaves it for longer than that.
    */
   sweep?(limit: number, call: StoreCall): Promise<number>;
 

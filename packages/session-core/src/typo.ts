@@ -4,8 +4,9 @@ import leven from 'leven';
 const MOST_WRONG = 2;
 
 /**
- * The name of the first option that does not exist, and what to write in its place; undefined when all exist. `prefix` stands before names, such
- * as `cookie.`
+ * What is wrong with the first option that does not exist, and which one was meant; undefined when all exist.
+ *
+ * @param prefix stands before names in what is said, such as `cookie.`
  */
 export function unknownOption(given: object, known: readonly string[], prefix = ''): string | undefined {
   const name = Object.keys(given).find((it) => !known.includes(it));
