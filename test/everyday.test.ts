@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, surfaces } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
-import { buildSite, startSite, type Built } from './support/site.ts';
+import { buildSite, redisSite, startSite, type Built } from './support/site.ts';
 
 // `Astro.session` on our Redis driver, as its documentation describes it, in real sites.
 
@@ -11,7 +11,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
   let redis: RedisServer;
 
   beforeAll(async () => {
-    built = await buildSite({ astro, driver: 'redisDriver()' });
+    built = await buildSite(redisSite(astro));
     redis = await startRedis();
     return () => redis[Symbol.asyncDispose]();
   });

@@ -4,7 +4,14 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
-import { buildSite, redisFromVariables, startSite, type SiteSpec, type StartOptions } from './support/site.ts';
+import {
+  buildSite,
+  redisSite,
+  redisSiteFromVariables,
+  startSite,
+  type SiteSpec,
+  type StartOptions,
+} from './support/site.ts';
 
 // How long a session lives is asked of Redis itself.
 
@@ -57,14 +64,11 @@ describe.each(astros)('`session.ttl` in a built site on Astro %i', (astro) => {
 });
 
 describe('the driver on Astro 7', () => {
-  const fromVariables: SiteSpec = {
-    astro: 7,
-    driver: redisFromVariables,
-  };
-  const withTtl = (ttl: string) => start(fromVariables, { env: { SESSION_TTL: ttl, SESSION_TIMEOUT: '60000' } });
+  const withTtl = (ttl: string) =>
+    start(redisSiteFromVariables(7), { env: { SESSION_TTL: ttl, SESSION_TIMEOUT: '60000' } });
 
   test('gives a session without any ttl 30 days after its last write', async () => {
-    await using site = await start({ astro: 7, driver: 'redisDriver()' });
+    await using site = await start(redisSite(7));
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
     expect(await secondsLeft(visitor)).toEqual(about(30 * DAY));

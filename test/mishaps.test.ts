@@ -4,7 +4,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
-import { buildSite, redisFromVariables, startSite, type Built } from './support/site.ts';
+import { buildSite, redisSite, redisSiteFromVariables, startSite, type Built } from './support/site.ts';
 
 // What goes wrong on the way to a working site, and in it: each mishap gets a clear error or the documented behaviour, and nothing else
 // is lost.
@@ -17,7 +17,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
   let client: Redis;
 
   beforeAll(async () => {
-    built = await buildSite({ astro, driver: 'redisDriver()' });
+    built = await buildSite(redisSite(astro));
     redis = await startRedis({ args: ['--requirepass', PASSWORD] });
     client = new Redis(right());
     return async () => {
@@ -48,19 +48,19 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     [
       'a URL that is none',
       () => `localhost ${PASSWORD}`,
-      /\[session-redis\] REDIS_URL: expected a URL such as redis:\/\//,
+      /\[session-redis\] Wrong options: `url`: expected a URL such as redis:\/\//,
     ],
     [
       'another protocol',
       () => `https://:${PASSWORD}@localhost`,
-      /\[session-redis\] REDIS_URL: expected a URL such as redis:\/\//,
+      /\[session-redis\] Wrong options: `url`: expected a URL such as redis:\/\//,
     ],
     ['a wrong password', () => `redis://:not-${PASSWORD}@127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],
     ['no password where one is needed', () => `redis://127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],
   ])('says at once what is wrong: %s', async (_name, url, message) => {
     // A deadline that is further away than the limit of a test: who waits for a part of it fails.
     const env = { SESSION_TTL: '3600', SESSION_TIMEOUT: '600000', ...(url() && { REDIS_URL: url() }) };
-    await using site = await startSite(await buildSite({ astro, driver: redisFromVariables }), { env });
+    await using site = await startSite(await buildSite(redisSiteFromVariables(astro)), { env });
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
     const failure = await failureOf(visitor);
     expect(failure.message).toMatch(message);

@@ -4,7 +4,7 @@ import { startProxy } from './support/fault-proxy.ts';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
-import { buildSite, redisFromVariables, startSite, type Built, type Site } from './support/site.ts';
+import { buildSite, redisSiteFromVariables, startSite, type Built, type Site } from './support/site.ts';
 
 // Redis goes and comes back under a running site. The first request is answered at its deadline, later ones without waiting, and sessions
 // work again after Redis's return. How many milliseconds that takes is measured by `pnpm faults`.
@@ -18,7 +18,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
   let built: Built;
 
   beforeAll(async () => {
-    built = await buildSite({ astro, driver: redisFromVariables });
+    built = await buildSite(redisSiteFromVariables(astro));
   });
 
   const start = (port: number, timeoutMs = SHORT_MS): Promise<Site> =>

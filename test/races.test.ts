@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { startProxy, type FaultProxy } from './support/fault-proxy.ts';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
-import { buildSite, startSite, type Built, type Site } from './support/site.ts';
+import { buildSite, redisSite, startSite, type Built, type Site } from './support/site.ts';
 
 // Many requests on one session at once, in a real site, with Redis's answers slowed at random. The same harness sees Astro's own Redis
 // driver lose most of the updates (`harness.test.ts`).
@@ -16,7 +16,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
   let site: Site;
 
   beforeAll(async () => {
-    built = await buildSite({ astro, driver: 'redisDriver()' });
+    built = await buildSite(redisSite(astro));
     redis = await startRedis();
     proxy = await startProxy({ target: redis.port });
     site = await startSite(built, { env: { REDIS_URL: `redis://127.0.0.1:${proxy.port}` } });

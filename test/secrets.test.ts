@@ -5,11 +5,20 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
-import { buildSite, devSite, startSite, type SiteSpec } from './support/site.ts';
+import {
+  BUILD_PASSWORD as PASSWORD,
+  buildSite,
+  devSite,
+  redisSite,
+  redisSiteFromVariables,
+  startSite,
+  type SiteSpec,
+} from './support/site.ts';
 
 // What must not be found: ids in Redis, credentials in a build.
 
-const PASSWORD = 'c0rrect-h0rse-battery';
+// The port of the server is another one every time; the password is what is looked for.
+const atBuild = `redis://:${PASSWORD}@127.0.0.1:1`;
 
 let redis: RedisServer;
 let url: string;
@@ -31,7 +40,7 @@ async function filesWith(folder: string, text: string): Promise<string[]> {
 }
 
 test('neither the id nor any part of it is in Redis', async () => {
-  const built = await buildSite({ astro: 7, driver: 'redisDriver()' });
+  const built = await buildSite(redisSite(7));
   await using site = await startSite(built, { env: { REDIS_URL: url } });
   const visitor = createVisitor(site.url);
   await visitor.run([['set', 'user', 'ada']]);
@@ -52,20 +61,16 @@ test('neither the id nor any part of it is in Redis', async () => {
 
 describe.each(astros)('a site on Astro %i', (astro) => {
   test.each<[string, SiteSpec]>([
-    ['REDIS_URL in the environment of the build', { astro, driver: 'redisDriver()', env: { REDIS_URL: 'set below' } }],
-    ['fromEnv', { astro, driver: `redisDriver({ url: fromEnv('REDIS_URL') })`, env: { REDIS_URL: 'set below' } }],
-    ['a .env file', { astro, driver: 'redisDriver()', files: { '.env': 'set below' } }],
+    ['REDIS_URL in the environment of the build', redisSite(astro)],
+    ['fromEnv', redisSiteFromVariables(astro)],
+    ['a .env file', { astro, driver: 'redisDriver()', files: { '.env': `REDIS_URL=${atBuild}\n` } }],
   ])('has no credential in its build, and works with real variables: %s', async (_name, spec) => {
-    // The port is another one every time; the password is what is looked for.
-    const secret = `redis://:${PASSWORD}@127.0.0.1:1`;
-    const built = await buildSite({
-      ...spec,
-      ...(spec.env && { env: { REDIS_URL: secret } }),
-      ...(spec.files && { files: { '.env': `REDIS_URL=${secret}\n` } }),
-    });
+    const built = await buildSite(spec);
     expect(await filesWith(built.dist, PASSWORD)).toEqual([]);
     expect(await filesWith(built.dist, 'REDIS_URL')).not.toEqual([]);
-    await using site = await startSite(built, { env: { REDIS_URL: url } });
+    await using site = await startSite(built, {
+      env: { REDIS_URL: url, SESSION_TTL: '3600', SESSION_TIMEOUT: '5000' },
+    });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'user', 'ada']]);
     expect(await visitor.run([['get', 'user']])).toEqual(['ada']);
@@ -84,7 +89,7 @@ describe.each(astros)('a site on Astro %i', (astro) => {
 
   test('is warned when a password is written into the config, by whatever way', async () => {
     const driver = `redisDriver({ url: process.env.REDIS_URL })`;
-    const built = await buildSite({ astro, driver, env: { REDIS_URL: `redis://:${PASSWORD}@127.0.0.1:1` } });
+    const built = await buildSite({ astro, driver, env: { REDIS_URL: atBuild } });
     expect(built.log).toContain('[session-redis] A secret is written into the options');
     expect(built.log).not.toContain(PASSWORD);
     // Proof that the search above finds what is there.

@@ -91,7 +91,7 @@ const call: fc.Arbitrary<Call> = fc.oneof(
 export const calls: Target = {
   name: 'calls',
   cases: 150_000,
-  casesInTests: 1000,
+  casesInTests: 500,
   open() {
     let cases = 0;
     return {

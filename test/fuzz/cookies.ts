@@ -67,7 +67,7 @@ const strangeId = fc.oneof(
 export const cookies: Target = {
   name: 'cookies',
   cases: 350_000,
-  casesInTests: 1000,
+  casesInTests: 500,
   async open() {
     const astros = await Promise.all(['astro-6', 'astro-7'].map(cookieReaderOf));
     let cases = 0;

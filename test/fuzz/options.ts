@@ -94,7 +94,7 @@ const configured = fc.constantFrom(...backends).chain((backend) => {
 export const options: Target = {
   name: 'options',
   cases: 200_000,
-  casesInTests: 1500,
+  casesInTests: 700,
   open() {
     const restore = disconnect();
     return {

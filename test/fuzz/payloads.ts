@@ -35,7 +35,7 @@ const nothing = fc.constantFrom<unknown>(
 export const payloads: Target = {
   name: 'payloads',
   cases: 150_000,
-  casesInTests: 700,
+  casesInTests: 400,
   open() {
     let cases = 0;
     // The time of a read, which the marks hold, may become an expiry.

@@ -59,7 +59,7 @@ const moment = fc.constantFrom(Infinity, 4_000_000_000_000, Date.now() + 10_000_
 export const records: Target = {
   name: 'records',
   cases: 150_000,
-  casesInTests: 1000,
+  casesInTests: 500,
   open() {
     let values = new Map<string, { value: string; version: number }>();
     let versions = 0;

@@ -37,8 +37,21 @@ const importable: Record<string, string> = {
   ownDriver: './src/drivers/own/config.ts',
 };
 
-/** Our Redis driver with lifetime and deadline from `SESSION_TTL` and `SESSION_TIMEOUT`: one build for all that need them. */
-export const redisFromVariables = `redisDriver({ ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`;
+/** A password that is in the environment of builds, and must not be in what they make. */
+export const BUILD_PASSWORD = 'c0rrect-h0rse-battery';
+const buildEnv = { REDIS_URL: `redis://:${BUILD_PASSWORD}@127.0.0.1:1` };
+
+// A build takes seconds. These two serve all tests of the Redis driver that need no other configuration.
+
+/** Our Redis driver as it is by default. */
+export const redisSite = (astro: 6 | 7): SiteSpec => ({ astro, driver: 'redisDriver()', env: buildEnv });
+
+/** Our Redis driver with its server, lifetime and deadline from `REDIS_URL`, `SESSION_TTL` and `SESSION_TIMEOUT`. */
+export const redisSiteFromVariables = (astro: 6 | 7): SiteSpec => ({
+  astro,
+  driver: `redisDriver({ url: fromEnv('REDIS_URL'), ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`,
+  env: buildEnv,
+});
 
 export interface Built {
   spec: SiteSpec;

@@ -34,8 +34,8 @@ drivers.push([
   },
 ]);
 
-/** Slow ones, to backends that have a package, and a conformance test, of their own. */
-const repeated = new Set(['cloudflare-kv-binding', 'netlify-blobs', 'upstash']);
+/** To backends that have a package, and a conformance test, of their own, and what others of the list do as well. */
+const repeated = new Set(['cloudflare-kv-binding', 'netlify-blobs', 'upstash', 'fs', 'lru-cache', 'overlay']);
 
 describe.each(everything ? drivers : drivers.filter(([name]) => !repeated.has(name)))(
   'unstorage/drivers/%s',

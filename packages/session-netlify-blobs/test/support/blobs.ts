@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as pause } from 'node:timers/promises';
 import { BlobsServer } from '@netlify/blobs/server';
 
 export const SITE = '2b4c6d8e-0000-4000-8000-c0a7c4ec0000';
@@ -57,6 +57,8 @@ export interface Gateway extends Blobs {
  */
 export async function startGateway(blobs: Blobs): Promise<Gateway> {
   const requests: string[] = [];
+  /** The ETag of each blob: the answer to what stored it has one. */
+  const versions = new Map<string, string>();
   let before: Promise<unknown> = Promise.resolve();
 
   const server = createServer((request, response) => {
@@ -86,14 +88,11 @@ export async function startGateway(blobs: Blobs): Promise<Gateway> {
       const value = answered.headers.get(name);
       if (value !== null) answerHeaders[name] = value;
     }
-    const [, store, name] = /^(\/(?:region:[^/]+\/)?[^/]+\/[^/?]+)\/([^?]+)/.exec(url) ?? [];
-    if (method === 'GET' && answered.status === 200 && name !== undefined) {
-      const listed = await to(`${store}?prefix=${encodeURIComponent(name)}`, 'GET', Buffer.of());
-      const { blobs: found } = (await listed.json()) as { blobs: { key: string; etag: string }[] };
-      answerHeaders.etag = found.find(({ key }) => key === name)!.etag;
-    }
+    const [path] = url.split('?');
+    if (method === 'PUT' && answered.ok) versions.set(path!, answerHeaders.etag!);
+    if (method === 'GET' && answered.ok && versions.has(path!)) answerHeaders.etag = versions.get(path!)!;
     // The development server's versions are milliseconds.
-    for (const now = performance.now(); method === 'PUT' && performance.now() < now + 1;) await turn();
+    for (const now = performance.now(); method === 'PUT' && performance.now() < now + 1;) await pause(1);
     const status = instead ? instead.stored : answered.status;
     response.writeHead(status, answerHeaders).end(Buffer.from(await answered.arrayBuffer()));
   };
