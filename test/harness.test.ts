@@ -2,7 +2,7 @@ import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { startProxy } from './support/fault-proxy.ts';
 import { createVisitor, surfaces, type Step, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
-import { astros, everything } from './support/scope.ts';
+import { astros } from './support/scope.ts';
 import { buildSite, devSite, startSite, type Built } from './support/site.ts';
 
 // The instruments by themselves, before anything of ours is measured with them: sites on Astro's own drivers.
@@ -151,7 +151,7 @@ describe.each(astros)('a built site on Astro %i with its own Redis driver', (ast
     expect(built.log).toContain('Complete!');
   });
 
-  test.runIf(everything)('runs in development, with files of its own, which can be edited', async () => {
+  test('runs in development, with files of its own, which can be edited', async () => {
     const files = { 'src/pages/hello.ts': `export const GET = () => new Response('hello');` };
     await using site = await devSite({ astro, driver: 'sessionDrivers.lruCache({ max: 500 })', files });
     const visitor = createVisitor(site.url);

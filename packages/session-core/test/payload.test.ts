@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { keyOfField } from '../src/fields.ts';
 import { append, encodeValue, type Flat } from '../src/flat.ts';
 import { split } from '../src/payload.ts';
-import { astros, createBrowser } from './support/astro-site.ts';
+import { astrosInScope, createBrowser } from './support/astro-site.ts';
 import { createBackend } from './support/backend.ts';
 import { runs, values } from './support/values.ts';
 
@@ -181,7 +181,7 @@ it.each([-5, -6])('an entry whose expiry is the constant %i is past, as it is to
   expect(entries.get('key')!.expires).toBe(0);
 });
 
-describe.each(astros)('in Astro $version', { timeout: 60_000 }, (astro) => {
+describe.each(astrosInScope)('in Astro $version', { timeout: 60_000 }, (astro) => {
   it('the rest of the session lives, and the damaged field stays as it is', async () => {
     const backend = createBackend();
     const browser = createBrowser(astro, backend.driver);

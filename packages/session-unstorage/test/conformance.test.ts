@@ -13,7 +13,7 @@ import type { Driver } from 'unstorage';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { startKv } from '../../session-cloudflare-kv/test/support/kv.ts';
 import { withFakeClock } from '../../../test/support/clock.ts';
-import { everything } from '../../../test/support/scope.ts';
+import { scopeOf } from '../../../test/support/scope.ts';
 import { unstorageBackend } from '../src/backend.ts';
 import { makeDriver } from './support/make-driver.ts';
 import { services } from './support/services.ts';
@@ -34,42 +34,37 @@ drivers.push([
   },
 ]);
 
-/** To backends that have a package, and a conformance test, of their own, and what others of the list do as well. */
-const repeated = new Set(['cloudflare-kv-binding', 'netlify-blobs', 'upstash', 'fs', 'lru-cache', 'overlay']);
+// Values as they are, files, and a server.
+describe.each(scopeOf(drivers, ['memory', 'fs-lite', 'redis']))('unstorage/drivers/%s', (name, start) => {
+  const cleanUps: (() => unknown)[] = [];
+  let driver: Driver;
 
-describe.each(everything ? drivers : drivers.filter(([name]) => !repeated.has(name)))(
-  'unstorage/drivers/%s',
-  (name, start) => {
-    const cleanUps: (() => unknown)[] = [];
-    let driver: Driver;
+  beforeAll(async () => {
+    driver = await start((cleanUp) => cleanUps.push(cleanUp));
+  });
+  afterAll(async () => {
+    await driver.dispose?.();
+    for (const cleanUp of cleanUps) await cleanUp();
+  });
 
-    beforeAll(async () => {
-      driver = await start((cleanUp) => cleanUps.push(cleanUp));
-    });
-    afterAll(async () => {
-      await driver.dispose?.();
-      for (const cleanUp of cleanUps) await cleanUp();
-    });
+  describe('the store', () => {
+    // All tests share the driver, which one of them must not close.
+    const createStore = (): SessionStore => {
+      const { close: _close, sweep, ...store } = valueStore(unstorageBackend(driver, 5000));
+      // Vercel's cache lists no keys: it expires values by itself, and a sweep finds none.
+      return name === 'vercel-runtime-cache' ? store : { ...store, sweep: sweep! };
+    };
+    testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, ...withFakeClock() });
+  });
 
-    describe('the store', () => {
-      // All tests share the driver, which one of them must not close.
-      const createStore = (): SessionStore => {
-        const { close: _close, sweep, ...store } = valueStore(unstorageBackend(driver, 5000));
-        // Vercel's cache lists no keys: it expires values by itself, and a sweep finds none.
-        return name === 'vercel-runtime-cache' ? store : { ...store, sweep: sweep! };
-      };
-      testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, ...withFakeClock() });
+  describe('the session driver', () => {
+    testDriver({
+      it,
+      createDriver: (config) => fromUnstorage(driver, config),
+      formerDriver: () => driver as unknown as SessionDriver,
     });
-
-    describe('the session driver', () => {
-      testDriver({
-        it,
-        createDriver: (config) => fromUnstorage(driver, config),
-        formerDriver: () => driver as unknown as SessionDriver,
-      });
-    });
-  },
-);
+  });
+});
 
 const runTest: It = it;
 /** Deno KV takes no value of more than 64 KiB: what is larger is an error. */
