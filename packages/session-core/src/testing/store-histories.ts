@@ -42,6 +42,8 @@ async function play(subject: Subject, random: Random, time: Pick<StoreTests, 'pa
   const offset = random.of([0, 0, -2 * HOUR, 2 * HOUR]);
   const history: History = { random, store, key, model, names, offset, isFake: time.passTime !== undefined };
   const steps: string[] = [];
+  // The backend's clock starts later than the model's, by what a call takes, and the end that one call sets is looked at after others.
+  let slowestMs = 0;
 
   for (let step = 0; step < STEPS; step++) {
     const { what, onStore, onModel } = nextStep(history);
@@ -49,9 +51,10 @@ async function play(subject: Subject, random: Random, time: Pick<StoreTests, 'pa
     const before = Date.now();
     const expected = onModel();
     const actual = await onStore();
+    slowestMs = Math.max(slowestMs, Date.now() - before);
     try {
       same(actual, expected);
-      if (!time.passTime) await subject.endsAt(key, model.end(), Date.now() - before);
+      if (!time.passTime) await subject.endsAt(key, model.end(), slowestMs);
     } catch (error) {
       fail(`${(error as Error).message}\nSteps:\n  ${steps.join('\n  ')}`);
     }
