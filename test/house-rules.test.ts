@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
@@ -24,25 +24,23 @@ interface Import {
 
 const imports: Import[] = modules.flatMap(importsOf);
 
-describe('the layers of core', () => {
-  // Each imports only from itself and from those above it in this list. A module without a place here is a face, or an entry.
-  const layers = {
-    words: ['base64url', 'clock', 'errors', 'pause', 'report', 'types', 'typo'],
-    store: ['store', 'fields', 'record', 'tombstones', 'values', 'redis', 'redis-script'],
-    forms: ['at-rest', 'flat', 'payload', 'seal'],
-    engine: ['adopt', 'engine', 'env', 'guard', 'ids', 'keep-alive', 'options'],
-  };
-  const paths = Object.values(layers).map((names) => names.map((name) => `packages/${CORE}/src/${name}.ts`));
+describe('the folders of core', () => {
+  // An import stays in its folder or goes down this list; `astro` and `session` stand beside each other.
+  const order = ['astro', 'session', 'engine', 'stores', 'codec', 'config', 'platform', 'contract'];
+  const source = `packages/${CORE}/src`;
+  const folderIn = (path: string) => relative(source, path).split('/', 1)[0]!;
 
-  test.each(Object.keys(layers))('the modules of %s import none of a higher one', (layer) => {
-    const place = Object.keys(layers).indexOf(layer);
-    const known = new Set(paths.slice(0, place + 1).flat());
-    const own = imports.filter(({ from, what }) => paths[place]!.includes(from) && !isBare(what));
-    expect(own.filter(({ what }) => !known.has(what)).map(show)).toEqual([]);
+  test('are these, beside the conformance suite and the entries', () => {
+    const entries = globSync(`${source}/*.ts`, { cwd: workspace });
+    const found = new Set(modules.filter((path) => path.startsWith(`${source}/`)).map(folderIn));
+    expect(found).toEqual(new Set([...order, 'testing', ...entries.map(folderIn)]));
   });
 
-  test('are of modules that exist', () => {
-    expect(paths.flat().filter((path) => !modules.includes(path))).toEqual([]);
+  test.each(order)('%s imports from no folder above it', (folder) => {
+    const below = order.slice(order.indexOf(folder === 'astro' ? 'session' : folder) + 1);
+    const allowed = new Set([folder, ...below]);
+    const own = imports.filter(({ from, what }) => dirname(from).startsWith(`${source}/${folder}`) && !isBare(what));
+    expect(own.filter(({ what }) => !allowed.has(folderIn(what))).map(show)).toEqual([]);
   });
 });
 

@@ -12,7 +12,7 @@ import {
 import redisRuntime from '@coatcheck/session-redis/runtime';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
-import { fieldName } from '../../packages/session-core/src/fields.ts';
+import { fieldName } from '../../packages/session-core/src/codec/field.ts';
 import { sessionKey } from '../../packages/session-core/test/support/values.ts';
 import { redisUrl } from '../support/redis-server.ts';
 import { cut, damage, damaged, flatten, hydrate, junk, rarely, session, unflattenText, type Entry } from './damage.ts';

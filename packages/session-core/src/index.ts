@@ -1,35 +1,56 @@
-export { check, type Check, type CheckStep } from './check.ts';
-export { defineDriver, sweep } from './define-driver.ts';
-export type { DriverDefinition, Host, OpenContext } from './engine.ts';
-export { fromEnv, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
-export { createError, isSessionDriverError, type SessionDriverError, type SessionErrorCode } from './errors.ts';
-export { expiryOf } from './fields.ts';
-export { recordKey, sha256Of } from './ids.ts';
+export { defineDriver } from './astro/define-driver.ts';
+export { expiryOf } from './codec/field.ts';
+export { endOf, packRecord, type StoredRecord, unpackRecord } from './codec/packed-record.ts';
+export { driverConfig } from './config/driver-config.ts';
+export { type EnvRef, fromEnv, type FromEnv, type ReadEnv } from './config/env.ts';
 export {
-  driverConfig,
+  type Adopt,
   flag,
   group,
   list,
-  missingVariable,
   oneOf,
+  type OptionKind,
+  type OptionKinds,
   orFalse,
+  type Resolved,
   seconds,
   secretText,
+  type SharedOptions,
   text,
   whole,
-  type OptionKind,
-  type Adopt,
-  type OptionKinds,
-  type Resolved,
-  type SharedOptions,
-} from './options.ts';
-export { pause } from './pause.ts';
-export { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
-export { report, type ReportedEvent, type TraceableOperation, type TracedOperation } from './report.ts';
-export type { Change, Fields, FormerSessions, Lifetime, PatchResult, SessionStore, StoreCall } from './store.ts';
-export { formerKey } from './store.ts';
-export type { SessionDriver, SessionDriverConfig } from './types.ts';
-export { createSessions, type Session, type Sessions, type SessionsOptions, type SetOptions } from './session.ts';
-export type { SessionCookie } from './cookie.ts';
-export { createTombstones, type Tombstones } from './tombstones.ts';
-export { valueStore, type RecordCodec, type StoredValue, type ValueBackend } from './values.ts';
+} from './config/option.ts';
+export { missingVariable } from './config/resolve.ts';
+export { report, type ReportedEvent, type TraceableOperation, type TracedOperation } from './contract/diagnostics.ts';
+export type { SessionDriver, SessionDriverConfig } from './contract/driver.ts';
+export {
+  createError,
+  isSessionDriverError,
+  type SessionDriverError,
+  type SessionErrorCode,
+} from './contract/errors.ts';
+export {
+  type Change,
+  type Fields,
+  formerKey,
+  type FormerSessions,
+  type Lifetime,
+  type PatchResult,
+  type SessionStore,
+  type StoreCall,
+} from './contract/store.ts';
+export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
+export { check, type Check, type CheckStep } from './engine/check.ts';
+export { sweep } from './engine/engine-of.ts';
+export { recordKey, sha256Of } from './engine/session-id.ts';
+export { pause } from './platform/retry.ts';
+export type { SessionCookie } from './session/cookie.ts';
+export {
+  createSessions,
+  type Session,
+  type Sessions,
+  type SessionsOptions,
+  type SetOptions,
+} from './session/session.ts';
+export { applyChange } from './stores/apply-patch.ts';
+export { createTombstones, type Tombstones } from './stores/tombstones.ts';
+export { type RecordCodec, type StoredValue, type ValueBackend, valueStore } from './stores/value-store.ts';

@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createSessions, type SessionCookie } from '@coatcheck/session-core';
 import memory from '@coatcheck/session-memory/runtime';
-import { isLocalDevelopment, readCookie } from '../src/cookie.ts';
 import { createBrowser } from './support/backend.ts';
+import { isLocalDevelopment, readCookie } from '../src/session/cookie.ts';
 
 const ID = '01234567-89ab-4cde-8f01-23456789abcd';
 const SHOP = 'https://shop.example/cart';

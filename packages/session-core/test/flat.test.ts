@@ -2,10 +2,10 @@ import * as devalue5 from 'devalue';
 import * as devalue6 from 'devalue-6';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { append, decodeValue, encodeValue, extract, type Flat } from '../src/flat.ts';
-import { join, split, type Handed } from '../src/payload.ts';
-import { encodeField } from '../src/fields.ts';
 import { changeInPlace, runs, sessionKey, values } from './support/values.ts';
+import { encodeField } from '../src/codec/field.ts';
+import { append, decodeValue, encodeValue, extract, type Flat } from '../src/codec/flat.ts';
+import { type Handed, join, split } from '../src/codec/payload.ts';
 
 // What Astro adds to devalue. https://github.com/withastro/astro/blob/main/packages/astro/src/core/session/runtime.ts
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };

@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createError } from '../src/errors.ts';
-import { createGuard } from '../src/guard.ts';
+import { createError } from '../src/contract/errors.ts';
+import { createGuard } from '../src/engine/circuit-breaker.ts';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());

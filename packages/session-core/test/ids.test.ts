@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createSessionId, isSessionId, portableSha256, recordKey } from '../src/ids.ts';
+import { createSessionId, isSessionId, portableSha256, recordKey } from '../src/engine/session-id.ts';
 
 it('a record key holds the SHA-256 of the id and nothing of the id itself', () => {
   // printf abcdefghijklmnop | openssl dgst -sha256 -binary | basenc --base64url

@@ -1,18 +1,18 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { fromEnv, type EnvRef, type FromEnv } from '../src/env.ts';
+import { driverConfig } from '../src/config/driver-config.ts';
+import { type EnvRef, fromEnv, type FromEnv } from '../src/config/env.ts';
 import {
-  driverConfig,
   flag,
   group,
   list,
   oneOf,
-  resolveOptions,
+  type OptionKinds,
   secretText,
+  type SharedOptions,
   text,
   whole,
-  type OptionKinds,
-  type SharedOptions,
-} from '../src/options.ts';
+} from '../src/config/option.ts';
+import { resolveOptions } from '../src/config/resolve.ts';
 
 interface ExampleConfig extends SharedOptions {
   url?: string | EnvRef | undefined;

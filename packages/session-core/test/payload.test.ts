@@ -1,12 +1,12 @@
 import { unflatten } from 'devalue';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { keyOfField } from '../src/fields.ts';
-import { append, encodeValue, type Flat } from '../src/flat.ts';
-import { split } from '../src/payload.ts';
 import { astrosInScope, createBrowser } from './support/astro-site.ts';
 import { createBackend } from './support/backend.ts';
 import { runs, values } from './support/values.ts';
+import { keyOfField } from '../src/codec/field.ts';
+import { append, encodeValue, type Flat } from '../src/codec/flat.ts';
+import { split } from '../src/codec/payload.ts';
 
 const revivers = { URL: (href: string) => new URL(href) };
 

@@ -2,9 +2,9 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { createSessions, recordKey, type SharedOptions } from '@coatcheck/session-core';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { plain, toSession, type Forms } from '../src/at-rest.ts';
-import { sealed } from '../src/seal.ts';
 import { createBackend, createBrowser, type Backend, type Browser } from './support/backend.ts';
+import { sealed } from '../src/codec/encrypted.ts';
+import { type Forms, plain, toSession } from '../src/codec/field-codec.ts';
 
 const secret = 'yF3kq0Vn7bT2xW9sLr5dQh8mZc1aPu4eGj6o';
 const next = 'Kd8sN1vB4mQ7zX2cL5hR9tY3wE6rU0iOpAfJ';

@@ -1,8 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Change } from '../src/store.ts';
 import { testStore } from '../src/testing/index.ts';
-import { tombstoneKey, valueStore, type ValueBackend } from '../src/values.ts';
+import type { Change } from '../src/contract/store.ts';
+import { tombstoneKey, type ValueBackend, valueStore } from '../src/stores/value-store.ts';
 
 interface Shelf {
   backend: ValueBackend;

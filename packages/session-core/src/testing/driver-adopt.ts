@@ -1,6 +1,7 @@
-import { createSessionId } from '../ids.ts';
 import { fail, same } from './assert.ts';
 import { changed, DAY, payload, SECRET, values, type DriverTests } from './driver-suite.ts';
+
+import { createSessionId } from '../engine/session-id.ts';
 
 /** Sessions from before. */
 export function testAdopt({ it, createDriver, formerDriver }: DriverTests): void {

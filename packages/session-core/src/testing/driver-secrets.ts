@@ -1,6 +1,7 @@
-import { createSessionId } from '../ids.ts';
 import { fail, same } from './assert.ts';
 import { changed, DAY, entry, payload, SECRET, values, type DriverTests } from './driver-suite.ts';
+
+import { createSessionId } from '../engine/session-id.ts';
 
 /** What is sealed. */
 export function testSecrets({ it, createDriver, dump }: DriverTests): void {

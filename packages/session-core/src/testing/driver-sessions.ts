@@ -1,8 +1,9 @@
 import { stringify } from 'devalue';
-import { check } from '../check.ts';
-import { createSessionId } from '../ids.ts';
 import { rejects, same } from './assert.ts';
 import { changed, DAY, entry, payload, values, type DriverTests } from './driver-suite.ts';
+import { check } from '../engine/check.ts';
+
+import { createSessionId } from '../engine/session-id.ts';
 
 /** What Astro does with a session. */
 export function testSessions({ it, createDriver }: DriverTests): void {

@@ -1,7 +1,8 @@
 import { parse, stringify } from 'devalue';
-import type { SharedOptions } from '../options.ts';
-import type { SessionDriver } from '../types.ts';
 import { fail, type It } from './assert.ts';
+import type { SharedOptions } from '../config/option.ts';
+
+import type { SessionDriver } from '../contract/driver.ts';
 
 export interface DriverSuite {
   it: It;

@@ -9,6 +9,7 @@ import { testFields } from './store-fields.ts';
 import { testHistories } from './store-histories.ts';
 import { testRaces } from './store-races.ts';
 import { testRemoval } from './store-removal.ts';
+
 import { storeTests, type StoreSuite } from './store-suite.ts';
 
 export type { It } from './assert.ts';

@@ -1,6 +1,7 @@
-import type { Change } from '../store.ts';
 import { same } from './assert.ts';
 import { call, change, fields, HOUR, MINUTE, type StoreTests } from './store-suite.ts';
+
+import type { Change } from '../contract/store.ts';
 
 /** What a change means: its conditions, and the order of its parts. */
 export function testChanges({ test }: StoreTests): void {

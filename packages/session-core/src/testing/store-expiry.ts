@@ -1,4 +1,5 @@
 import { isTrue, rejects, same } from './assert.ts';
+
 import { call, change, DAY, fields, HOUR, LIMITS, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
 
 /** For how long a record lives. */

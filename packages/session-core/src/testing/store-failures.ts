@@ -1,7 +1,8 @@
-import { isSessionDriverError } from '../errors.ts';
-import type { SessionStore, StoreCall } from '../store.ts';
 import { isTrue, rejects, same } from './assert.ts';
 import { call, change, fields, HOUR, MINUTE, type StoreSuite, type StoreTests } from './store-suite.ts';
+import { isSessionDriverError } from '../contract/errors.ts';
+
+import type { SessionStore, StoreCall } from '../contract/store.ts';
 
 /** What was refused is not done, and what could not be done is an error. */
 export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 'outage'>): void {

@@ -1,6 +1,7 @@
-import type { Fields } from '../store.ts';
 import { same } from './assert.ts';
 import { call, change, fields, type StoreTests } from './store-suite.ts';
+
+import type { Fields } from '../contract/store.ts';
 
 /** What is written is what is read. */
 export function testFields({ test }: StoreTests): void {

@@ -1,7 +1,9 @@
-import { applyChange, endOf, type StoredRecord } from '../record.ts';
-import type { Change, Fields, PatchResult, SessionStore } from '../store.ts';
 import { fail, same } from './assert.ts';
 import { call, DAY, HOUR, MINUTE, type StoreTests, type Subject } from './store-suite.ts';
+import { endOf, type StoredRecord } from '../codec/packed-record.ts';
+import type { Change, Fields, PatchResult, SessionStore } from '../contract/store.ts';
+
+import { applyChange } from '../stores/apply-patch.ts';
 
 const HISTORIES = 80;
 const STEPS = 16;

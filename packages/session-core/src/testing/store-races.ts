@@ -1,6 +1,7 @@
-import type { Fields, PatchResult } from '../store.ts';
 import { isTrue, same } from './assert.ts';
 import { call, change, fields, HOUR, MINUTE, type StoreTests, type Subject } from './store-suite.ts';
+
+import type { Fields, PatchResult } from '../contract/store.ts';
 
 /** So often that a store that is wrong does not get through by chance. */
 const ROUNDS = 20;

@@ -1,6 +1,7 @@
-import type { Change } from '../store.ts';
 import { same } from './assert.ts';
 import { call, change, DAY, fields, HOUR, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
+
+import type { Change } from '../contract/store.ts';
 
 /** A removed session stays removed. */
 export function testRemoval({ test }: StoreTests): void {

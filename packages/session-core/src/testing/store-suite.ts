@@ -1,6 +1,7 @@
-import { createSessionId, recordKey } from '../ids.ts';
-import type { Change, Fields, Lifetime, SessionStore, StoreCall } from '../store.ts';
 import { explained, fail, isTrue, same, type It } from './assert.ts';
+import type { Change, Fields, Lifetime, SessionStore, StoreCall } from '../contract/store.ts';
+
+import { createSessionId, recordKey } from '../engine/session-id.ts';
 
 interface StoreSuiteOptions {
   it: It;

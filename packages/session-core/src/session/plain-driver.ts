@@ -1,10 +1,11 @@
-import { engineOf } from './define-driver.ts';
-import { engineOver, type Engine } from './engine.ts';
-import { fieldName, keyOfField } from './fields.ts';
-import { fieldsOfPayload, join } from './payload.ts';
-import type { Fields } from './store.ts';
-import type { SessionDriver } from './types.ts';
-import { foreignStore, type ValueBackend } from './values.ts';
+import { fieldName, keyOfField } from '../codec/field.ts';
+import { fieldsOfPayload, join } from '../codec/payload.ts';
+import type { SessionDriver } from '../contract/driver.ts';
+import type { Fields } from '../contract/store.ts';
+import { engineOf } from '../engine/engine-of.ts';
+import { type Engine, engineOver } from '../engine/engine.ts';
+
+import { foreignStore, type ValueBackend } from '../stores/value-store.ts';
 
 const NAME = 'session-core';
 

@@ -1,5 +1,4 @@
-import { expiryOf, isExpired } from './fields.ts';
-import type { Change, Fields, PatchResult } from './store.ts';
+import type { Fields } from '../contract/store.ts';
 
 /** A record as a store in JavaScript holds it. Moments are epoch milliseconds by the store's clock; Infinity stands for never. */
 export interface StoredRecord {
@@ -13,48 +12,6 @@ export interface StoredRecord {
 /** When a record goes, by whichever of its two limits comes first. */
 export function endOf(record: StoredRecord): number {
   return Math.min(record.deadline, record.idleUntil);
-}
-
-/**
- * What `SessionStore.patch` means, for stores that hold records in JavaScript: the record after the change, or why it was refused.
- * `current` must be live (null when missing or expired) and is not modified.
- */
-export function applyChange(
-  current: StoredRecord | null,
-  change: Change,
-  clock: number,
-): StoredRecord | Exclude<PatchResult, 'applied' | 'retired'> {
-  if (change.mustExist && !current) return 'missing';
-  if (change.mustBeNew && current) return 'conflict';
-  for (const [name, expected] of change.expect ?? []) {
-    if ((current?.fields.get(name) ?? null) !== expected) return 'conflict';
-  }
-
-  const fields: Fields = new Map(current?.fields);
-  for (const name of change.unset) fields.delete(name);
-  for (const name of change.purge ?? []) {
-    if (isExpired(expiryOf(fields.get(name) ?? ''), change.now)) fields.delete(name);
-  }
-  for (const [name, value] of change.ifAbsent ?? []) {
-    if (!fields.has(name)) fields.set(name, value);
-  }
-  for (const [name, value] of change.set) fields.set(name, value);
-
-  return {
-    fields,
-    deadline: clock + lifetimeOf(fields, change),
-    idleUntil: clock + (change.idleMs ?? Infinity),
-  };
-}
-
-function lifetimeOf(fields: Fields, change: Change): number {
-  if (fields.size === 0) return change.lifetimeMs === 'never' ? Infinity : change.lifetimeMs;
-  let longest = -Infinity;
-  for (const value of fields.values()) {
-    const expires = expiryOf(value);
-    longest = Math.max(longest, expires === undefined ? (change.capMs ?? Infinity) : expires - change.now);
-  }
-  return longest;
 }
 
 const VERSION = '1';

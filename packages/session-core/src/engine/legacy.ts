@@ -1,16 +1,10 @@
-import {
-  living,
-  patchRecord,
-  toRecord,
-  toSession,
-  type Forms,
-  type SessionFields,
-  type SessionRecord,
-} from './at-rest.ts';
-import { fieldsOfPayload } from './payload.ts';
-import { report } from './report.ts';
-import type { Fields, FormerSessions, SessionStore, StoreCall } from './store.ts';
-import { TOMBSTONE_MS } from './tombstones.ts';
+import { type Forms, living, type SessionFields, toSession } from '../codec/field-codec.ts';
+import { fieldsOfPayload } from '../codec/payload.ts';
+import { report } from '../contract/diagnostics.ts';
+import type { Fields, FormerSessions, SessionStore, StoreCall } from '../contract/store.ts';
+import { TOMBSTONE_MS } from '../contract/tombstone.ts';
+
+import { patchRecord, type SessionRecord, toRecord } from './record.ts';
 
 /** Where one session may lie from the time before this driver. */
 export interface Former {

@@ -1,8 +1,9 @@
-import { encodeField } from './fields.ts';
-import { engineOf } from './define-driver.ts';
-import { createSessionId } from './ids.ts';
-import { createError, type SessionDriverError } from './errors.ts';
-import type { SessionDriver } from './types.ts';
+import { encodeField } from '../codec/field.ts';
+import type { SessionDriver } from '../contract/driver.ts';
+import { createError, type SessionDriverError } from '../contract/errors.ts';
+import { engineOf } from './engine-of.ts';
+
+import { createSessionId } from './session-id.ts';
 
 /** How a driver and its backend are. Safe to log, and to show to whoever may know that there is trouble. */
 export interface Check {

@@ -1,23 +1,24 @@
-import type { SessionFields } from './at-rest.ts';
-import { thisMoment } from './clock.ts';
-import { retireAgain, type Engine, type Held } from './engine.ts';
-import { expiryOf, isExpired } from './fields.ts';
-import { withDeadline } from './guard.ts';
-import { keepAlive } from './keep-alive.ts';
-import { join, split, unite, type Entry, type Handed } from './payload.ts';
+import type { SessionFields } from '../codec/field-codec.ts';
+import { expiryOf, isExpired } from '../codec/field.ts';
+import { type Entry, type Handed, join, split, unite } from '../codec/payload.ts';
+import { report } from '../contract/diagnostics.ts';
+import type { SessionDriver } from '../contract/driver.ts';
+import type { Fields } from '../contract/store.ts';
+import { type Engine, type Held, retireAgain } from '../engine/engine.ts';
+import { mayRestore } from '../engine/may-restore.ts';
+import { withDeadline } from '../engine/timeout.ts';
+import { thisMoment } from '../platform/clock.ts';
+import { keepAlive } from '../platform/wait-until.ts';
 import { createRemovals, type Removal } from './removals.ts';
-import { report } from './report.ts';
-import { currentRequest, orAnswer, type Reading } from './requests.ts';
-import type { Fields } from './store.ts';
-import { mayRestore } from './tombstones.ts';
-import type { SessionDriver } from './types.ts';
+
+import { currentRequest, orAnswer, type Reading } from './request.ts';
 
 /** How many reads are remembered where no request can be told from another. */
 const READS_REMEMBERED = 10_000;
 
 /**
  * The three methods that Astro calls, on an engine. Astro hands over whole sessions and tells nothing of the request; what a request
- * changed is found out by marks on the entries that it was handed (`payload.ts`), and where no mark survived, by what the request is
+ * changed is found out by marks on the entries that it was handed (`codec/payload.ts`), and where no mark survived, by what the request is
  * remembered to have read.
  */
 export function astroFace(engine: Engine): SessionDriver {

@@ -1,6 +1,4 @@
-import { msSince, thisMoment, type Moment } from './clock.ts';
-import { pause } from './pause.ts';
-import { applyChange, endOf, packRecord, unpackRecord, type StoredRecord } from './record.ts';
+import { endOf, packRecord, type StoredRecord, unpackRecord } from '../codec/packed-record.ts';
 import {
   DEFAULT_TTL_SECONDS,
   type Fields,
@@ -8,8 +6,13 @@ import {
   type Lifetime,
   type SessionStore,
   type StoreCall,
-} from './store.ts';
-import { createTombstones, TOMBSTONE_MS } from './tombstones.ts';
+} from '../contract/store.ts';
+import { TOMBSTONE_MS } from '../contract/tombstone.ts';
+import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
+import { pause } from '../platform/retry.ts';
+import { applyChange } from './apply-patch.ts';
+
+import { createTombstones } from './tombstones.ts';
 
 /** A backend that knows only whole values. Keys and values are well-formed text without NUL. */
 export interface ValueBackend {

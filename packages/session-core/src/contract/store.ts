@@ -1,5 +1,5 @@
 /**
- * The fields of one record at rest: session key to encoded value (`fields.ts` says how). Always a Map, because `__proto__` is a
+ * The fields of one record at rest: session key to encoded value (`codec/field.ts` says how). Always a Map, because `__proto__` is a
  * legal session key. A name is never empty: a store may keep what it needs itself under the empty name. A store treats names and
  * values as opaque text, well-formed and without NUL, except for the expiry in front of a value (`expiryOf`).
  */

@@ -1,8 +1,9 @@
-import type { SessionFields } from './at-rest.ts';
-import { msSince, thisMoment, type Moment } from './clock.ts';
-import type { Held } from './engine.ts';
-import type { OwnRemoval, RequestMemory } from './requests.ts';
-import { TOMBSTONE_MS } from './tombstones.ts';
+import type { SessionFields } from '../codec/field-codec.ts';
+import { TOMBSTONE_MS } from '../contract/tombstone.ts';
+import type { Held } from '../engine/engine.ts';
+import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
+
+import type { OwnRemoval, RequestMemory } from './request.ts';
 
 /** One removal of a session, as far as other requests need to know of it. */
 export interface Removal {

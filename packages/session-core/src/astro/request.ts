@@ -1,8 +1,9 @@
-import type { SessionFields } from './at-rest.ts';
-import type { Moment } from './clock.ts';
-import type { Held } from './engine.ts';
-import { copyError } from './errors.ts';
-import type { Handed } from './payload.ts';
+import type { SessionFields } from '../codec/field-codec.ts';
+import type { Handed } from '../codec/payload.ts';
+import { copyError } from '../contract/errors.ts';
+import type { Held } from '../engine/engine.ts';
+
+import type { Moment } from '../platform/clock.ts';
 
 /** What drivers remember of one HTTP request while it is under way. */
 export interface RequestMemory {

@@ -1,7 +1,7 @@
-import { isEnvRef, type EnvRef, type FromEnv, type ReadEnv } from './env.ts';
-import { createError } from './errors.ts';
-import { unknownOption } from './typo.ts';
-import type { SessionDriverConfig } from './types.ts';
+import { createError } from '../contract/errors.ts';
+import { unknownOption } from './did-you-mean.ts';
+
+import type { EnvRef, FromEnv } from './env.ts';
 
 /** What one option takes. */
 export interface OptionKind<Value> {
@@ -204,76 +204,13 @@ export const sharedKinds: OptionKinds<SharedOptions> = {
   adopt,
 };
 
-/**
- * What a driver's config function returns. Everything that can be known at the call is checked there: unknown options, values of the
- * wrong kind, and values that would not survive the JSON that a config goes through. Warns once when a secret is written into the
- * config.
- *
- * @param packageName the package that users install, with its scope: errors name it.
- * @param ownKinds the kinds of the driver's own options; those that every driver has are known.
- * @param entrypoint the module that Astro loads when the server runs: `new URL('./astro.js', import.meta.url)`.
- * @throws an Error with the code `configuration` for what is wrong.
- * @example
- * export const thingDriver = (config?: ThingDriverConfig) =>
- *   driverConfig('@acme/session-thing', thingKinds, config, new URL('./astro.js', import.meta.url));
- */
-export function driverConfig<Config extends object>(
-  packageName: string,
-  ownKinds: OptionKinds<Omit<Config, keyof SharedOptions>>,
-  config: Config | undefined,
-  entrypoint: URL,
-): SessionDriverConfig {
-  const driver = driverName(packageName);
-  const kinds = allKinds<Config>(ownKinds);
-  for (const [name, value] of Object.entries(config ?? {})) {
-    if (!isEnvRef(value) || !(kinds as Record<string, OptionKind<unknown>>)[name]?.isComposed) continue;
-    throw createError(
-      driver,
-      'configuration',
-      `\`${name}\` cannot be read from a variable as a whole, but its parts can.`,
-    );
-  }
-  const literal = readWith(driver, kinds, checkJson(packageName, config ?? {}, []));
-  if (group(kinds).holdsSecret?.(literal)) warnOfSecret(driver);
-  return { entrypoint, config: { ...config } };
-}
-
-/** A config with every variable read, and every value of its kind. */
-export function resolveOptions<Config extends object>(
-  driver: string,
-  ownKinds: OptionKinds<Omit<Config, keyof SharedOptions>>,
-  config: Config,
-  readEnv: ReadEnv,
-): Resolved<Config> {
-  // Astro's Cloudflare adapter adds a KV binding of the name SESSION to the options of whatever driver there is.
-  const { binding: _added, ...own } = config as Config & { binding?: unknown };
-  const withoutRefs = replaceRefs(own, (name) => {
-    const value = readEnv(name);
-    if (value === undefined || value === '') throw missingVariable(driver, name);
-    return value;
-  });
-  return readWith(driver, allKinds<Config>(ownKinds), withoutRefs);
-}
-
-function allKinds<Config extends object>(own: OptionKinds<Omit<Config, keyof SharedOptions>>): OptionKinds<Config> {
+export function allKinds<Config extends object>(
+  own: OptionKinds<Omit<Config, keyof SharedOptions>>,
+): OptionKinds<Config> {
   return { ...sharedKinds, ...own } as unknown as OptionKinds<Config>;
 }
 
-/**
- * The error for a variable that a driver needs. Built servers do not read `.env` by themselves, which is what most people meet.
- *
- * @param option the option that serves as well.
- */
-export function missingVariable(driver: string, name: string, option?: string): Error {
-  return createError(
-    driver,
-    'configuration',
-    `${name} is not set. Set it in the environment of the server${option === undefined ? '' : `, or pass \`${option}\``}. \`astro dev\` reads it ` +
-      `from .env by itself; a built server does with \`node --env-file=.env dist/server/entry.mjs\`.`,
-  );
-}
-
-function readWith<Config extends object>(
+export function readWith<Config extends object>(
   driver: string,
   kinds: OptionKinds<Config>,
   config: unknown,
@@ -283,14 +220,6 @@ function readWith<Config extends object>(
   } catch (error) {
     throw createError(driver, 'configuration', `Wrong options: ${(error as Error).message}.`);
   }
-}
-
-function replaceRefs(value: unknown, replace: (name: string) => unknown, depth = 0): unknown {
-  if (isEnvRef(value)) return replace(value.fromEnv);
-  if (typeof value !== 'object' || value === null || !isData(value) || depth === TOO_DEEP) return value;
-  if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace, depth + 1));
-  const given = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(given.map(([name, item]) => [name, replaceRefs(item, replace, depth + 1)]));
 }
 
 /** Whether an option is a plain value, and no object with a life of its own, such as a Worker's binding. */
@@ -303,58 +232,7 @@ export function isData(value: unknown): boolean {
 }
 
 /** No option is nested as deep; what is may hold itself. */
-const TOO_DEEP = 10;
-
-// References are left out: what they stand for is not known before the server runs.
-function checkJson(packageName: string, value: unknown, path: string[]): unknown {
-  if (isEnvRef(value)) return undefined;
-  if (path.length < TOO_DEEP && Array.isArray(value)) {
-    const items = Array.from(value, (item, index) => checkJson(packageName, item, [...path, String(index)]));
-    return items.includes(undefined) ? undefined : items;
-  }
-  if (path.length < TOO_DEEP && typeof value === 'object' && value !== null && isData(value)) {
-    const items = Object.entries(value)
-      .filter(([, item]) => item !== undefined)
-      .map(([name, item]) => [name, checkJson(packageName, item, [...path, name])]);
-    return Object.fromEntries(items);
-  }
-  const survives =
-    value === null ||
-    typeof value === 'string' ||
-    typeof value === 'boolean' ||
-    (typeof value === 'number' && Number.isFinite(value));
-  if (survives) return value;
-  throw createError(
-    driverName(packageName),
-    'configuration',
-    `${path.length > 0 ? `The option \`${path.join('.')}\`` : 'What was passed'} does not survive the build: a config goes through ` +
-      `JSON, which keeps text, finite numbers, booleans, lists and plain objects. To pass anything else, write an entrypoint of your ` +
-      `own around "${packageName}/runtime".`,
-  );
-}
-
-/** What errors begin with, and what a runtime calls its driver: packages of our own go without the scope. */
-function driverName(packageName: string): string {
-  return packageName.replace(/^@coatcheck\//, '');
-}
-
-const warned = new Set<string>();
-
-/** Says something to the operator, once in a process for each driver. */
-export function warnOnce(driver: string, message: string): void {
-  const line = `[${driver}] ${message}`;
-  if (warned.has(line)) return;
-  warned.add(line);
-  console.warn(line);
-}
-
-function warnOfSecret(driver: string): void {
-  warnOnce(
-    driver,
-    `A secret is written into the options, or came there by way of process.env: it will be readable in the build ` +
-      `output. Leave the option out to have its conventional variable read when the server runs, or use fromEnv('NAME').`,
-  );
-}
+export const TOO_DEEP = 10;
 
 function expected(what: string): never {
   throw new Error(`expected ${what}`);

@@ -2,9 +2,10 @@ import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { hmac } from '@noble/hashes/hmac.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { concatBytes, utf8ToBytes } from '@noble/hashes/utils.js';
-import { SEALED, type Form } from './at-rest.ts';
-import { fromBase64url, toBase64url } from './base64url.ts';
-import { fieldName, keyOfField } from './fields.ts';
+import { fromBase64url, toBase64url } from '../platform/base64url.ts';
+import { type Form, SEALED } from './field-codec.ts';
+
+import { fieldName, keyOfField } from './field.ts';
 
 /**
  * The fields of one record, sealed with a secret: ChaCha20-Poly1305 (RFC 8439) under a key of the record's own. A field lies as

@@ -1,17 +1,18 @@
-import { expiriesExcept, living, withField, type SessionFields } from './at-rest.ts';
-import { msSince, thisMoment, type Moment } from './clock.ts';
-import { checkCookie, isLocalDevelopment, readCookie, writeCookie, type SessionCookie } from './cookie.ts';
-import { retireAgain, type Engine, type Held } from './engine.ts';
-import { createError, isUnclear } from './errors.ts';
-import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
-import { decodeValue, encodeValue } from './flat.ts';
-import { engineOfAny } from './foreign.ts';
-import { createSessionId } from './ids.ts';
-import { report } from './report.ts';
-import type { Fields, PatchResult } from './store.ts';
-import { mayRestore } from './tombstones.ts';
-import { unknownOption } from './typo.ts';
-import type { SessionDriver } from './types.ts';
+import { expiriesExcept, living, type SessionFields, withField } from '../codec/field-codec.ts';
+import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from '../codec/field.ts';
+import { decodeValue, encodeValue } from '../codec/flat.ts';
+import { unknownOption } from '../config/did-you-mean.ts';
+import { report } from '../contract/diagnostics.ts';
+import type { SessionDriver } from '../contract/driver.ts';
+import { createError, isUnclear } from '../contract/errors.ts';
+import type { Fields, PatchResult } from '../contract/store.ts';
+import { type Engine, type Held, retireAgain } from '../engine/engine.ts';
+import { mayRestore } from '../engine/may-restore.ts';
+import { createSessionId } from '../engine/session-id.ts';
+import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
+import { checkCookie, isLocalDevelopment, readCookie, type SessionCookie, writeCookie } from './cookie.ts';
+
+import { engineOfAny } from './plain-driver.ts';
 
 export interface SessionsOptions {
   /** Any driver: a runtime of Coatcheck, or three methods of your own. */

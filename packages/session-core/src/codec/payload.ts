@@ -1,8 +1,9 @@
-import type { Moment } from './clock.ts';
-import { createError } from './errors.ts';
-import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fields.ts';
-import { append, digest, extract, isObject, type Flat } from './flat.ts';
-import type { Fields } from './store.ts';
+import { createError } from '../contract/errors.ts';
+import type { Fields } from '../contract/store.ts';
+import type { Moment } from '../platform/clock.ts';
+import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './field.ts';
+
+import { append, digest, extract, type Flat, isObject } from './flat.ts';
 
 /** What one read handed to a request. */
 export interface Handed {

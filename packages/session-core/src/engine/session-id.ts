@@ -1,6 +1,7 @@
 import { sha256 } from '@noble/hashes/sha2.js';
 import { utf8ToBytes } from '@noble/hashes/utils.js';
-import { toBase64url } from './base64url.ts';
+
+import { toBase64url } from '../platform/base64url.ts';
 
 /** Whether a text can be a session id: 16 to 128 characters of `A-Z a-z 0-9 _ -`. */
 export function isSessionId(id: unknown): id is string {
