@@ -1,4 +1,4 @@
-import { defineDriver, type SessionDriver, type SessionStore } from '@coatcheck/session-core';
+import { defineDriver, type SessionStore, type SessionDriver } from '@coatcheck/session-core/driver';
 import { createMemorySessionStorage } from '@remix-run/session/memory-storage';
 import { Redis } from 'ioredis';
 import type { Driver } from 'unstorage';

@@ -1,4 +1,4 @@
-import { recordKey } from '@coatcheck/session-core';
+import { recordKey } from '@coatcheck/session-core/driver';
 import { Redis } from 'ioredis';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, type Visitor } from './support/http.ts';

@@ -1,6 +1,7 @@
 import { globSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { createSessions, type Session, type SessionDriver, type SharedOptions } from '@coatcheck/session-core';
+import { createSessions, type Session } from '@coatcheck/session-core';
+import type { SharedOptions, SessionDriver } from '@coatcheck/session-core/driver';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { flatten, hydrate, type Entry } from './fuzz/damage.ts';
 import { backends, type Backend, type Kind, type Recording, type Stored } from './stored-records/backends.ts';

@@ -2,7 +2,7 @@
 // answer promised is there. `--seconds 60 --connections 200 --seed 1` say how much of it; the seed only decides what is tried when.
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { recordKey } from '@coatcheck/session-core';
+import { recordKey } from '@coatcheck/session-core/driver';
 import { Redis } from 'ioredis';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { startRedis, type RedisServer } from '../support/redis-server.ts';

@@ -1,4 +1,5 @@
-import { createSessions, recordKey, type SessionDriver, type SessionDriverError } from '@coatcheck/session-core';
+import { createSessions } from '@coatcheck/session-core';
+import { recordKey, type SessionDriver, type SessionDriverError } from '@coatcheck/session-core/driver';
 
 /** What a visitor does in one request: one operation of the backend, and therefore one deadline. */
 export type Kind = 'read' | 'write' | 'sign-out';

@@ -1,14 +1,14 @@
 import { once } from 'node:events';
+import { createSessions } from '@coatcheck/session-core';
 import {
-  createSessions,
   defineDriver,
   packRecord,
   recordKey,
   valueStore,
   type Fields,
-  type SessionDriver,
   type SharedOptions,
-} from '@coatcheck/session-core';
+  type SessionDriver,
+} from '@coatcheck/session-core/driver';
 import redisRuntime from '@coatcheck/session-redis/runtime';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
-import type { SessionDriver, SharedOptions } from '@coatcheck/session-core';
+import type { SharedOptions, SessionDriver } from '@coatcheck/session-core/driver';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import fs from '@coatcheck/session-fs/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';

@@ -1,6 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { mock } from 'node:test';
-import { createSessions, type SharedOptions } from '@coatcheck/session-core';
+import { createSessions } from '@coatcheck/session-core';
+import type { SharedOptions } from '@coatcheck/session-core/driver';
 import { flatten } from '../fuzz/damage.ts';
 import { backends, type Backend, type Kind, type Recording, type Stored } from './backends.ts';
 import { FAR, values } from './values.ts';

@@ -1,4 +1,4 @@
-import type { Fields, SessionStore } from '@coatcheck/session-core';
+import type { Fields, SessionStore } from '@coatcheck/session-core/driver';
 import type { Redis } from 'ioredis';
 import { expect, it } from 'vitest';
 import { call, change, newKey } from './stores.ts';

@@ -1,4 +1,4 @@
-import type { Change, StoreCall } from '@coatcheck/session-core';
+import type { Change, StoreCall } from '@coatcheck/session-core/driver';
 
 // What tests hand to a store that they use without an engine around it.
 

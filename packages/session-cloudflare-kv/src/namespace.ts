@@ -1,4 +1,4 @@
-import { createError } from '@coatcheck/session-core';
+import { createError } from '@coatcheck/session-core/driver';
 import { isNamespace, type KvNamespace } from './options.ts';
 
 /** The binding: the one that was passed, or the one of that name in the environment of the Worker that runs this. */

@@ -1,11 +1,11 @@
 import {
   text,
-  type EnvRef,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
-} from '@coatcheck/session-core';
+  type EnvRef,
+} from '@coatcheck/session-core/driver';
 
 /** What is used of a binding: `env.SESSION` of a Worker is one. */
 export interface KvNamespace {

@@ -1,4 +1,4 @@
-import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core';
+import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { findNamespace } from './namespace.ts';
 import { runtimeKinds, type CloudflareKvRuntimeConfig } from './options.ts';
 import { kvStore } from './store.ts';

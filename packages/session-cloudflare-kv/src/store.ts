@@ -6,7 +6,7 @@ import {
   type Lifetime,
   type SessionStore,
   type StoreCall,
-} from '@coatcheck/session-core';
+} from '@coatcheck/session-core/driver';
 import type { KvNamespace } from './options.ts';
 
 /** https://developers.cloudflare.com/kv/platform/limits/ */

@@ -1,12 +1,6 @@
 import { channel } from 'node:diagnostics_channel';
-import {
-  createError,
-  createSessions,
-  defineDriver,
-  fromEnv,
-  recordKey,
-  type SharedOptions,
-} from '@coatcheck/session-core';
+import { createSessions, fromEnv } from '@coatcheck/session-core';
+import { createError, defineDriver, recordKey, type SharedOptions } from '@coatcheck/session-core/driver';
 import { memoryDriver } from '@coatcheck/session-memory';
 import { stringify } from 'devalue';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';

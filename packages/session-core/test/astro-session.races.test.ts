@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import fc from 'fast-check';
-import { defineDriver, type SessionDriver, type SessionStore } from '@coatcheck/session-core';
+import { defineDriver, type SessionStore, type SessionDriver } from '@coatcheck/session-core/driver';
 import { describe, expect, it } from 'vitest';
 import {
   astros,

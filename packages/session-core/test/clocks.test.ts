@@ -1,6 +1,7 @@
 import fc from 'fast-check';
-import { applyChange, createSessions, defineDriver, endOf, recordKey } from '@coatcheck/session-core';
-import type { SessionDriver, SessionStore, StoredRecord } from '@coatcheck/session-core';
+import { createSessions } from '@coatcheck/session-core';
+import { applyChange, defineDriver, endOf, recordKey } from '@coatcheck/session-core/driver';
+import type { SessionStore, StoredRecord, SessionDriver } from '@coatcheck/session-core/driver';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { astrosInScope, createBrowser as createAstroBrowser } from './support/astro-site.ts';
 import { createBrowser } from './support/backend.ts';

@@ -1,4 +1,4 @@
-import { defineDriver } from '@coatcheck/session-core';
+import { defineDriver } from '@coatcheck/session-core/driver';
 import { stringify } from 'devalue';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openMemoryStore } from '../../session-memory/src/store.ts';

@@ -1,5 +1,6 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { createSessions, recordKey, type SharedOptions } from '@coatcheck/session-core';
+import { createSessions } from '@coatcheck/session-core';
+import { recordKey, type SharedOptions } from '@coatcheck/session-core/driver';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createBackend, createBrowser, type Backend, type Browser } from './support/backend.ts';

@@ -1,12 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import {
-  createError,
-  createSessions,
-  type ReportedEvent,
-  type Session,
-  type SharedOptions,
-} from '@coatcheck/session-core';
+import { createSessions, type Session } from '@coatcheck/session-core';
+import { createError, type SharedOptions, type ReportedEvent } from '@coatcheck/session-core/driver';
 import { createBackend, createBrowser, type Backend, type Browser, type Operation } from './support/backend.ts';
 
 /** How long a removed session refuses writes. */

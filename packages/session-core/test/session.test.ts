@@ -1,6 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, describe, expect, expectTypeOf, it, onTestFinished, vi } from 'vitest';
-import { createError, createSessions, type Session, type SessionCookie } from '@coatcheck/session-core';
+import { createSessions, type Session, type SessionCookie } from '@coatcheck/session-core';
+import { createError } from '@coatcheck/session-core/driver';
 import memory from '@coatcheck/session-memory/runtime';
 import { createBackend, createBrowser } from './support/backend.ts';
 

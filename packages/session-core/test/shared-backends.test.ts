@@ -1,4 +1,4 @@
-import { defineDriver, type SessionDriver, type SharedOptions } from '@coatcheck/session-core';
+import { defineDriver, type SharedOptions, type SessionDriver } from '@coatcheck/session-core/driver';
 import { stringify } from 'devalue';
 import { describe, expect, it } from 'vitest';
 import { openMemoryStore } from '../../session-memory/src/store.ts';

@@ -1,4 +1,4 @@
-import { valueStore, type SessionStore } from '@coatcheck/session-core';
+import { valueStore, type SessionStore } from '@coatcheck/session-core/driver';
 import { testStore } from '@coatcheck/session-core/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createShelf, rightStore, timeLeftOn, type Shelf } from './support/right-store.ts';

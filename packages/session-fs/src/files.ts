@@ -2,7 +2,7 @@ import { hash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, link, mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { createError, type Lifetime, type StoreCall, type ValueBackend } from '@coatcheck/session-core';
+import { createError, type Lifetime, type StoreCall, type ValueBackend } from '@coatcheck/session-core/driver';
 
 /** How often a write looks for expired files as well, in one of 256 folders: all have had their turn after 43 minutes. */
 const SWEEP_EVERY_MS = 10_000;

@@ -1,4 +1,4 @@
-import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core';
+import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/driver';
 import { fsKinds, type FsDriverConfig } from './options.ts';
 
 export { check, fromEnv, sweep } from '@coatcheck/session-core';

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { defineDriver, valueStore, type Host, type SessionDriver } from '@coatcheck/session-core';
+import { defineDriver, valueStore, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { openFiles } from './files.ts';
 import { fsKinds, type FsDriverConfig } from './options.ts';
 

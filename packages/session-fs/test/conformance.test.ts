@@ -1,7 +1,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { valueStore, type SessionDriver } from '@coatcheck/session-core';
+import { valueStore, type SessionDriver } from '@coatcheck/session-core/driver';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import fs from '@coatcheck/session-fs/runtime';
 import fsLite from 'unstorage/drivers/fs-lite';

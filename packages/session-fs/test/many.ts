@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { valueStore, type Change } from '@coatcheck/session-core';
+import { valueStore, type Change } from '@coatcheck/session-core/driver';
 import { openFiles } from '../src/files.ts';
 
 const many = Number(process.argv[2] ?? 100_000);

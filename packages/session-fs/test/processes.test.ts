@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { valueStore, type Change } from '@coatcheck/session-core';
+import { valueStore, type Change } from '@coatcheck/session-core/driver';
 import { expect, it, onTestFinished } from 'vitest';
 import { openFiles } from '../src/files.ts';
 import { newFolder } from '../../../test/support/folder.ts';

@@ -1,4 +1,4 @@
-import { whole, type EnvRef, type OptionKinds, type SharedOptions } from '@coatcheck/session-core';
+import { whole, type OptionKinds, type SharedOptions, type EnvRef } from '@coatcheck/session-core/driver';
 
 export interface MemoryDriverConfig extends SharedOptions {
   /** How many sessions are kept; beyond that, the ones not used for the longest time go. Default: 100,000. */

@@ -1,4 +1,4 @@
-import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core';
+import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { memoryKinds, type MemoryDriverConfig } from './options.ts';
 import { openMemoryStore } from './store.ts';
 

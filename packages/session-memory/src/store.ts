@@ -9,7 +9,7 @@ import {
   type Resolved,
   type SessionStore,
   type StoredRecord,
-} from '@coatcheck/session-core';
+} from '@coatcheck/session-core/driver';
 import { LRUCache } from 'lru-cache';
 import type { MemoryDriverConfig } from './options.ts';
 

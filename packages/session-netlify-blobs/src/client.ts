@@ -1,4 +1,10 @@
-import { createError, isSessionDriverError, pause, type Resolved, type StoreCall } from '@coatcheck/session-core';
+import {
+  createError,
+  pause,
+  type Resolved,
+  type StoreCall,
+  isSessionDriverError,
+} from '@coatcheck/session-core/driver';
 import type { getDeployStore, getStore, Store } from '@netlify/blobs';
 import type { NetlifyBlobsDriverConfig } from './options.ts';
 

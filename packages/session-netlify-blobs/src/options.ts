@@ -7,7 +7,7 @@ import {
   type OptionKinds,
   type SharedOptions,
   text,
-} from '@coatcheck/session-core';
+} from '@coatcheck/session-core/driver';
 
 /** Where the sessions are. Without any option: in the store `sessions` of the site that Netlify runs. */
 export interface NetlifyBlobsDriverConfig extends SharedOptions {

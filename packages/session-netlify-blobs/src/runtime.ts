@@ -1,4 +1,4 @@
-import { defineDriver, valueStore, type Host, type SessionDriver } from '@coatcheck/session-core';
+import { defineDriver, valueStore, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { inBlobStore } from './client.ts';
 import { checkTogether, netlifyBlobsKinds, type NetlifyBlobsDriverConfig } from './options.ts';
 import { blobBackend } from './store.ts';

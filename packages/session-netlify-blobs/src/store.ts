@@ -1,4 +1,4 @@
-import { createError, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
+import { createError, type Lifetime, type ValueBackend } from '@coatcheck/session-core/driver';
 import type { Store } from '@netlify/blobs';
 import type { InBlobStore } from './client.ts';
 

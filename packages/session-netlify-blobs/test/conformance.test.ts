@@ -1,4 +1,4 @@
-import { valueStore, type SessionDriver, type SessionStore } from '@coatcheck/session-core';
+import { valueStore, type SessionStore, type SessionDriver } from '@coatcheck/session-core/driver';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import * as client from '@netlify/blobs';

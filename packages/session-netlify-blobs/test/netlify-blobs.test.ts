@@ -1,12 +1,6 @@
 import { inspect } from 'node:util';
-import {
-  createSessions,
-  isSessionDriverError,
-  recordKey,
-  sweep,
-  valueStore,
-  type Sessions,
-} from '@coatcheck/session-core';
+import { createSessions, sweep, type Sessions } from '@coatcheck/session-core';
+import { recordKey, valueStore, isSessionDriverError } from '@coatcheck/session-core/driver';
 import { netlifyBlobsDriver, type NetlifyBlobsDriverConfig } from '@coatcheck/session-netlify-blobs';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import * as client from '@netlify/blobs';

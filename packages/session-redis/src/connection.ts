@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream';
-import { isSessionDriverError, pause } from '@coatcheck/session-core';
+import { pause, isSessionDriverError } from '@coatcheck/session-core/driver';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { connectCluster, connectRedis, watch, type IoRedis } from './client.ts';

@@ -1,4 +1,4 @@
-import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core';
+import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/driver';
 import { redisKinds, type RedisDriverConfig, type RedisNode, type RedisSentinel, type RedisTls } from './options.ts';
 import { checkTogether } from './target.ts';
 

@@ -5,12 +5,12 @@ import {
   secretText,
   text,
   whole,
-  type EnvRef,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
-} from '@coatcheck/session-core';
+  type EnvRef,
+} from '@coatcheck/session-core/driver';
 
 /**
  * Where Redis is: one of `url`, `host`, `cluster` and `sentinel`; without any, the variable `REDIS_URL` says it. The other options go

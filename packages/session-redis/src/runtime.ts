@@ -1,4 +1,4 @@
-import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core';
+import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { redisStore } from '@coatcheck/session-core/redis';
 import { openConnection } from './connection.ts';
 import { DRIVER } from './errors.ts';

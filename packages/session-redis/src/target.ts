@@ -1,4 +1,4 @@
-import { createError, missingVariable, type ReadEnv, type Resolved } from '@coatcheck/session-core';
+import { createError, missingVariable, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
 import type { ClusterNode, RedisOptions } from 'ioredis';
 import { DRIVER } from './errors.ts';
 import { parseRedisUrl, type ParsedUrl, type RedisDriverConfig, type RedisNode, type RedisTls } from './options.ts';

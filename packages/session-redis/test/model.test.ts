@@ -1,4 +1,4 @@
-import { applyChange, endOf, type Change, type Fields, type StoredRecord } from '@coatcheck/session-core';
+import { applyChange, endOf, type Change, type Fields, type StoredRecord } from '@coatcheck/session-core/driver';
 import { afterAll, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { call, newKey } from '../../../test/support/stores.ts';

@@ -1,6 +1,6 @@
 import { tracingChannel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
-import type { Fields } from '@coatcheck/session-core';
+import type { Fields } from '@coatcheck/session-core/driver';
 import { afterAll, describe, expect, it } from 'vitest';
 import { testOperations } from '../../../test/support/redis-operations.ts';
 import { startRedis } from '../../../test/support/redis-server.ts';

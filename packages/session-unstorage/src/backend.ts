@@ -1,4 +1,11 @@
-import { createError, formerKey, pause, sha256Of, type Lifetime, type ValueBackend } from '@coatcheck/session-core';
+import {
+  createError,
+  formerKey,
+  pause,
+  sha256Of,
+  type Lifetime,
+  type ValueBackend,
+} from '@coatcheck/session-core/driver';
 import type { Driver } from 'unstorage';
 
 /**

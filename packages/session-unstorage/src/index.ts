@@ -1,4 +1,10 @@
-import { createError, defineDriver, valueStore, type SessionDriver, type SharedOptions } from '@coatcheck/session-core';
+import {
+  createError,
+  defineDriver,
+  valueStore,
+  type SharedOptions,
+  type SessionDriver,
+} from '@coatcheck/session-core/driver';
 import type { Driver } from 'unstorage';
 import { unstorageBackend } from './backend.ts';
 

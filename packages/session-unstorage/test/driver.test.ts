@@ -1,7 +1,8 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
-import { createSessions, recordKey, sha256Of, sweep, type SessionDriver } from '@coatcheck/session-core';
+import { createSessions, sweep } from '@coatcheck/session-core';
+import { recordKey, sha256Of, type SessionDriver } from '@coatcheck/session-core/driver';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import { Redis } from 'ioredis';
 import type { Driver } from 'unstorage';

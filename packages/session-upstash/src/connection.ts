@@ -1,4 +1,4 @@
-import { pause } from '@coatcheck/session-core';
+import { pause } from '@coatcheck/session-core/driver';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type * as upstash from '@upstash/redis/cloudflare';
 import { explain, interrupted, notSent, unusable, type Meaning } from './errors.ts';

@@ -1,4 +1,4 @@
-import { createError, type SessionErrorCode } from '@coatcheck/session-core';
+import { createError, type SessionErrorCode } from '@coatcheck/session-core/driver';
 import { recordError } from '@coatcheck/session-core/redis';
 
 export const DRIVER = 'session-upstash';

@@ -1,4 +1,4 @@
-import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core';
+import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/driver';
 import { upstashKinds, type UpstashDriverConfig } from './options.ts';
 
 export { check, fromEnv } from '@coatcheck/session-core';

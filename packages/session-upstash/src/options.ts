@@ -8,7 +8,7 @@ import {
   type ReadEnv,
   type Resolved,
   type SharedOptions,
-} from '@coatcheck/session-core';
+} from '@coatcheck/session-core/driver';
 import { DRIVER } from './errors.ts';
 
 /** Where the database is, and the key to it: what its page in Upstash's console shows under "REST API". */

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util';
-import { createSessions, isSessionDriverError, type Fields } from '@coatcheck/session-core';
+import { createSessions } from '@coatcheck/session-core';
+import { type Fields, isSessionDriverError } from '@coatcheck/session-core/driver';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';

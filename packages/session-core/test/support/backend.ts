@@ -1,14 +1,13 @@
+import type { Sessions, Session } from '@coatcheck/session-core';
 import {
   defineDriver,
   recordKey,
   type Fields,
   type Lifetime,
-  type SessionDriver,
-  type Sessions,
-  type Session,
   type SessionStore,
   type SharedOptions,
-} from '@coatcheck/session-core';
+  type SessionDriver,
+} from '@coatcheck/session-core/driver';
 import { openMemoryStore } from '../../../session-memory/src/store.ts';
 
 export type Operation = 'read' | 'patch' | 'retire';

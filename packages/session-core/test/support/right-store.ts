@@ -6,7 +6,7 @@ import {
   type SessionStore,
   type StoreCall,
   type StoredRecord,
-} from '@coatcheck/session-core';
+} from '@coatcheck/session-core/driver';
 
 /** What lies in the backend under a key. */
 export type Slot = StoredRecord & { retiredUntil?: number };

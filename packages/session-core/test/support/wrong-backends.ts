@@ -1,4 +1,4 @@
-import type { Lifetime, ValueBackend } from '@coatcheck/session-core';
+import type { Lifetime, ValueBackend } from '@coatcheck/session-core/driver';
 import type { Shelf } from './right-store.ts';
 
 interface Stored {

@@ -7,7 +7,7 @@ import {
   type SessionStore,
   type StoreCall,
   type StoredRecord,
-} from '@coatcheck/session-core';
+} from '@coatcheck/session-core/driver';
 import { isRetired, liveIn, rightStore, tombstone, type Shelf } from './right-store.ts';
 
 type Patch = SessionStore['patch'];

@@ -1,7 +1,7 @@
 // A process that writes into a session, field after field, and says what was acknowledged:
 //   node writer.ts <directory> <key> <name> <count>
 // Ends when its session has been removed.
-import { valueStore } from '@coatcheck/session-core';
+import { valueStore } from '@coatcheck/session-core/driver';
 import { openFiles } from '../../src/files.ts';
 
 const [directory = '', key = '', name = '', count = ''] = process.argv.slice(2);

@@ -1,4 +1,4 @@
-import type { Lifetime, SessionStore } from '@coatcheck/session-core';
+import type { Lifetime, SessionStore } from '@coatcheck/session-core/driver';
 import { redisStore } from '@coatcheck/session-core/redis';
 import * as ioredis from 'ioredis';
 import { openConnection } from '../../src/connection.ts';

@@ -1,6 +1,6 @@
 // Runs the conformance suite on the Web Storage of Node itself, which takes flags:
 //   node --experimental-webstorage --localstorage-file=<file> webstorage.ts
-import { valueStore } from '@coatcheck/session-core';
+import { valueStore } from '@coatcheck/session-core/driver';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import localStorageDriver from 'unstorage/drivers/localstorage';

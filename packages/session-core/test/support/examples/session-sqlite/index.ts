@@ -1,4 +1,4 @@
-import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core';
+import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/driver';
 import { sqliteKinds, type SqliteDriverConfig } from './options.ts';
 
 export type { SqliteDriverConfig };

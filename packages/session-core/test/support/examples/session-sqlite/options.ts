@@ -1,4 +1,4 @@
-import { text, type FromEnv, type OptionKinds, type SharedOptions } from '@coatcheck/session-core';
+import { text, type FromEnv, type OptionKinds, type SharedOptions } from '@coatcheck/session-core/driver';
 
 export interface SqliteDriverConfig extends SharedOptions {
   /** The database file. Default: `sessions.db`. */

@@ -4,9 +4,9 @@ import {
   valueStore,
   type Host,
   type Lifetime,
-  type SessionDriver,
   type SessionStore,
-} from '@coatcheck/session-core';
+  type SessionDriver,
+} from '@coatcheck/session-core/driver';
 import { sqliteKinds, type SqliteDriverConfig } from './options.ts';
 
 const sqlite: (config?: SqliteDriverConfig, host?: Host) => SessionDriver = defineDriver<SqliteDriverConfig>({

@@ -1,0 +1,46 @@
+export { defineDriver } from './astro/define-driver.ts';
+export { expiryOf } from './codec/field.ts';
+export { endOf, packRecord, type StoredRecord, unpackRecord } from './codec/packed-record.ts';
+export { driverConfig } from './config/driver-config.ts';
+export type { EnvRef, FromEnv, ReadEnv } from './config/env.ts';
+export {
+  type Adopt,
+  flag,
+  group,
+  list,
+  oneOf,
+  type OptionKind,
+  type OptionKinds,
+  orFalse,
+  type Resolved,
+  seconds,
+  secretText,
+  type SharedOptions,
+  text,
+  whole,
+} from './config/option.ts';
+export { missingVariable } from './config/resolve.ts';
+export { report, type ReportedEvent } from './contract/diagnostics.ts';
+export type { SessionDriver, SessionDriverConfig } from './contract/driver.ts';
+export {
+  createError,
+  isSessionDriverError,
+  type SessionDriverError,
+  type SessionErrorCode,
+} from './contract/errors.ts';
+export {
+  type Change,
+  type Fields,
+  formerKey,
+  type FormerSessions,
+  type Lifetime,
+  type PatchResult,
+  type SessionStore,
+  type StoreCall,
+} from './contract/store.ts';
+export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
+export { recordKey, sha256Of } from './engine/session-id.ts';
+export { pause } from './platform/retry.ts';
+export { applyChange } from './stores/apply-patch.ts';
+export { createTombstones, type Tombstones } from './stores/tombstones.ts';
+export { type RecordCodec, type StoredValue, type ValueBackend, valueStore } from './stores/value-store.ts';
