@@ -43,4 +43,5 @@ export { recordKey, sha256Of } from './engine/session-id.ts';
 export { pause } from './platform/retry.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { createTombstones, type Tombstones } from './stores/tombstones.ts';
-export { type RecordCodec, type StoredValue, type ValueBackend, valueStore } from './stores/value-store.ts';
+export type { RecordCodec, StoredValue, ValueBackend } from './stores/value-layout.ts';
+export { valueStore } from './stores/value-store.ts';

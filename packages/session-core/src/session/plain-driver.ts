@@ -5,7 +5,8 @@ import type { Fields } from '../contract/store.ts';
 import { engineOf } from '../engine/engine-of.ts';
 import { type Engine, engineOver } from '../engine/engine.ts';
 
-import { foreignStore, type ValueBackend } from '../stores/value-store.ts';
+import type { ValueBackend } from '../stores/value-layout.ts';
+import { foreignStore } from '../stores/value-store.ts';
 
 const NAME = 'session-core';
 
