@@ -4,21 +4,18 @@ import { createVisitor, type Visitor } from './support/http.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, type DevSite } from './support/site.ts';
 
-/** As built, the site has its sessions in a namespace of another name. `astro dev` takes the usual one. */
-const inCarts = workerSite({ driver: `cloudflareKvDriver({ namespace: 'CARTS' })`, namespace: 'CARTS' });
-
 describe('a built Worker', () => {
   let workers: Workers;
   beforeAll(async () => {
-    const built = await buildSite(inCarts);
-    workers = await startWorkers(built.dist, { isolates: 2, namespace: 'CARTS' });
+    const built = await buildSite(workerSite());
+    workers = await startWorkers(built.dist, { isolates: 2 });
   });
   afterAll(() => workers?.[Symbol.asyncDispose]());
 
   it('is a shop', () => isAShop({ url: workers.urls[0]! }));
 
   it('lets KV expire the record with its longest-lived entry, and not before a minute has passed', async () => {
-    const namespace = await workers.miniflare.getKVNamespace('CARTS', 'isolate-0');
+    const namespace = await workers.miniflare.getKVNamespace('SESSION', 'isolate-0');
     const before = new Set((await namespace.list()).keys.map((key) => key.name));
     const startedAt = Date.now() / 1000;
     await createVisitor(workers.urls[0]!).run([['set', 'code', 1, { ttl: 1 }]]);
@@ -42,7 +39,7 @@ describe('a built Worker', () => {
     await visitor.run([['set', 'user', 'ada-lovelace']]);
     const id = visitor.sessionId()!;
     const all = async (): Promise<string> => {
-      const namespace = await workers.miniflare.getKVNamespace('CARTS', 'isolate-0');
+      const namespace = await workers.miniflare.getKVNamespace('SESSION', 'isolate-0');
       const { keys } = await namespace.list();
       const values = await Promise.all(keys.map(({ name }) => namespace.get(name)));
       return JSON.stringify([keys, values]);
@@ -120,14 +117,26 @@ describe('astro dev', () => {
 });
 
 describe('the namespace', () => {
+  it('may have another name', async () => {
+    const built = await buildSite(
+      workerSite({ driver: `cloudflareKvDriver({ namespace: 'CARTS' })`, namespace: 'CARTS' }),
+    );
+    await using workers = await startWorkers(built.dist, { namespace: 'CARTS' });
+    const visitor = createVisitor(workers.urls[0]!);
+    await visitor.run([['set', 'cart', ['hat']]]);
+    expect(await visitor.run([['get', 'cart']])).toEqual([['hat']]);
+    const namespace = await workers.miniflare.getKVNamespace('CARTS', 'isolate-0');
+    expect((await namespace.list()).keys).toHaveLength(1);
+  });
+
   it('that is missing is asked for, with the lines to paste', async () => {
-    const built = await buildSite(inCarts);
+    const built = await buildSite(workerSite());
     await using workers = await startWorkers(built.dist, { namespace: '' });
     const visitor = createVisitor(workers.urls[0]!);
     visitor.cookies.set('astro-session', crypto.randomUUID());
     const [outcome] = (await visitor.attempt([['get', 'cart']])).outcomes!;
     const { message } = (outcome as { error: { message: string } }).error;
-    expect(message).toContain('npx wrangler kv namespace create CARTS');
-    expect(message).toContain('"kv_namespaces": [{ "binding": "CARTS", "id": "<id>" }]');
+    expect(message).toContain('npx wrangler kv namespace create SESSION');
+    expect(message).toContain('"kv_namespaces": [{ "binding": "SESSION", "id": "<id>" }]');
   });
 });

@@ -48,12 +48,12 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     [
       'a URL that is none',
       () => `localhost ${PASSWORD}`,
-      /\[session-redis\] Wrong options: `url`: expected a URL such as redis:\/\//,
+      /\[session-redis\] REDIS_URL: expected a URL such as redis:\/\//,
     ],
     [
       'another protocol',
       () => `https://:${PASSWORD}@localhost`,
-      /\[session-redis\] Wrong options: `url`: expected a URL such as redis:\/\//,
+      /\[session-redis\] REDIS_URL: expected a URL such as redis:\/\//,
     ],
     ['a wrong password', () => `redis://:not-${PASSWORD}@127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],
     ['no password where one is needed', () => `redis://127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],

@@ -7,7 +7,7 @@ import { createVisitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
 import { everything } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
-import { buildSite, devSite, startSite, type Built, type SiteSpec } from './support/site.ts';
+import { buildSite, devSite, startSite, type Built, type Site, type SiteSpec } from './support/site.ts';
 
 // `Astro.session` on drivers of unstorage, in an entrypoint of the site's own.
 
@@ -71,14 +71,7 @@ describe('a built site', () => {
     await using redis = await startRedis();
     const built = await buildSite(siteWith(onRedis));
     await using site = await startSite(built, { env: { REDIS_URL: redis.url } });
-    const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
-    for (let round = 0; round < 10; round++) {
-      const visitor = createVisitor(site.url);
-      await visitor.run([['set', 'seed', round]]);
-      await Promise.all(names.map((name, index) => visitor.fork().run([['set', name, index]])));
-      const [keys] = await visitor.run([['keys']]);
-      expect(new Set(keys as string[])).toEqual(new Set(['seed', ...names]));
-    }
+    await isCompleteAfter64Requests(site);
   });
 
   test.runIf(everything)('is a shop on fs-lite, and keeps its sessions when it is restarted', async () => {
@@ -169,4 +162,21 @@ export default () => fromUnstorage(makeDriver[process.env.STORAGE](JSON.parse(pr
     await using site = await startSite(built, { env: { STORAGE: name, STORAGE_OPTIONS: JSON.stringify(options) } });
     await isAShop(site);
   });
+
+  test('64 requests that each set a key of their own: 64 keys, ten times in a row, on fs-lite', async () => {
+    const env = { STORAGE: 'fs-lite', STORAGE_OPTIONS: JSON.stringify({ base: newFolder() }) };
+    await using site = await startSite(built, { env });
+    await isCompleteAfter64Requests(site);
+  });
 });
+
+async function isCompleteAfter64Requests(site: Site): Promise<void> {
+  const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
+  for (let round = 0; round < 10; round++) {
+    const visitor = createVisitor(site.url);
+    await visitor.run([['set', 'seed', round]]);
+    await Promise.all(names.map((name, index) => visitor.fork().run([['set', name, index]])));
+    const [keys] = await visitor.run([['keys']]);
+    expect(new Set(keys as string[])).toEqual(new Set(['seed', ...names]));
+  }
+}

@@ -161,7 +161,7 @@ function pageOf(lines: Line[]): string {
     'what the visitor sees',
     'the request that meets it takes',
     'the next ones',
-    'well again after',
+    'recovery time',
   ];
   const rows = [header, header.map(() => '---'), ...lines.map(({ cells }) => cells)];
   const table = rows.map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`);

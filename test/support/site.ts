@@ -46,11 +46,10 @@ const buildEnv = { REDIS_URL: `redis://:${BUILD_PASSWORD}@127.0.0.1:1` };
 /** Our Redis driver as it is by default. */
 export const redisSite = (astro: 6 | 7): SiteSpec => ({ astro, driver: 'redisDriver()', env: buildEnv });
 
-/** Our Redis driver with its server, lifetime and deadline from `REDIS_URL`, `SESSION_TTL` and `SESSION_TIMEOUT`. */
+/** Our Redis driver with lifetime and deadline from `SESSION_TTL` and `SESSION_TIMEOUT`. */
 export const redisSiteFromVariables = (astro: 6 | 7): SiteSpec => ({
   astro,
-  driver: `redisDriver({ url: fromEnv('REDIS_URL'), ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`,
-  env: buildEnv,
+  driver: `redisDriver({ ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`,
 });
 
 export interface Built {

@@ -99,7 +99,7 @@ function expectedOf(
 
 function toLifetime(longest: number, ttlMs: number | undefined): Lifetime {
   if (longest === Infinity) return 'never';
-  // A session without entries has nothing to live for; it goes by itself even where others live for ever.
+  // An empty session expires after the default ttl, even where sessions never expire.
   if (longest === -Infinity) return ttlMs ?? DEFAULT_TTL_SECONDS * 1000;
   return Math.max(Math.floor(longest), 0);
 }

@@ -1,5 +1,5 @@
 export interface PauseOptions {
-  /** Ends the pause: whoever waits looks at it then, and says why it has failed so far. */
+  /** Ends the pause early. The caller then checks the signal, and says why it has failed so far. */
   signal?: AbortSignal;
   /** Whether a process that waits for nothing else may end meanwhile. Default: false. */
   idle?: boolean;
