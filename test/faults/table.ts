@@ -188,8 +188,8 @@ ${notes.join('\n\n')}
 \`npx --yes pnpm@12.21.0 faults:load\` drives the shop of \`examples/shop\` over HTTP from 200 connections for a minute, while the way to Redis is reset,
 cut, delayed, blackholed, refused or reduced to single bytes, and Redis is killed or frozen, again and again. Every visitor keeps what each answer
 promised. Afterwards all of it must be there, nobody who signed out may still be signed in, no request may have waited longer than the deadline
-of each operation that it makes and half a second, and memory and connections must be back where they were. Every test run does the same for a few
-seconds (\`test/faults.test.ts\`).
+of each operation that it makes and half a second, and memory and connections must be back where they were. CI does the same for a few seconds
+every day (\`test/faults.test.ts\`).
 
 Counted apart is what Astro decides: it answers a sign-out with success although the session could not be removed, and only logs that; and when
 somebody signs in it removes the old session before it stores the new one, so that a Redis that goes away between the two takes the cart with it.
