@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { startProxy } from './support/fault-proxy.ts';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
@@ -14,7 +14,7 @@ const SHORT_MS = 3000;
 /** For tests in which it must not. */
 const LONG_MS = 60_000;
 
-describe.each(astros)('a built site on Astro %i', (astro) => {
+describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
   let built: Built;
 
   beforeAll(async () => {
@@ -44,10 +44,17 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     return 'error' in outcome! && outcome.error.code;
   };
 
-  const isWell = (visitor: Visitor): Promise<void> =>
-    expect
-      .poll(() => visitor.attempt([['get', 'cart']]), { interval: 20 })
-      .toMatchObject({ outcomes: [{ value: 'hat' }] });
+  // Not `expect.poll`, which does not know to which of the tests that run at once it belongs.
+  const eventually = (assertion: () => unknown): Promise<unknown> =>
+    vi.waitFor(assertion, { interval: 20, timeout: 60_000 });
+
+  const isWell = (visitor: Visitor): Promise<unknown> =>
+    eventually(async () =>
+      expect(await visitor.attempt([['get', 'cart']])).toMatchObject({ outcomes: [{ value: 'hat' }] }),
+    );
+
+  const isStored = (visitor: Visitor): Promise<unknown> =>
+    eventually(async () => expect(await visitor.attempt([['set', 'cart', 'hat']])).toMatchObject({ status: 200 }));
 
   /** One request waits until its deadline, and gets the code `first`. Nobody waits after it, but one now and then may try for the others. */
   const isUnavailable = async (site: Site, visitor: Visitor, first: 'timeout' | 'unavailable'): Promise<void> => {
@@ -59,7 +66,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     const before = refusals();
     const writes = await Promise.all(Array.from({ length: 20 }, () => visitor.attempt([['set', 'lost', true]])));
     expect(writes.map(({ status }) => status)).toEqual(writes.map(() => 500));
-    await expect.poll(() => refusals() - before).toBeGreaterThanOrEqual(19);
+    await eventually(() => expect(refusals() - before).toBeGreaterThanOrEqual(19));
   };
 
   test('Redis is stopped and started again', async () => {
@@ -102,7 +109,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
     expect(await failureOf(visitor)).toBe('unavailable');
     await redis.restart();
-    await expect.poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 }).toMatchObject({ status: 200 });
+    await isStored(visitor);
     expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
   });
 
@@ -126,7 +133,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
     await isUnavailable(site, visitor, 'unavailable');
     await proxy.pass();
-    await expect.poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 }).toMatchObject({ status: 200 });
+    await isStored(visitor);
   });
 
   test('Redis is frozen, and goes on', async () => {
@@ -149,9 +156,9 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     await proxy.delay(300);
     const [sent, answered] = [proxy.bytesFromClients, proxy.bytesToClients];
     const waiting = visitor.run([['get', 'cart']]);
-    await expect.poll(() => proxy.bytesFromClients, { interval: 5 }).toBeGreaterThan(sent);
+    await eventually(() => expect(proxy.bytesFromClients).toBeGreaterThan(sent));
     site.freeze();
-    await expect.poll(() => proxy.bytesToClients, { interval: 5 }).toBeGreaterThan(answered);
+    await eventually(() => expect(proxy.bytesToClients).toBeGreaterThan(answered));
     // The deadline is measured by the site's own process: nothing but waiting lets it pass.
     await pause(SHORT_MS + 500);
     site.thaw();

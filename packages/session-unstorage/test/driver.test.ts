@@ -134,7 +134,7 @@ describe('at rest', () => {
 });
 
 describe('a storage that fails', () => {
-  it('an error that comes in place of a value is an error, and no miss', async () => {
+  it.concurrent('an error that comes in place of a value is an error, and no miss', async () => {
     const base = newFolder();
     const driver = fromUnstorage(fsLite({ base }));
     // A file where the driver wants a folder: it answers with an error as the value.
@@ -147,7 +147,7 @@ describe('a storage that fails', () => {
     });
   });
 
-  it('a value that is cut off, mixed, or somebody else wrote, is an error, and no miss', async () => {
+  it.concurrent('a value that is cut off, mixed, or somebody else wrote, is an error, and no miss', async () => {
     const base = newFolder();
     const driver = fromUnstorage(fsLite({ base }));
     const cookie = await visit(driver, { user: 'ada' });
@@ -170,7 +170,7 @@ describe('a storage that fails', () => {
     expect(await read(driver, cookie)).toBe('ada');
   });
 
-  it('a user whose value cannot be read can sign out, and the value is gone', async () => {
+  it.concurrent('a user whose value cannot be read can sign out, and the value is gone', async () => {
     const storage = memory();
     const driver = fromUnstorage(storage);
     const cookie = await visit(driver, { user: 'ada' });
@@ -183,7 +183,7 @@ describe('a storage that fails', () => {
     expect(await read(driver, cookie)).toBeUndefined();
   });
 
-  it('a value that a client hands out as something else than text is an error at once', async () => {
+  it.concurrent('a value that a client hands out as something else than text is an error at once', async () => {
     const driver = fromUnstorage({ ...memory(), getItem: () => ({ user: 'bob' }) });
     await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({ code: 'refused' });
   });
