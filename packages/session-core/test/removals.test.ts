@@ -27,6 +27,8 @@ async function heldAfterSignOuts(identified: boolean, then: () => void = () => u
     request.answer();
   };
   await signOut(0);
+  // Somebody stays: the memory driver's cache clears all of its tables whenever it becomes empty.
+  await driver.setItem(crypto.randomUUID(), stringify(new Map([['user', { data: 'ada' }]])));
   const before = await liveBytes();
   for (let number = 0; number < SESSIONS; number++) await signOut(number);
   then();
