@@ -62,7 +62,9 @@ function isolateAt(url: URL, miniflare: Miniflare): Isolate {
     stored: () => storedIn(miniflare),
     async fetch(path, init = {}) {
       const signal = AbortSignal.timeout(110_000);
-      const response = await fetch(new URL(path, url), { redirect: 'manual', signal, ...init });
+      // A connection for each request: workerd closes what is idle, and the next request could be on its way there.
+      const headers = { ...init.headers, connection: 'close' };
+      const response = await fetch(new URL(path, url), { redirect: 'manual', signal, ...init, headers });
       return { status: response.status, text: await response.text(), headers: response.headers };
     },
   };
