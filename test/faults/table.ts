@@ -1,4 +1,4 @@
-// `pnpm faults`: breaks backends in every way that is listed here, writes docs/what-happens-when.md, and fails when a promise was broken.
+// `pnpm faults`: breaks backends in every way that is listed here, writes docs/failure-modes.md, and fails when a promise was broken.
 import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +20,7 @@ const CROWD = 6;
 /** An answer that takes longer was held up. */
 const HELD_UP_MS = 100;
 const workspace = fileURLToPath(new URL('../../', import.meta.url));
-const page = join(workspace, 'docs/what-happens-when.md');
+const page = join(workspace, 'docs/failure-modes.md');
 
 interface Line {
   cells: string[];

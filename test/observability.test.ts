@@ -7,7 +7,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { redisUrl } from './support/redis-server.ts';
 
 describe('the examples in the docs', () => {
-  const page = readFileSync(new URL('../docs/watching.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../docs/observability.md', import.meta.url), 'utf8');
   const examples = new URL('support/examples/', import.meta.url);
 
   it.each(['open-telemetry.ts', 'health.ts'])('print %s as it is run', (name) => {

@@ -2,7 +2,7 @@ import { recordKey } from '@coatcheck/session-core/driver';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createVisitor, type Visitor } from './support/http.ts';
-import { places, storedInRedis, type Place, type Shop } from './support/moving-in.ts';
+import { places, storedInRedis, type Place, type Shop } from './support/migration.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { scopeOf } from './support/scope.ts';
 import { buildSite, redisSite, startSite, type Built } from './support/site.ts';
