@@ -140,8 +140,8 @@ async function createSubjects(): Promise<Counted[]> {
     await overHttp('express', redis, url),
     await overHttp('fastify', redis, url),
     await overHttp('hono', redis, url),
-    inProcess(openStore, ['read', 'patch', 'retire'], (store) => session(driverOf(store))),
-    inProcess(openStore, ['read', 'patch', 'retire'], (store) => astroWithOurs(driverOf(store))),
+    inProcess(openStore, ['read', 'patch', 'destroy'], (store) => session(driverOf(store))),
+    inProcess(openStore, ['read', 'patch', 'destroy'], (store) => astroWithOurs(driverOf(store))),
   ];
 }
 

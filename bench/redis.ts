@@ -88,10 +88,10 @@ async function timesOf(count: number, work: () => Promise<unknown>): Promise<num
   return samples;
 }
 
-async function msOf(work: Promise<unknown>, capMs = Infinity): Promise<number> {
+async function msOf(work: Promise<unknown>, defaultTtlMs = Infinity): Promise<number> {
   const startedAt = performance.now();
   const cap = Promise.withResolvers<void>();
-  const timer = capMs === Infinity ? undefined : setTimeout(() => cap.resolve(), capMs);
+  const timer = defaultTtlMs === Infinity ? undefined : setTimeout(() => cap.resolve(), defaultTtlMs);
   const settled = await Promise.race([
     work.then(
       () => true,
@@ -116,7 +116,7 @@ function outage(name: string, what: string, begin: (site: Site) => unknown, end:
     reach: 'the deadline, then 5 ms; back within 250 ms',
     async run(quick) {
       const deadlineMs = quick ? 1000 : 5000;
-      const capMs = 3 * deadlineMs;
+      const defaultTtlMs = 3 * deadlineMs;
       await using redis = await startRedis();
       await using proxy = await startProxy({ target: redis.port });
       using libraries = connect(`redis://127.0.0.1:${proxy.port}`, deadlineMs);
@@ -126,13 +126,13 @@ function outage(name: string, what: string, begin: (site: Site) => unknown, end:
         Promise.all(visits.map((visit, index) => work(() => visit(requests[index]!, pages.read))));
 
       await begin({ redis, proxy });
-      const first = await all((ask) => msOf(ask(), capMs));
-      const next = await all((ask) => msOf(ask(), capMs));
+      const first = await all((ask) => msOf(ask(), defaultTtlMs));
+      const next = await all((ask) => msOf(ask(), defaultTtlMs));
       await end({ redis, proxy });
-      const back = await all((ask) => msOf(untilItWorks(ask, capMs), capMs));
+      const back = await all((ask) => msOf(untilItWorks(ask, defaultTtlMs), defaultTtlMs));
 
       const told = (index: number): string => {
-        const [one, two, three] = [first, next, back].map((ms) => answeredAfter(ms[index]!, capMs));
+        const [one, two, three] = [first, next, back].map((ms) => answeredAfter(ms[index]!, defaultTtlMs));
         return `${one}, then ${two}; back after ${three}`;
       };
       return {
@@ -143,13 +143,13 @@ function outage(name: string, what: string, begin: (site: Site) => unknown, end:
   };
 }
 
-const answeredAfter = (ms: number, capMs: number): string => {
-  if (ms === Infinity) return `not within ${digits(capMs / 1000)} s`;
+const answeredAfter = (ms: number, defaultTtlMs: number): string => {
+  if (ms === Infinity) return `not within ${digits(defaultTtlMs / 1000)} s`;
   return ms < 1000 ? `${digits(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 };
 
-async function untilItWorks(visit: () => Promise<unknown>, capMs: number): Promise<void> {
-  const endsAt = performance.now() + capMs;
+async function untilItWorks(visit: () => Promise<unknown>, defaultTtlMs: number): Promise<void> {
+  const endsAt = performance.now() + defaultTtlMs;
   while (performance.now() < endsAt) {
     try {
       await visit();

@@ -7,13 +7,13 @@ import { overHttp } from './http.ts';
 import { inMemory } from './in-memory.ts';
 import { onRedis } from './redis.ts';
 import { memory } from './memory.ts';
-import { sealing, watching } from './sealing.ts';
+import { encryption, observability } from './encryption.ts';
 import { sizes, starts } from './weight.ts';
 import { printGroup } from './report.ts';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, row: { type: 'string' } } });
 
-const groups = [calls, inMemory, sealing, watching, onRedis, overHttp, memory, sizes, starts]
+const groups = [calls, inMemory, encryption, observability, onRedis, overHttp, memory, sizes, starts]
   .map((group) => ({
     ...group,
     rows: group.rows.filter(({ name }) => values.row === undefined || values.row === name),

@@ -147,7 +147,7 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
       expect(await traces(place, id, 'donald')).toMatchObject({ theirs: false, user: true });
     });
 
-    test('when `adopt` has ended, everybody who came is still signed in', async () => {
+    test('when `migrateFrom` has ended, everybody who came is still signed in', async () => {
       await expectSignedIn(at('margaret'), 'margaret');
       await shop[Symbol.asyncDispose]();
       shop = await place.after(false);
@@ -176,15 +176,15 @@ describe('from one of our own configurations to the next, on Redis', () => {
   });
 
   test('nobody is signed out by sealing, by two changes of secrets, or by another prefix', async () => {
-    const legible = await buildSite(redisSite(7));
-    const adopt = `{ until: fromEnv('ADOPT_UNTIL'), prefix: 'session:' }`;
+    const plaintext = await buildSite(redisSite(7));
+    const migrateFrom = `{ until: fromEnv('MIGRATE_UNTIL'), prefix: 'session:' }`;
     const sealing = await buildSite({
       astro: 7,
-      driver: `redisDriver({ prefix: fromEnv('PREFIX'), secrets: fromEnv('SECRETS'), adopt: ${adopt} })`,
+      driver: `redisDriver({ prefix: fromEnv('PREFIX'), secrets: fromEnv('SECRETS'), migrateFrom: ${migrateFrom} })`,
     });
-    const [within, over] = [{ ADOPT_UNTIL: '2100-01-01' }, { ADOPT_UNTIL: '2000-01-01' }];
+    const [within, over] = [{ MIGRATE_UNTIL: '2100-01-01' }, { MIGRATE_UNTIL: '2000-01-01' }];
     const deployments: [built: Built, env: Record<string, string>][] = [
-      [legible, {}],
+      [plaintext, {}],
       [sealing, { PREFIX: 'session:', SECRETS: first, ...within }],
       [sealing, { PREFIX: 'session:', SECRETS: `${next},${first}`, ...within }],
       [sealing, { PREFIX: 'session:', SECRETS: next, ...over }],
@@ -206,7 +206,7 @@ describe('from one of our own configurations to the next, on Redis', () => {
       for (const [name, visitor] of customers) {
         expect(stored).not.toContain(visitor.sessionId());
         for (const text of [name, `hat-of-${name}`, '"cart"', '"user"', '"flash"']) {
-          expect(stored.includes(text), `deployment ${index} shows ${text}`).toBe(built === legible);
+          expect(stored.includes(text), `deployment ${index} shows ${text}`).toBe(built === plaintext);
         }
       }
     }

@@ -135,7 +135,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     ).toEqual([large.slice(0, 100_000), 1, 1]);
   });
 
-  test('one damaged field is left out; the rest lives, and the damaged one is not removed', async () => {
+  test('one corrupt field is left out; the rest lives, and the corrupt one is not removed', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([

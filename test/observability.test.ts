@@ -27,7 +27,7 @@ describe('the examples in the docs', () => {
     expect(exporter.getFinishedSpans().map(({ name, kind, status }) => ({ name, kind, ...status }))).toEqual([
       { name: 'session-memory read', kind: SpanKind.CLIENT, code: SpanStatusCode.UNSET },
       {
-        name: 'session-redis retire',
+        name: 'session-redis destroy',
         kind: SpanKind.CLIENT,
         code: SpanStatusCode.ERROR,
         message: expect.stringMatching(/Cannot connect to Redis at 127\.0\.0\.1:1: ECONNREFUSED/),

@@ -59,7 +59,7 @@ test('every backend that keeps anything is recorded', () => {
 });
 
 describe.each(versions)('as recorded in v%i.json', (version) => {
-  const { secrets, resealed, ids, keys, backends: recorded } = recordingOf(version);
+  const { secrets, rotated, ids, keys, backends: recorded } = recordingOf(version);
   const [first, next] = secrets;
   const expected: Expected = new Map(keys.map((key) => [key, values.get(key)!]));
 
@@ -79,15 +79,15 @@ describe.each(versions)('as recorded in v%i.json', (version) => {
         await isSessionAfterAChange(backend, ids.plain, { ttl: false }, expected);
       },
 
-      async sealed() {
+      async encrypted() {
         const both = { ttl: false, secrets: [next, first] } satisfies SharedOptions;
-        await isSession(backend, ids.sealed, both, expected);
-        // Each of the secrets has sealed something.
-        expect(await open(backend.driver({ secrets: [next] }), ids.sealed).keys()).toEqual([resealed]);
-        const others = keys.filter((key) => key !== resealed);
-        const openedByFirst = await open(backend.driver({ secrets: [first] }), ids.sealed).keys();
+        await isSession(backend, ids.encrypted, both, expected);
+        // Each of the secrets has encrypted something.
+        expect(await open(backend.driver({ secrets: [next] }), ids.encrypted).keys()).toEqual([rotated]);
+        const others = keys.filter((key) => key !== rotated);
+        const openedByFirst = await open(backend.driver({ secrets: [first] }), ids.encrypted).keys();
         expect(new Set(openedByFirst)).toEqual(new Set(others));
-        await isSessionAfterAChange(backend, ids.sealed, both, expected);
+        await isSessionAfterAChange(backend, ids.encrypted, both, expected);
       },
 
       async empty() {

@@ -127,7 +127,7 @@ function replaceItem([place, item, value]: [number, number, unknown]): Damage {
 }
 
 /** The JSON text of a flat array after some damage. */
-export function damaged(text: string, damages: Damage[]): string {
+export function corrupt(text: string, damages: Damage[]): string {
   const flat = JSON.parse(text) as Flat;
   // A bare number stands for a constant.
   if (Array.isArray(flat)) for (const apply of damages) apply(flat);

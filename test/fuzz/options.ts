@@ -64,7 +64,7 @@ const shared: Record<string, unknown> = {
   idleTtl: 60,
   timeout: 100,
   secrets: [SECRET.repeat(3), SECRET.repeat(4)],
-  adopt: { until: '2100-01-01', base: 'x', prefix: 'x' },
+  migrateFrom: { until: '2100-01-01', base: 'x', prefix: 'x' },
 };
 
 /** One backend, and a config in which at most one thing is not as it should be. */

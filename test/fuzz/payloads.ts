@@ -1,7 +1,7 @@
 import { createSessions } from '@coatcheck/session-core';
 import memory from '@coatcheck/session-memory/runtime';
 import fc from 'fast-check';
-import { cut, damage, damaged, flatten, hydrate, rarely, session, type Entry } from './damage.ts';
+import { cut, damage, corrupt, flatten, hydrate, rarely, session, type Entry } from './damage.ts';
 import { assert, attempt, property, SECRET, type Target } from './target.ts';
 
 const ID = `11111111-1111-4111-8111-${SECRET}`;
@@ -68,7 +68,7 @@ export const payloads: Target = {
 
           const held = given.isMarked ? hydrate(await driver.getItem(ID)) : given.before();
           if (given.isChanged) held.set('new', { data: [SECRET], expires: undefined });
-          let payload: unknown = damaged(flatten(held), given.damages);
+          let payload: unknown = corrupt(flatten(held), given.damages);
           if (given.cut) payload = given.cut(payload as string);
           else if (!given.asText) payload = JSON.parse(payload as string);
           if (given.instead) [payload] = given.instead;
@@ -82,7 +82,7 @@ export const payloads: Target = {
             assert(sameValues(now, before), 'A write that failed changed the session.', payload);
           else if (meant) assert(sameValues(now, meant), 'What was stored is not what was meant.', [payload, now]);
           const seen = new Map(flattenAll(await entriesOf(ID)));
-          // `Session` still reads some damaged values that Astro would choke on.
+          // `Session` still reads some corrupt values that Astro would choke on.
           const unlike = [...now].find(([key, value]) => seen.get(key) !== value);
           assert(unlike === undefined, 'Another reader sees another session.', [payload, unlike]);
 

@@ -15,7 +15,7 @@ import { Redis } from 'ioredis';
 import { fieldName } from '../../packages/session-core/src/codec/field.ts';
 import { sessionKey } from '../../packages/session-core/test/support/values.ts';
 import { redisUrl } from '../support/redis-server.ts';
-import { cut, damage, damaged, flatten, hydrate, junk, rarely, session, unflattenText, type Entry } from './damage.ts';
+import { cut, damage, corrupt, flatten, hydrate, junk, rarely, session, unflattenText, type Entry } from './damage.ts';
 import { assert, attempt, property, SECRET, type Target } from './target.ts';
 
 const ID = `33333333-3333-4333-8333-${SECRET}`;
@@ -42,7 +42,7 @@ const stored = fc
       fieldName(key),
       JSON.stringify(JSON.parse(flatten(data))),
     ]);
-    const body = instead === undefined ? damaged(first![1], damages) : JSON.stringify(instead);
+    const body = instead === undefined ? corrupt(first![1], damages) : JSON.stringify(instead);
     const whole = new Map(rest.map(([key, text]) => [key, `:${text}`]));
     const bad: [string, string] = [name ?? first![0], `${expires ?? ''}:${cutBody?.(body) ?? body}`];
     return { whole, bad };
@@ -161,7 +161,7 @@ export const redis: Target = {
   },
 };
 
-/** What holds of a session whose record is damaged, or not. */
+/** What holds of a session whose record is corrupt, or not. */
 async function check(driver: SessionDriver, { whole, bad }: Stored, isLive: boolean, found: unknown): Promise<void> {
   const sessions = createSessions({ driver });
   const open = (id: string) => sessions.open(`astro-session=${id}`);
@@ -171,7 +171,7 @@ async function check(driver: SessionDriver, { whole, bad }: Stored, isLive: bool
   assert(entries instanceof Error === item instanceof Error, 'It reads in one way, and not in the other.', found);
   if (entries instanceof Error) {
     assert((entries as { code?: string }).code === 'refused', 'The code.', entries);
-    assert(!isLive || bad[0] === '', 'A damaged field makes the whole session unreadable.', found);
+    assert(!isLive || bad[0] === '', 'A corrupt field makes the whole session unreadable.', found);
     await attempt(() => driver.setItem(ID, flatten(new Map([['next', { data: 1, expires: undefined }]]))));
   } else {
     const held = item === null ? new Map<string, Entry>() : hydrate(item);

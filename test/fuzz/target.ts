@@ -125,7 +125,7 @@ function describe(error: unknown): string {
   return [error.message, error.stack, ...own].join('\n') + cause;
 }
 
-const EVENTS = ['retired-write', 'stale-write', 'damaged-field', 'eviction', 'outage', 'recovery'];
+const EVENTS = ['destroyed-write', 'stale-write', 'corrupt-field', 'eviction', 'outage', 'recovery'];
 
 /** Collects what is said to nobody in particular: diagnostics, warnings, the console. */
 function listen(): string[] & { stop(): void } {

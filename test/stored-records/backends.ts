@@ -18,20 +18,20 @@ import { startUpstashBridge } from '../support/upstash-bridge.ts';
 
 /** What version 0.x stored, as `record.ts` wrote it down. */
 export interface Recording {
-  /** The one that sealed most of the sealed session, and the one after it. */
+  /** The one that encrypted most of the encrypted session, and the one after it. */
   secrets: [first: string, next: string];
-  /** The key that was sealed with the next secret. */
-  resealed: string;
+  /** The key that was encrypted with the next secret. */
+  rotated: string;
   ids: Record<Kind, string>;
-  /** What the sessions `plain` and `sealed` hold: keys in `values.ts`. */
+  /** What the sessions `plain` and `encrypted` hold: keys in `values.ts`. */
   keys: string[];
   backends: Record<string, Partial<Record<Kind, Stored[]>>>;
 }
 
-/** A legible session, the same sealed, one without a key, and one that was removed. */
-export type Kind = 'plain' | 'sealed' | 'empty' | 'removed';
+/** A plaintext session, the same encrypted, one without a key, and one that was removed. */
+export type Kind = 'plain' | 'encrypted' | 'empty' | 'removed';
 
-export const KINDS: readonly Kind[] = ['plain', 'sealed', 'empty', 'removed'];
+export const KINDS: readonly Kind[] = ['plain', 'encrypted', 'empty', 'removed'];
 
 /** One thing that lies in a backend, as it lies there. All of it is text. */
 export interface Stored {

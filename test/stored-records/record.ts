@@ -17,17 +17,17 @@ if (existsSync(file)) throw new Error(`v${version}.json is there already, and st
 
 const recording: Recording = {
   secrets: ['first-secret-of-the-shop-0123456789', 'next-secret-of-the-shop-9876543210'],
-  resealed: 'visits',
+  rotated: 'visits',
   ids: {
     plain: '11111111-1111-4111-8111-111111111111',
-    sealed: '22222222-2222-4222-8222-222222222222',
+    encrypted: '22222222-2222-4222-8222-222222222222',
     empty: '33333333-3333-4333-8333-333333333333',
     removed: '44444444-4444-4444-8444-444444444444',
   },
   keys: [...values.keys()],
   backends: {},
 };
-const { secrets, resealed, ids } = recording;
+const { secrets, rotated, ids } = recording;
 const [first, next] = secrets;
 
 // Sessions last for ever. How long a tombstone lasts depends on how long an operation may take: at most, so that no test outlasts it.
@@ -44,11 +44,11 @@ const steps: Record<Kind, { at: () => number; write(backend: Backend): Promise<v
     at: now,
     write: (backend) => writeSession(backend, ids.plain, lasting),
   },
-  sealed: {
+  encrypted: {
     at: now,
     async write(backend) {
-      await writeSession(backend, ids.sealed, { ...lasting, secrets: [first] });
-      await setValues(backend, ids.sealed, { ...lasting, secrets: [next, first] }, [resealed]);
+      await writeSession(backend, ids.encrypted, { ...lasting, secrets: [first] });
+      await setValues(backend, ids.encrypted, { ...lasting, secrets: [next, first] }, [rotated]);
     },
   },
   empty: {

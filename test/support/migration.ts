@@ -20,7 +20,7 @@ export interface Place extends AsyncDisposable {
   /** Starts the site that there was before. */
   before(): Promise<Shop>;
   /** Starts the site with our driver, which takes sessions over or does not. */
-  after(adopt: boolean): Promise<Shop>;
+  after(migrateFrom: boolean): Promise<Shop>;
   /** Whether several servers may change one session at once. */
   atomic: boolean;
   /** All that the backend holds, by name. */
@@ -40,9 +40,11 @@ export const places: Record<string, () => Promise<Place>> = {
 };
 
 /** What every `after` of this file is built with. */
-const OPTIONS = `{ adopt: { until: fromEnv('ADOPT_UNTIL') } }`;
+const OPTIONS = `{ migrateFrom: { until: fromEnv('MIGRATE_UNTIL') } }`;
 
-const adopting = (adopt: boolean): Record<string, string> => ({ ADOPT_UNTIL: adopt ? '2100-01-01' : '2000-01-01' });
+const adopting = (migrateFrom: boolean): Record<string, string> => ({
+  MIGRATE_UNTIL: migrateFrom ? '2100-01-01' : '2000-01-01',
+});
 
 async function onRedis(astro: 6 | 7): Promise<Place> {
   const server = await startRedis();
@@ -52,7 +54,7 @@ async function onRedis(astro: 6 | 7): Promise<Place> {
   return {
     atomic: true,
     before: () => startSite(before),
-    after: (adopt) => startSite(after, { env: { REDIS_URL: server.url, ...adopting(adopt) } }),
+    after: (migrateFrom) => startSite(after, { env: { REDIS_URL: server.url, ...adopting(migrateFrom) } }),
     stored: () => storedInRedis(redis),
     async [Symbol.asyncDispose]() {
       redis.disconnect();
@@ -98,7 +100,7 @@ async function onUpstash(): Promise<Place> {
   return {
     atomic: true,
     before: () => launch(before),
-    after: (adopt) => launch(after, adopting(adopt)),
+    after: (migrateFrom) => launch(after, adopting(migrateFrom)),
     stored: () => storedInRedis(redis),
     async [Symbol.asyncDispose]() {
       redis.disconnect();
@@ -118,7 +120,7 @@ async function inFiles(): Promise<Place> {
   return {
     atomic: true,
     before: () => startSite(before),
-    after: (adopt) => startSite({ ...after, dir: before.dir }, { env: adopting(adopt) }),
+    after: (migrateFrom) => startSite({ ...after, dir: before.dir }, { env: adopting(migrateFrom) }),
     async stored() {
       const found = folders.map((folder) => readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []));
       const files = (await Promise.all(found)).flat().filter((it) => it.isFile());
@@ -147,7 +149,7 @@ async function onCloudflareKv(): Promise<Place> {
   return {
     atomic: false,
     before: () => run(before.dist),
-    after: (adopt) => run(after.dist, adopting(adopt)),
+    after: (migrateFrom) => run(after.dist, adopting(migrateFrom)),
     async stored() {
       const namespace = await running.miniflare.getKVNamespace('SESSION', 'isolate-0');
       const { keys } = await namespace.list();
@@ -185,7 +187,7 @@ async function onNetlifyBlobs(): Promise<Place> {
   return {
     atomic: true,
     before: () => launch(before),
-    after: (adopt) => launch(after, adopting(adopt)),
+    after: (migrateFrom) => launch(after, adopting(migrateFrom)),
     async stored() {
       const names = ['site:astro-sessions', 'site:sessions'].map(async (store) => {
         const { blobs: found } = (await (await get(store)).json()) as { blobs: { key: string }[] };

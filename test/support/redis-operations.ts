@@ -17,8 +17,8 @@ export function testOperations(
   const operations = {
     patch: () => store.patch(key, change({ set, unset: ['b'], expect: new Map([['c', null]]), idleMs: HOUR }), call()),
     read: () => store.read(key, call()),
-    'read that extends': () => store.read(key, { ...call(), touchMs: HOUR }),
-    retire: () => store.retire(key, HOUR, call()),
+    'read that extends': () => store.read(key, { ...call(), extendIdleMs: HOUR }),
+    destroy: () => store.destroy(key, HOUR, call()),
   };
 
   it.each(Object.entries(operations))('a %s', async (_name, operation) => {

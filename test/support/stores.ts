@@ -8,7 +8,7 @@ export function call(ms = 60_000): StoreCall {
 }
 
 export function change(parts: Partial<Change>): Change {
-  return { set: new Map(), unset: [], lifetimeMs: 3_600_000, capMs: 3_600_000, now: Date.now(), ...parts };
+  return { set: new Map(), unset: [], lifetimeMs: 3_600_000, defaultTtlMs: 3_600_000, now: Date.now(), ...parts };
 }
 
 let keys = 0;

@@ -2,7 +2,7 @@ import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/
 import { configKinds, type CloudflareKvDriverConfig } from './options.ts';
 
 export { check, fromEnv } from '@coatcheck/session-core';
-export type { Adopt } from '@coatcheck/session-core';
+export type { MigrateFrom } from '@coatcheck/session-core';
 export type { CloudflareKvDriverConfig };
 
 /**

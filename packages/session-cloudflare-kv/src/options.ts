@@ -1,5 +1,5 @@
 import {
-  text,
+  string,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
@@ -24,7 +24,7 @@ export interface CloudflareKvRuntimeConfig extends SharedOptions {
   namespace?: string | KvNamespace | EnvRef | undefined;
 }
 
-export const configKinds: OptionKinds<Omit<CloudflareKvDriverConfig, keyof SharedOptions>> = { namespace: text };
+export const configKinds: OptionKinds<Omit<CloudflareKvDriverConfig, keyof SharedOptions>> = { namespace: string };
 
 const nameOrBinding: OptionKind<string | KvNamespace> = {
   read(raw) {

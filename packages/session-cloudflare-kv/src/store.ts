@@ -1,10 +1,10 @@
 import {
   createError,
-  formerKey,
+  legacyKey,
   pause,
   valueStore,
+  type DriverStore,
   type Lifetime,
-  type SessionStore,
   type StoreCall,
 } from '@coatcheck/session-core/driver';
 import type { KvNamespace } from './options.ts';
@@ -21,8 +21,8 @@ const MAX_EXPIRATION_SECONDS = 2 ** 31 - 1;
 const WRITE_EVERY_MS = 1000;
 
 /** Sessions in Workers KV, which has no compare-and-set: atomic within an isolate only. */
-export function kvStore(kv: KvNamespace, timeoutMs: number): SessionStore {
-  return valueStore({
+export function kvStore(kv: KvNamespace, timeoutMs: number): DriverStore {
+  const store = valueStore({
     compareAndSet: false,
 
     async get(key) {
@@ -37,12 +37,14 @@ export function kvStore(kv: KvNamespace, timeoutMs: number): SessionStore {
     },
 
     remove: (key, call) => untilTaken(() => kv.delete(key), timeoutMs, call),
-
-    former: {
-      read: (id, base) => kv.get(formerKey(id, base), { cacheTtl: MIN_CACHE_SECONDS }),
-      remove: (id, base, call) => untilTaken(() => kv.delete(formerKey(id, base)), timeoutMs, call),
-    },
   });
+  return {
+    ...store,
+    legacySessions: {
+      read: (id, base) => kv.get(legacyKey(id, base), { cacheTtl: MIN_CACHE_SECONDS }),
+      remove: (id, base, call) => untilTaken(() => kv.delete(legacyKey(id, base)), timeoutMs, call),
+    },
+  };
 }
 
 function expiration(lifetimeMs: Lifetime): { expirationTtl?: number } {

@@ -23,5 +23,5 @@ describe('the store', () => {
 });
 
 describe('the driver', () => {
-  testDriver({ it: inWorkerd, createDriver: inWorker, dump: inWorker, formerDriver: inWorker });
+  testDriver({ it: inWorkerd, createDriver: inWorker, dump: inWorker, legacyDriver: inWorker });
 });

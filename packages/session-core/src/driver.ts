@@ -4,20 +4,20 @@ export { endOf, packRecord, type StoredRecord, unpackRecord } from './codec/pack
 export { driverConfig } from './config/driver-config.ts';
 export type { EnvRef, FromEnv, ReadEnv } from './config/env.ts';
 export {
-  type Adopt,
-  flag,
+  type MigrateFrom,
+  boolean,
   group,
   list,
-  oneOf,
+  picklist,
   type OptionKind,
   type OptionKinds,
   orFalse,
   type Resolved,
   seconds,
-  secretText,
+  secretString,
   type SharedOptions,
-  text,
-  whole,
+  string,
+  integer,
 } from './config/option.ts';
 export { missingVariable } from './config/resolve.ts';
 export { report, type ReportedEvent } from './contract/diagnostics.ts';
@@ -28,11 +28,10 @@ export {
   type SessionDriverError,
   type SessionErrorCode,
 } from './contract/errors.ts';
+export { type DriverStore, legacyKey, type LegacySessions } from './contract/legacy.ts';
 export {
   type Change,
   type Fields,
-  formerKey,
-  type FormerSessions,
   type Lifetime,
   type PatchResult,
   type SessionStore,

@@ -1,5 +1,5 @@
 export { type EnvRef, fromEnv } from './config/env.ts';
-export type { Adopt, SharedOptions } from './config/option.ts';
+export type { MigrateFrom, SharedOptions } from './config/option.ts';
 export type { ReportedEvent, TraceableOperation, TracedOperation } from './contract/diagnostics.ts';
 export type { SessionDriver, SessionDriverConfig } from './contract/driver.ts';
 export { isSessionDriverError, type SessionDriverError, type SessionErrorCode } from './contract/errors.ts';

@@ -79,7 +79,7 @@ const coatcheck: MakeDriver = (slow) => {
     atomic: true,
     read: (name, call) => slow(() => store.read(name, call)),
     patch: (name, change, call) => slow(() => store.patch(name, change, call), 'write'),
-    retire: (name, ms, call) => slow(() => store.retire(name, ms, call), 'remove'),
+    destroy: (name, ms, call) => slow(() => store.destroy(name, ms, call), 'remove'),
   };
   return defineDriver({ name: `races-${crypto.randomUUID()}`, options: {}, open: () => slowStore });
 };
@@ -128,7 +128,7 @@ async function run(
     await wait();
     const answer = await work();
     const event = current.getStore();
-    if (event && what) log.push({ ...event, what, isRefused: answer === 'retired' });
+    if (event && what) log.push({ ...event, what, isRefused: answer === 'destroyed' });
     await wait();
     return answer;
   });

@@ -242,14 +242,14 @@ describe.each(astros)('Astro.session of $version', (astro) => {
 
   describe('when someone signs out', () => {
     it.each([
-      { name: 'a moment', ms: 0, event: 'retired-write' },
-      { name: 'almost a minute', ms: 59_999, event: 'retired-write' },
+      { name: 'a moment', ms: 0, event: 'destroyed-write' },
+      { name: 'almost a minute', ms: 59_999, event: 'destroyed-write' },
       { name: 'a minute', ms: 60_000, event: 'stale-write' },
       { name: 'more than that', ms: 66_000, event: 'stale-write' },
     ])('a request under way that saves $name later does not bring the session back', async ({ ms, event }) => {
       stopClock();
       const { backend, browser } = await startSession({ user: 'ada', cart: ['hat'] });
-      const heard = listenFor('retired-write', 'stale-write');
+      const heard = listenFor('destroyed-write', 'stale-write');
       const id = browser.cookie!;
       const [some, all] = [browser.open(), browser.open()];
       for (const page of [some, all]) await page.run((session) => session.get('user'));
@@ -339,7 +339,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       const [leaver, other] = [1, 2].map(() => createBrowser(astro, backend.driver, { identified: false }));
       for (const browser of [leaver!, other!]) await browser.visit((session) => session.set('user', 'ada'));
       const { promise: answer, resolve: onAnswer } = Promise.withResolvers<void>();
-      backend.before = (operation) => (operation === 'retire' ? answer : undefined);
+      backend.before = (operation) => (operation === 'destroy' ? answer : undefined);
       const leaving = leaver!.visit((session) => session.destroy());
       await other!.visit((session) => session.set('user', 'grace'));
       onAnswer();
@@ -353,7 +353,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       const id = browser.cookie!;
       let hiccups = 1;
       backend.before = (operation) => {
-        if (operation === 'retire' && hiccups-- > 0) throw new Error('The backend has a hiccup.');
+        if (operation === 'destroy' && hiccups-- > 0) throw new Error('The backend has a hiccup.');
       };
       await browser.visit((session) => session.regenerate());
       expect(browser.cookie).not.toBe(id);
@@ -366,7 +366,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       const { backend, browser } = await startSession({ user: 'ada' });
       const id = browser.cookie!;
       backend.before = (operation) => {
-        if (operation === 'retire') throw new Error('The backend has a hiccup.');
+        if (operation === 'destroy') throw new Error('The backend has a hiccup.');
       };
       await expect(browser.visit((session) => session.regenerate())).rejects.toMatchObject({ code: 'refused' });
       expect(await backend.peek(id)).not.toBeNull();
@@ -381,7 +381,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       const leaver = createBrowser(astro, backend.driver, {}, browser.cookie);
       await leaver.visit((session) => session.destroy());
       backend.before = (operation) => {
-        if (operation === 'retire') throw new Error('The backend has a hiccup.');
+        if (operation === 'destroy') throw new Error('The backend has a hiccup.');
       };
       await page.run((session) => session.regenerate());
       page.run((session) => session.set('seen', 1));
@@ -442,11 +442,11 @@ describe.each(astros)('Astro.session of $version', (astro) => {
 
     it('takes along a field that cannot be read', async () => {
       const { backend, browser } = await startSession({ user: 'ada' }, options);
-      await backend.poke(browser.cookie!, { damaged: ':[["Unheard of"]]' });
+      await backend.poke(browser.cookie!, { corrupt: ':[["Unheard of"]]' });
       await browser.visit((session) => session.regenerate());
       expect(Object.fromEntries((await backend.peek(browser.cookie!))!)).toEqual({
         user: ':["ada"]',
-        damaged: ':[["Unheard of"]]',
+        corrupt: ':[["Unheard of"]]',
       });
     });
   });

@@ -30,21 +30,21 @@ function createRemote(): { driver: SessionDriver; evict(id: string): void; holds
     const record = records.get(key);
     return record && endOf(record) > time ? record : null;
   };
-  const isRetired = (key: string): boolean => (tombstones.get(key) ?? 0) > time;
+  const hasTombstone = (key: string): boolean => (tombstones.get(key) ?? 0) > time;
   const store: SessionStore = {
     atomic: true,
     read: async (key) => load(key)?.fields ?? null,
     async patch(key, change) {
-      if (isRetired(key)) return 'retired';
+      if (hasTombstone(key)) return 'destroyed';
       const changed = applyChange(load(key), change, time);
       if (typeof changed === 'string') return changed;
       records.set(key, changed);
       return 'applied';
     },
-    async retire(key, retireForMs) {
-      const held = isRetired(key) ? 'retired' : (load(key)?.fields ?? null);
+    async destroy(key, tombstoneMs) {
+      const held = hasTombstone(key) ? 'destroyed' : (load(key)?.fields ?? null);
       records.delete(key);
-      tombstones.set(key, time + retireForMs);
+      tombstones.set(key, time + tombstoneMs);
       return held;
     },
   };

@@ -4,8 +4,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { changeInPlace, runs, sessionKey, values } from './support/values.ts';
 import { encodeField } from '../src/codec/field.ts';
-import { append, decodeValue, encodeValue, extract, type Flat } from '../src/codec/flat.ts';
-import { type Handed, join, split } from '../src/codec/payload.ts';
+import { insertValue, decodeValue, encodeValue, extractValue, type Flat } from '../src/codec/flat.ts';
+import { type Snapshot, encodePayload, decodePayload } from '../src/codec/payload.ts';
 
 // What Astro adds to devalue. https://github.com/withastro/astro/blob/main/packages/astro/src/core/session/runtime.ts
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
@@ -40,12 +40,12 @@ function toFields(entries: Map<string, AstroEntry>): Map<string, string> {
 }
 
 function fail(): never {
-  throw new Error('A field is damaged.');
+  throw new Error('A field is corrupt.');
 }
 
-function hand(fields: Map<string, string>): { flat: Flat; handed: Handed } {
-  const handed: Handed = { id: 'id', at: { wall: Date.now(), monotonic: performance.now() }, keys: new Map() };
-  return { flat: join(fields, Date.now(), fail, { nonce: NONCE, handed }), handed };
+function hand(fields: Map<string, string>): { flat: Flat; snapshot: Snapshot } {
+  const snapshot: Snapshot = { id: 'id', at: { wall: Date.now(), monotonic: performance.now() }, keys: new Map() };
+  return { flat: encodePayload(fields, Date.now(), fail, { nonce: NONCE, snapshot }), snapshot };
 }
 
 describe.each([
@@ -59,7 +59,7 @@ describe.each([
       fc.property(session, (entries) => {
         const flat = JSON.parse(stringify(entries, reducers)) as Flat;
         [...entries.values()].forEach(({ data }, place) => {
-          expect(extract(flat, positionOf(flat, place))).toBe(encodeValue(data));
+          expect(extractValue(flat, positionOf(flat, place))).toBe(encodeValue(data));
         });
       }),
       { numRuns: runs(2000) },
@@ -70,13 +70,13 @@ describe.each([
     fc.assert(
       fc.property(session, (entries) => {
         const fields = toFields(entries);
-        const { flat, handed } = hand(fields);
+        const { flat, snapshot } = hand(fields);
         const payload = stringify(hydrate(flat), reducers);
-        const back = split('test', payload, NONCE);
-        expect(back.handed).toEqual([handed]);
-        expect([...back.handed[0]!.keys.keys()]).toEqual([...entries.keys()]);
+        const back = decodePayload('test', payload, NONCE);
+        expect(back.snapshots).toEqual([snapshot]);
+        expect([...back.snapshots[0]!.keys.keys()]).toEqual([...entries.keys()]);
         for (const [key, entry] of back.entries) {
-          expect([key, entry.touched, entry.encoded()]).toEqual([key, false, fields.get(key)]);
+          expect([key, entry.modified, entry.encoded()]).toEqual([key, false, fields.get(key)]);
         }
         expect(back.entries.size).toBe(fields.size);
       }),
@@ -92,8 +92,8 @@ describe.each([
         const [key, { data }] = [...held][pick % held.size]!;
         fc.pre(changeInPlace(data));
         const changed = encodeValue(data);
-        const back = split('test', stringify(held, reducers), NONCE);
-        for (const [name, entry] of back.entries) expect([name, entry.touched]).toEqual([name, name === key]);
+        const back = decodePayload('test', stringify(held, reducers), NONCE);
+        for (const [name, entry] of back.entries) expect([name, entry.modified]).toEqual([name, name === key]);
         expect(back.entries.get(key)!.encoded()).toBe(encodeField(entries.get(key)!.expires, changed));
       }),
       { numRuns: runs(1000) },
@@ -120,17 +120,17 @@ it('a value that is nested a thousand deep is encoded and handed out', () => {
   for (let level = 0; level < 1000; level++) value = level % 2 === 0 ? [value] : { value };
   const flat = JSON.parse(devalue5.stringify(new Map([['key', { data: value }]]))) as Flat;
   const body = encodeValue(value);
-  expect(extract(flat, positionOf(flat, 0))).toBe(body);
+  expect(extractValue(flat, positionOf(flat, 0))).toBe(body);
   const whole: Flat = ['root'];
-  expect(append(whole, body)).toBe(1);
+  expect(insertValue(whole, body)).toBe(1);
   expect(whole).toHaveLength(1002);
 });
 
-it('a damaged address that stands for a list of a thousand million holes is damaged, at once', () => {
+it('a corrupt address that stands for a list of a thousand million holes is corrupt, at once', () => {
   // Who walks through the holes needs minutes for one of these texts, and runs into the limit of the test with so many.
   for (let round = 0; round < 1000; round++) {
     const body = '[["URL",1],[-7,1000000000,0,2],["Map"]]';
     expect(() => decodeValue(body)).toThrow(TypeError);
-    expect(append([], body)).toBeUndefined();
+    expect(insertValue([], body)).toBeUndefined();
   }
 });

@@ -2,15 +2,15 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { driverConfig } from '../src/config/driver-config.ts';
 import { type EnvRef, fromEnv, type FromEnv } from '../src/config/env.ts';
 import {
-  flag,
+  boolean,
   group,
   list,
-  oneOf,
+  picklist,
   type OptionKinds,
-  secretText,
+  secretString,
   type SharedOptions,
-  text,
-  whole,
+  string,
+  integer,
 } from '../src/config/option.ts';
 import { resolveOptions } from '../src/config/resolve.ts';
 
@@ -25,14 +25,14 @@ interface ExampleConfig extends SharedOptions {
 }
 
 const kinds: OptionKinds<Omit<ExampleConfig, keyof SharedOptions>> = {
-  url: text,
-  password: secretText,
-  db: whole({ to: 15 }),
-  fast: flag,
-  mode: oneOf('strong', 'weak'),
-  names: list(text),
+  url: string,
+  password: secretString,
+  db: integer({ to: 15 }),
+  fast: boolean,
+  mode: picklist('strong', 'weak'),
+  names: list(string),
   nodes: list(
-    group<{ host?: FromEnv<string>; port?: FromEnv<number> }>({ host: text, port: whole({ from: 1, to: 65_535 }) }),
+    group<{ host?: FromEnv<string>; port?: FromEnv<number> }>({ host: string, port: integer({ from: 1, to: 65_535 }) }),
   ),
 };
 
@@ -65,7 +65,7 @@ describe('a config function', () => {
   it.each([
     [
       { urll: 'x' },
-      '`urll` is not an option. Did you mean `url`? Options: prefix, ttl, idleTtl, timeout, secrets, adopt, url,',
+      '`urll` is not an option. Did you mean `url`? Options: prefix, ttl, idleTtl, timeout, secrets, migrateFrom, url,',
     ],
     [{ db: 16 }, '`db`: expected a whole number, from 0 to 15'],
     [{ db: 1.5 }, '`db`: expected a whole number'],

@@ -5,8 +5,8 @@ import { astrosInScope, createBrowser } from './support/astro-site.ts';
 import { createBackend } from './support/backend.ts';
 import { runs, values } from './support/values.ts';
 import { keyOfField } from '../src/codec/field.ts';
-import { append, encodeValue, type Flat } from '../src/codec/flat.ts';
-import { split } from '../src/codec/payload.ts';
+import { insertValue, encodeValue, type Flat } from '../src/codec/flat.ts';
+import { decodePayload } from '../src/codec/payload.ts';
 
 const revivers = { URL: (href: string) => new URL(href) };
 
@@ -106,7 +106,7 @@ const builtins = [Object, Array, Map, Set, Date, URL, RegExp, Function].map((typ
 const describeBuiltins = (): string => JSON.stringify(builtins.map((proto) => Reflect.ownKeys(proto).map(String)));
 
 it(
-  'no damaged field makes Astro throw, changes a prototype, or leaves a trace when it is left out',
+  'no corrupt field makes Astro throw, changes a prototype, or leaves a trace when it is left out',
   { timeout: 60_000 },
   () => {
     const before = describeBuiltins();
@@ -115,7 +115,7 @@ it(
     fc.assert(
       fc.property(damagedBody, (body) => {
         const flat: Flat = ['root', ['Map'], 'other'];
-        const position = append(flat, body);
+        const position = insertValue(flat, body);
         if (position === undefined) {
           expect(flat).toEqual(['root', ['Map'], 'other']);
           leftOut++;
@@ -155,9 +155,9 @@ it.each([
   ['more bytes than there are', '[["Uint8Array",1,0,9],["ArrayBuffer","AA=="]]'],
   ['a list that is longer than can be', '[[-7,4294967296]]'],
   ['nesting without end', `[${Array.from({ length: 50_000 }, (_, level) => `[${level + 1}]`).join()},0]`],
-])('%s is damaged', (_name, body) => {
+])('%s is corrupt', (_name, body) => {
   const flat: Flat = [['Map']];
-  expect(append(flat, body)).toBeUndefined();
+  expect(insertValue(flat, body)).toBeUndefined();
   expect(flat).toEqual([['Map']]);
 });
 
@@ -169,20 +169,20 @@ it.each([
 ])('a mark in which %s is none is refused', (_name, mark) => {
   const entry = { data: 3, expires: -1, '~': 4 };
   const payload = [['Map', 1, 2], 'key', entry, 'value', mark, 'nonce', 'id', 1];
-  expect(() => split('test', payload, 'nonce')).toThrow('This is not a session as Astro writes it');
+  expect(() => decodePayload('test', payload, 'nonce')).toThrow('This is not a session as Astro writes it');
 });
 
-it.each(['""', '"a"', '"\\u0061"', '"a', '"a"b'])('the field name %s is damaged: no key is stored under it', (name) => {
+it.each(['""', '"a"', '"\\u0061"', '"a', '"a"b'])('the field name %s is corrupt: no key is stored under it', (name) => {
   expect(keyOfField(name)).toBeUndefined();
 });
 
 it.each([-5, -6])('an entry whose expiry is the constant %i is past, as it is to Astro', (expires) => {
-  const { entries } = split('test', [['Map', 1, 2], 'key', { data: 3, expires }, 'value'], 'nonce');
+  const { entries } = decodePayload('test', [['Map', 1, 2], 'key', { data: 3, expires }, 'value'], 'nonce');
   expect(entries.get('key')!.expires).toBe(0);
 });
 
 describe.each(astrosInScope)('in Astro $version', { timeout: 60_000 }, (astro) => {
-  it('the rest of the session lives, and the damaged field stays as it is', async () => {
+  it('the rest of the session lives, and the corrupt field stays as it is', async () => {
     const backend = createBackend();
     const browser = createBrowser(astro, backend.driver);
     await browser.visit((session) => session.set('good', { cart: ['hat'] }));

@@ -41,7 +41,7 @@ describe('the README', () => {
     late.set('b', 2);
     await browser.visit((session) => session.destroy());
     await late.commit();
-    expect(warn.mock.calls).toEqual([['retired-write', { driver: expect.stringContaining('session-test') }]]);
+    expect(warn.mock.calls).toEqual([['destroyed-write', { driver: expect.stringContaining('session-test') }]]);
   });
 
   it('shows a handler that works', async () => {

@@ -273,7 +273,7 @@ describe('update', () => {
 
   it('of a session that was signed out meanwhile is dropped, and no cookie is sent', async () => {
     const { backend, one, two } = await startTwoTabs({ count: 1 });
-    const dropped = listen('retired-write');
+    const dropped = listen('destroyed-write');
     const id = one.id;
     const session = one.open();
     rightBefore(backend, 'patch', () => signOut(two));
@@ -332,7 +332,7 @@ describe('a session that was removed stays removed', () => {
   ])('and a request that comes late and %s sends no cookie either', async (_what, work) => {
     const { one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
     const late = two.open();
-    const dropped = listen('retired-write');
+    const dropped = listen('destroyed-write');
     await one.visit((session) => session.regenerate());
     const signedIn = one.cookie;
     await work(late);
@@ -366,7 +366,7 @@ describe('a session that was removed stays removed', () => {
   it('whatever a request under way sets, whether it has read or not', async () => {
     for (const reads of [true, false]) {
       const { backend, one, two } = await startTwoTabs({ user: 'ann' });
-      const dropped = listen('retired-write');
+      const dropped = listen('destroyed-write');
       const id = one.id;
       const session = one.open();
       if (reads) await session.get('user');
@@ -381,7 +381,7 @@ describe('a session that was removed stays removed', () => {
 
   it('also when the request regenerates it: only what it set itself lives on, under an id of its own', async () => {
     const { backend, one, two } = await startTwoTabs({ user: 'ann', secret: 'x' });
-    const dropped = listen('retired-write');
+    const dropped = listen('destroyed-write');
     const oldId = one.id;
     const session = one.open();
     await session.regenerate();
@@ -476,7 +476,7 @@ describe('regenerate', () => {
     session.set('user', 'bob');
     session.delete('cart');
     expect(await one.take(session)).toContain(session.sessionID!);
-    expect(backend.calls).toEqual(['read', 'patch', 'retire']);
+    expect(backend.calls).toEqual(['read', 'patch', 'destroy']);
     expect(await one.open().entries()).toEqual([['user', 'bob']]);
     expect(await backend.peek(oldId)).toBeNull();
     expect(await two.open().keys()).toEqual([]);
@@ -490,7 +490,7 @@ describe('regenerate', () => {
       await Promise.all([session.regenerate(), session.regenerate()]);
       await session.regenerate();
     });
-    expect(backend.calls).toEqual(['read', 'patch', 'retire']);
+    expect(backend.calls).toEqual(['read', 'patch', 'destroy']);
     expect(await backend.peek(two.id)).toBeNull();
     expect(await one.open().get('user')).toBe('ann');
   });
@@ -507,7 +507,7 @@ describe('regenerate', () => {
 
   it('takes over what landed in between, and leaves what this request changed', async () => {
     const { backend, one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'], flash: 'hello', count: 1 });
-    rightBefore(backend, 'retire', () =>
+    rightBefore(backend, 'destroy', () =>
       two.visit((session) => {
         session.set('cart', ['hat', 'coat']);
         session.set('secret', 'new');
@@ -582,7 +582,7 @@ describe('regenerate', () => {
     expect(await one.open().get('user')).toBe('ann');
   });
 
-  it.each(['patch', 'retire'] as const)(
+  it.each(['patch', 'destroy'] as const)(
     'that fails at its %s may be committed again and loses nothing',
     async (operation) => {
       const { backend, one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
@@ -602,7 +602,7 @@ describe('regenerate', () => {
     await session.regenerate();
     session.set('secret', 'x');
     backend.after = (operation, answer) => {
-      if (operation === 'retire') throw createError('session-test', 'interrupted', 'The connection broke.');
+      if (operation === 'destroy') throw createError('session-test', 'interrupted', 'The connection broke.');
       return answer;
     };
     await expect(session.commit()).rejects.toMatchObject({ code: 'interrupted' });
@@ -616,14 +616,14 @@ describe('regenerate', () => {
     const session = one.open();
     await session.regenerate();
     session.set('secret', 'x');
-    failOnce(backend, 'retire');
+    failOnce(backend, 'destroy');
     await expect(session.commit()).rejects.toMatchObject({ code: 'refused' });
     await signOut(two);
     await one.take(session);
     expect(await one.open().entries()).toEqual([['secret', 'x']]);
   });
 
-  it.each(['patch', 'retire'] as const)(
+  it.each(['patch', 'destroy'] as const)(
     'that fails at its %s and deletes something then has deleted it',
     async (operation) => {
       const { backend, one } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
@@ -647,7 +647,7 @@ describe('regenerate', () => {
     const session = one.open();
     await session.regenerate();
     const promisedId = session.sessionID!;
-    failOnce(backend, 'retire');
+    failOnce(backend, 'destroy');
     await expect(session.commit()).rejects.toMatchObject({ code: 'refused' });
     expect(await backend.peek(promisedId)).not.toBeNull();
     session.destroy();
@@ -673,7 +673,7 @@ describe('regenerate', () => {
     const session = one.open();
     await session.regenerate();
     session.set('user', 'bob');
-    rightBefore(backend, 'retire', async () => {
+    rightBefore(backend, 'destroy', async () => {
       await two.visit((other) => other.set('cart', ['coat']));
       failOnce(backend, 'patch');
     });
@@ -688,7 +688,7 @@ describe('regenerate', () => {
     await session.regenerate();
     session.set('user', 'bob');
     await signOut(two);
-    rightBefore(backend, 'retire', () => failOnce(backend, 'patch'));
+    rightBefore(backend, 'destroy', () => failOnce(backend, 'patch'));
     await expect(session.commit()).rejects.toMatchObject({ code: 'refused', operation: 'patch' });
     await one.take(session);
     expect(await one.open().entries()).toEqual([['user', 'bob']]);

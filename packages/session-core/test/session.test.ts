@@ -30,8 +30,8 @@ function pass(ms: number): void {
 function countDamaged(): { count: number } {
   const seen = { count: 0 };
   const listener = () => void seen.count++;
-  subscribe('coatcheck:damaged-field', listener);
-  onTestFinished(() => void unsubscribe('coatcheck:damaged-field', listener));
+  subscribe('coatcheck:corrupt-field', listener);
+  onTestFinished(() => void unsubscribe('coatcheck:corrupt-field', listener));
   return seen;
 }
 
@@ -169,7 +169,7 @@ describe('what a request costs', () => {
   it('one write to sign out, and no read', async () => {
     const { backend, browser } = await startSession();
     await browser.visit((session) => session.destroy());
-    expect(backend.calls).toEqual(['retire']);
+    expect(backend.calls).toEqual(['destroy']);
   });
 
   it('a read and a write for an update; only the read when it changes nothing; only the write for a new visitor', async () => {
@@ -183,7 +183,7 @@ describe('what a request costs', () => {
   });
 
   it('a value is decoded when it is asked for, and once', async () => {
-    const damaged = countDamaged();
+    const corrupt = countDamaged();
     const { backend, browser } = await startSession({ good: [1] });
     await backend.poke(browser.id, { bad: ':not a value' });
     const session = browser.open();
@@ -191,7 +191,7 @@ describe('what a request costs', () => {
     expect(good).toEqual([1]);
     expect(await session.get('good')).toBe(good);
     expect(await session.has('bad')).toBe(true);
-    expect(damaged.count).toBe(0);
+    expect(corrupt.count).toBe(0);
   });
 });
 
@@ -316,7 +316,7 @@ describe('values', () => {
   });
 });
 
-describe('a damaged field', () => {
+describe('a corrupt field', () => {
   it.each([
     ':not a value',
     'no colon',
@@ -328,12 +328,12 @@ describe('a damaged field', () => {
     ':"text"',
     ':[["URL",1],"%"]',
   ])('%s reads as undefined, is reported, and everything else lives', async (field) => {
-    const damaged = countDamaged();
+    const corrupt = countDamaged();
     const { backend, browser } = await startSession({ good: 1 });
     await backend.poke(browser.id, { bad: field });
     const session = browser.open();
     expect(await session.get('bad')).toBeUndefined();
-    expect(damaged.count).toBe(1);
+    expect(corrupt.count).toBe(1);
     expect(await session.get('good')).toBe(1);
     expect(await session.values()).toEqual([1]);
     expect(await session.entries()).toEqual([['good', 1]]);
@@ -341,19 +341,19 @@ describe('a damaged field', () => {
 
   it('is never removed by anyone who does not ask for it', async () => {
     const { backend, browser } = await startSession({ good: 1 });
-    await backend.poke(browser.id, { bad: ':damaged' });
+    await backend.poke(browser.id, { bad: ':corrupt' });
     await browser.visit(async (session) => {
       await session.entries();
       session.set('good', 2);
     });
-    expect((await backend.peek(browser.id))?.get('bad')).toBe(':damaged');
+    expect((await backend.peek(browser.id))?.get('bad')).toBe(':corrupt');
     await browser.visit((session) => session.regenerate());
-    expect((await backend.peek(browser.id))?.get('bad')).toBe(':damaged');
+    expect((await backend.peek(browser.id))?.get('bad')).toBe(':corrupt');
   });
 
   it('gives way to a value that is set or updated', async () => {
     const { backend, browser } = await startSession({ good: 1 });
-    await backend.poke(browser.id, { one: ':damaged', two: ':damaged' });
+    await backend.poke(browser.id, { one: ':corrupt', two: ':corrupt' });
     await browser.visit(async (session) => {
       session.set('one', 1);
       await session.update('two', (value) => [value, 2]);
@@ -676,7 +676,7 @@ describe('destroy', () => {
   it('removes a session that cannot be read, and its cookie', async () => {
     const { backend, browser } = await startSession();
     backend.before = (operation) => {
-      if (operation !== 'retire') throw new Error('The stored record is not in a form that this version can read.');
+      if (operation !== 'destroy') throw new Error('The stored record is not in a form that this version can read.');
     };
     const session = browser.open();
     await expect(session.get('visits')).rejects.toMatchObject({ code: 'refused' });
@@ -774,7 +774,7 @@ describe('destroy', () => {
     const session = browser.open();
     session.destroy();
     session.set('fresh', 1);
-    backend.before = (operation) => operation === 'retire' && Promise.reject(new Error('disk full'));
+    backend.before = (operation) => operation === 'destroy' && Promise.reject(new Error('disk full'));
     await expect(session.commit()).rejects.toMatchObject({ code: 'refused' });
     backend.before = () => undefined;
     await browser.take(session);

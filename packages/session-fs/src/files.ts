@@ -2,7 +2,13 @@ import { hash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, link, mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { createError, type Lifetime, type StoreCall, type ValueBackend } from '@coatcheck/session-core/driver';
+import {
+  createError,
+  type LegacySessions,
+  type Lifetime,
+  type StoreCall,
+  type ValueBackend,
+} from '@coatcheck/session-core/driver';
 
 /** How often a write looks for expired files as well, in one of 256 folders: all have had their turn after 43 minutes. */
 const SWEEP_EVERY_MS = 10_000;
@@ -22,13 +28,7 @@ const ABANDONED_MS = 3_600_000;
  * Readers just read: a file is always one complete value.
  */
 export async function openFiles(directory: string, timeoutMs: number): Promise<ValueBackend> {
-  const run = async <Result>(work: () => Promise<Result>): Promise<Result> => {
-    try {
-      return await work();
-    } catch (error) {
-      throw explain(error, directory);
-    }
-  };
+  const run = <Result>(work: () => Promise<Result>): Promise<Result> => explained(directory, work);
 
   let sweptAt = Date.now();
   /** The folder that was swept last: the next sweep goes on behind it. */
@@ -68,9 +68,9 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
         if (text === null) return null;
         const head = parseHead(text);
         const value = text.slice(head?.length);
-        if (!head) return { unreadable: damaged(file) };
+        if (!head) return { unreadable: corrupt(file) };
         const { version } = head;
-        return value.length === head.valueLength ? { value, version } : { unreadable: damaged(file), version };
+        return value.length === head.valueLength ? { value, version } : { unreadable: corrupt(file), version };
       }),
 
     set: (key, value, { lifetimeMs, version, signal }) =>
@@ -85,15 +85,22 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
     // Nothing but a session can have that name: also a folder, which `unlink` refuses, goes.
     remove: (key) => run(() => rm(fileOf(directory, key), { recursive: true, force: true })),
 
-    former: {
-      read: (id, base) => run(() => unlessMissing(readFile(formerFile(id, base), 'utf8').catch(ifFolder('')))),
-      remove: (id, base) => run(async () => void (await removed(formerFile(id, base)))),
-    },
-
     // Half of the deadline: the caller is told how many there were, and goes on from there with the next call.
     sweep: (limit, call) => run(() => sweepUntil(Date.now() + timeoutMs / 2, limit, call)),
   };
 }
+
+/** What Astro's own driver left: one file a session, under its id. */
+export const legacyFiles: LegacySessions = {
+  read(id, base) {
+    const folder = legacyFolder(base);
+    return explained(folder, () => unlessMissing(readFile(join(folder, id), 'utf8').catch(ifFolder(''))));
+  },
+  remove(id, base) {
+    const folder = legacyFolder(base);
+    return explained(folder, async () => void (await removed(join(folder, id))));
+  },
+};
 
 // ------------------------------------------------------------------------------------------------------------------ names
 
@@ -104,8 +111,8 @@ function fileOf(directory: string, key: string): string {
   return join(directory, digest.slice(0, 2), name.length <= 200 ? name : digest);
 }
 
-/** Where Astro's own driver puts a session: by itself in the cache of the build, which has to be where the server runs. */
-const formerFile = (id: string, base = 'node_modules/.astro/sessions'): string => join(resolve(base), id);
+/** Where Astro's own driver puts sessions: by itself in the cache of the build, which has to be where the server runs. */
+const legacyFolder = (base = 'node_modules/.astro/sessions'): string => resolve(base);
 
 // No name of a file has a `+` in it: it is encoded.
 const draftOf = (file: string, version: string): string => `${file}+${version}`;
@@ -306,6 +313,14 @@ const NO_ROOM = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
 const DENIED = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
 
+async function explained<Result>(folder: string, work: () => Promise<Result>): Promise<Result> {
+  try {
+    return await work();
+  } catch (error) {
+    throw explain(error, folder);
+  }
+}
+
 /** What the system says, in words that say what to do; anything else as it is. */
 function explain(error: unknown, directory: string): unknown {
   const code = codeOf(error) ?? '';
@@ -338,7 +353,7 @@ function explain(error: unknown, directory: string): unknown {
   return error;
 }
 
-function damaged(file: string): Error {
+function corrupt(file: string): Error {
   return createError(
     'session-fs',
     'refused',

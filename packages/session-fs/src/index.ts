@@ -2,7 +2,7 @@ import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/
 import { fsKinds, type FsDriverConfig } from './options.ts';
 
 export { check, fromEnv, sweep } from '@coatcheck/session-core';
-export type { Adopt } from '@coatcheck/session-core';
+export type { MigrateFrom } from '@coatcheck/session-core';
 export type { FsDriverConfig };
 
 /**

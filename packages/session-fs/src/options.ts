@@ -1,4 +1,4 @@
-import { text, type FromEnv, type OptionKinds, type SharedOptions } from '@coatcheck/session-core/driver';
+import { string, type FromEnv, type OptionKinds, type SharedOptions } from '@coatcheck/session-core/driver';
 
 export interface FsDriverConfig extends SharedOptions {
   /**
@@ -9,5 +9,5 @@ export interface FsDriverConfig extends SharedOptions {
 }
 
 export const fsKinds: OptionKinds<Omit<FsDriverConfig, keyof SharedOptions>> = {
-  directory: text,
+  directory: string,
 };

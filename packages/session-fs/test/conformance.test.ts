@@ -21,14 +21,14 @@ describe('the driver', () => {
 
   testDriver({
     it,
-    createDriver: ({ adopt, ...config }) =>
-      fs({ ...config, ...(adopt && { adopt: { base: former, ...adopt } }), directory }),
+    createDriver: ({ migrateFrom, ...config }) =>
+      fs({ ...config, ...(migrateFrom && { migrateFrom: { base: former, ...migrateFrom } }), directory }),
     dump: async () => {
       const files = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
       return files
         .map(({ parentPath, name }) => `${name}\n${readFileSync(join(parentPath, name), 'latin1')}`)
         .join('\n');
     },
-    formerDriver: () => fsLite({ base: former }) as SessionDriver,
+    legacyDriver: () => fsLite({ base: former }) as SessionDriver,
   });
 });

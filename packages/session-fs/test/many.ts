@@ -15,7 +15,7 @@ const change = (lifetimeMs: number): Change => ({
   set: new Map([['user', `:${JSON.stringify('x'.repeat(400))}`]]),
   unset: [],
   lifetimeMs,
-  capMs: lifetimeMs,
+  defaultTtlMs: lifetimeMs,
   now: Date.now(),
 });
 
@@ -36,7 +36,7 @@ const sample = (below: number) => Array.from({ length: 2000 }, () => Math.floor(
 async function measure(count: number): Promise<Record<string, number>> {
   const reading = await rate(sample(count), (key) => store.read(key, call()));
   const changing = await rate(sample(count), (key) => store.patch(key, change(3_600_000), call()));
-  const touching = await rate(sample(count), (key) => store.read(key, { ...call(), touchMs: 3_600_000 }));
+  const touching = await rate(sample(count), (key) => store.read(key, { ...call(), extendIdleMs: 3_600_000 }));
   return { sessions: count, 'reads/s': reading, 'changes/s': changing, 'reads with idleTtl/s': touching };
 }
 

@@ -49,7 +49,7 @@ const setting = (name: string): Change => ({
   set: new Map([[name, ':1']]),
   unset: [],
   lifetimeMs: 3_600_000,
-  capMs: 3_600_000,
+  defaultTtlMs: 3_600_000,
   now: Date.now(),
 });
 
@@ -94,10 +94,10 @@ it('a session that is removed while other processes write into it stays removed'
   const store = valueStore(await openFiles(directory, 60_000));
   const writers = names.map((name) => startWriter(directory, 'key', name, 100_000));
   await expect.poll(() => writers.every(({ acknowledged }) => acknowledged.length > 2)).toBe(true);
-  await store.retire('key', 60_000, call());
+  await store.destroy('key', 60_000, call());
   expect(await store.read('key', call())).toBeNull();
   await Promise.all(writers.map(({ ended }) => ended));
-  expect(writers.map(({ last }) => last)).toEqual(names.map(() => 'retired'));
+  expect(writers.map(({ last }) => last)).toEqual(names.map(() => 'destroyed'));
   expect(await store.read('key', call())).toBeNull();
 });
 

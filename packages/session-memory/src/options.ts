@@ -1,4 +1,4 @@
-import { whole, type OptionKinds, type SharedOptions, type EnvRef } from '@coatcheck/session-core/driver';
+import { integer, type OptionKinds, type SharedOptions, type EnvRef } from '@coatcheck/session-core/driver';
 
 export interface MemoryDriverConfig extends SharedOptions {
   /** How many sessions are kept; beyond that, the ones not used for the longest time go. Default: 100,000. */
@@ -11,6 +11,6 @@ export interface MemoryDriverConfig extends SharedOptions {
 const MOST_SESSIONS = 2 ** 24;
 
 export const memoryKinds: OptionKinds<Omit<MemoryDriverConfig, keyof SharedOptions>> = {
-  maxSessions: whole({ from: 1, to: MOST_SESSIONS }),
-  maxBytes: whole({ from: 1 }),
+  maxSessions: integer({ from: 1, to: MOST_SESSIONS }),
+  maxBytes: integer({ from: 1 }),
 };

@@ -76,11 +76,11 @@ export function openMemoryStore({
   return {
     atomic: true,
 
-    async read(key, { signal, touchMs }) {
+    async read(key, { signal, extendIdleMs }) {
       signal.throwIfAborted();
       const record = load(key);
-      if (record && touchMs !== undefined) {
-        const touched = { ...record, idleUntil: Date.now() + touchMs };
+      if (record && extendIdleMs !== undefined) {
+        const touched = { ...record, idleUntil: Date.now() + extendIdleMs };
         save(key, packRecord(touched), endOf(touched));
       }
       return record && record.fields;
@@ -88,18 +88,18 @@ export function openMemoryStore({
 
     async patch(key, change, { signal }) {
       signal.throwIfAborted();
-      if (tombstones.has(key)) return 'retired';
+      if (tombstones.has(key)) return 'destroyed';
       const changed = applyChange(load(key), change, Date.now());
       if (typeof changed === 'string') return changed;
       save(key, packRecord(changed), endOf(changed));
       return 'applied';
     },
 
-    async retire(key, retireForMs, { signal }) {
+    async destroy(key, tombstoneMs, { signal }) {
       signal.throwIfAborted();
-      const held = tombstones.has(key) ? 'retired' : (load(key)?.fields ?? null);
+      const held = tombstones.has(key) ? 'destroyed' : (load(key)?.fields ?? null);
       cache.delete(key);
-      tombstones.add(key, retireForMs);
+      tombstones.add(key, tombstoneMs);
       return held;
     },
 

@@ -10,7 +10,7 @@ const storing = (value: string, lifetimeMs = 3_600_000) => ({
   set: new Map([['value', `:${value}`]]),
   unset: [],
   lifetimeMs,
-  capMs: lifetimeMs,
+  defaultTtlMs: lifetimeMs,
   now: Date.now(),
 });
 

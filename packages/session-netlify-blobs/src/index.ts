@@ -2,7 +2,7 @@ import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/
 import { checkTogether, netlifyBlobsKinds, type NetlifyBlobsDriverConfig } from './options.ts';
 
 export { check, fromEnv, sweep } from '@coatcheck/session-core';
-export type { Adopt } from '@coatcheck/session-core';
+export type { MigrateFrom } from '@coatcheck/session-core';
 export type { NetlifyBlobsDriverConfig };
 
 /**

@@ -1,12 +1,12 @@
 import {
   createError,
-  flag,
-  secretText,
+  boolean,
+  secretString,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
-  text,
+  string,
 } from '@coatcheck/session-core/driver';
 
 /** Where the sessions are. Without any option: in the store `sessions` of the site that Netlify runs. */
@@ -24,7 +24,7 @@ export interface NetlifyBlobsDriverConfig extends SharedOptions {
 // Netlify's own rules; its client finds out with the first session.
 const storeName: OptionKind<string> = {
   read(raw) {
-    const name = text.read(raw);
+    const name = string.read(raw);
     if (/\/|%2F/i.test(name) || new TextEncoder().encode(name).length > 64)
       throw new Error('expected a name of at most 64 bytes, without a slash');
     return name;
@@ -33,9 +33,9 @@ const storeName: OptionKind<string> = {
 
 export const netlifyBlobsKinds: OptionKinds<Omit<NetlifyBlobsDriverConfig, keyof SharedOptions>> = {
   name: storeName,
-  deployScoped: flag,
-  siteID: text,
-  token: secretText,
+  deployScoped: boolean,
+  siteID: string,
+  token: secretString,
 };
 
 /** Throws for options that do not go together; one that is read from the environment counts as given. */

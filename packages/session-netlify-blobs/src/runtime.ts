@@ -11,14 +11,14 @@ const netlifyBlobs: (config?: NetlifyBlobsDriverConfig, host?: Host) => SessionD
     async open(options, { timeoutMs }) {
       checkTogether(options);
       const client = await import('@netlify/blobs');
-      const inFormerStore = (name = 'astro-sessions') => inBlobStore(client, { ...options, name, deployScoped: false });
-      return valueStore({
-        ...blobBackend(inBlobStore(client, options), timeoutMs),
-        former: {
-          read: (id, base, call) => inFormerStore(base)(call, (store) => store.get(id)),
-          remove: (id, base, call) => inFormerStore(base)(call, (store) => store.delete(id)),
+      const inLegacyStore = (name = 'astro-sessions') => inBlobStore(client, { ...options, name, deployScoped: false });
+      return {
+        ...valueStore(blobBackend(inBlobStore(client, options), timeoutMs)),
+        legacySessions: {
+          read: (id, base, call) => inLegacyStore(base)(call, (store) => store.get(id)),
+          remove: (id, base, call) => inLegacyStore(base)(call, (store) => store.delete(id)),
         },
-      });
+      };
     },
   });
 

@@ -23,7 +23,7 @@ async function dump(): Promise<string> {
   return JSON.stringify(found).replaceAll('\\"', '"');
 }
 
-const formerDriver = () => unstorageBlobs({ name: 'astro-sessions', consistency: 'strong' }) as SessionDriver;
+const legacyDriver = () => unstorageBlobs({ name: 'astro-sessions', consistency: 'strong' }) as SessionDriver;
 
 function serve(start: () => Promise<Blobs[]>): void {
   let parts: Blobs[];
@@ -50,7 +50,7 @@ describe('with the promises of Netlify’s storage', () => {
     testStore({ it, createStore: openStore, ...withFakeClock(), outage: () => outageOf(proxy)() });
   });
   describe('the driver', () => {
-    testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });
+    testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, legacyDriver });
   });
 });
 
@@ -63,6 +63,6 @@ describe('on Netlify’s development server as it is', () => {
     testStore({ it, createStore: () => store, ...withFakeClock() });
   });
   describe('the driver', () => {
-    testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, formerDriver });
+    testDriver({ it, createDriver: (config) => netlifyBlobs(config), dump, legacyDriver });
   });
 });

@@ -109,7 +109,7 @@ describe('races between processes', () => {
     set: new Map([[field, ':1']]),
     unset: [],
     lifetimeMs: 60_000,
-    capMs: 60_000,
+    defaultTtlMs: 60_000,
     now: Date.now(),
   });
 
@@ -133,11 +133,11 @@ describe('races between processes', () => {
       const writes = Array.from({ length: 32 }, (_, index) =>
         processes[index % 4]!.patch(key, setting(`f${index}`), call()),
       );
-      await processes[round % 4]!.retire(key, 60_000, call());
+      await processes[round % 4]!.destroy(key, 60_000, call());
       await Promise.all(writes);
       for (const store of processes) {
         expect(await store.read(key, call())).toBeNull();
-        expect(await store.patch(key, setting('late'), call())).toBe('retired');
+        expect(await store.patch(key, setting('late'), call())).toBe('destroyed');
       }
     }
   });

@@ -4,7 +4,7 @@ import { recordError } from '@coatcheck/session-core/redis';
 export const DRIVER = 'session-redis';
 
 /** What an error of the client means to whoever waits for an answer. */
-export interface Meaning {
+export interface ErrorRule {
   error: Error;
   /** A state that goes by, such as loading after a restart; the command was not carried out and may be sent again. */
   passing?: boolean;
@@ -12,7 +12,7 @@ export interface Meaning {
   elsewhere?: boolean;
 }
 
-type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Omit<Meaning, 'error'>];
+type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Omit<ErrorRule, 'error'>];
 
 // Who is told 'unavailable' finds no use in asking anything else: reads go on where only writes are refused.
 // Redis 6 puts the error of a command inside a script behind words of its own, so the codes are looked for anywhere.
@@ -85,7 +85,7 @@ const KNOWN: Known[] = [
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /** Undefined: there was no answer. The connection could not be made, or broke. */
-export function explain(error: unknown): Meaning | undefined {
+export function explain(error: unknown): ErrorRule | undefined {
   const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
   if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };

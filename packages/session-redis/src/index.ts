@@ -3,7 +3,7 @@ import { redisKinds, type RedisDriverConfig, type RedisNode, type RedisSentinel,
 import { checkTogether } from './target.ts';
 
 export { check, fromEnv } from '@coatcheck/session-core';
-export type { Adopt } from '@coatcheck/session-core';
+export type { MigrateFrom } from '@coatcheck/session-core';
 export type { RedisDriverConfig, RedisNode, RedisSentinel, RedisTls };
 
 /**

@@ -1,10 +1,10 @@
 import {
-  flag,
+  boolean,
   group,
   list,
-  secretText,
-  text,
-  whole,
+  secretString,
+  string,
+  integer,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
@@ -126,9 +126,9 @@ const redisUrl: OptionKind<string> = {
   holdsSecret: (url) => parseRedisUrl(url).password !== undefined,
 };
 
-const port: OptionKind<number> = whole({ from: 1, to: 65_535 });
+const port: OptionKind<number> = integer({ from: 1, to: 65_535 });
 
-const nodeParts: OptionKind<RedisNode> = group<RedisNode>({ host: text, port });
+const nodeParts: OptionKind<RedisNode> = group<RedisNode>({ host: string, port });
 
 const node: OptionKind<RedisNode> = {
   read(raw) {
@@ -139,22 +139,34 @@ const node: OptionKind<RedisNode> = {
   },
 };
 
-const tlsParts = group<RedisTls>({ ca: text, cert: text, key: secretText, servername: text, rejectUnauthorized: flag });
+const tlsParts = group<RedisTls>({
+  ca: string,
+  cert: string,
+  key: secretString,
+  servername: string,
+  rejectUnauthorized: boolean,
+});
 
 const tls: OptionKind<boolean | RedisTls> = {
-  read: (raw) => (typeof raw === 'object' && raw !== null ? tlsParts.read(raw) : flag.read(raw)),
+  read: (raw) => (typeof raw === 'object' && raw !== null ? tlsParts.read(raw) : boolean.read(raw)),
   holdsSecret: (value) => typeof value === 'object' && value.key !== undefined,
 };
 
-const sentinel = group<RedisSentinel>({ name: text, nodes: list(node), username: text, password: secretText, tls });
+const sentinel = group<RedisSentinel>({
+  name: string,
+  nodes: list(node),
+  username: string,
+  password: secretString,
+  tls,
+});
 
 export const redisKinds: OptionKinds<Omit<RedisDriverConfig, keyof SharedOptions>> = {
   url: redisUrl,
-  host: text,
+  host: string,
   port,
-  username: text,
-  password: secretText,
-  db: whole(),
+  username: string,
+  password: secretString,
+  db: integer(),
   tls,
   cluster: list(node),
   sentinel: sentinel as OptionKind<RedisSentinel>,

@@ -92,7 +92,7 @@ it('a user needs what the README says', async () => {
   const store = open({ username: 'sessions', password: 'confined' });
   const key = newKey();
   expect(await store.patch(key, change({ set: new Map([['a', ':1']]) }), call())).toBe('applied');
-  expect(await store.retire(key, 1000, call())).toEqual(new Map([['a', ':1']]));
+  expect(await store.destroy(key, 1000, call())).toEqual(new Map([['a', ':1']]));
   await store.close?.();
 });
 

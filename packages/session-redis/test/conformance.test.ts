@@ -36,6 +36,6 @@ describe('the driver', () => {
       const records = await Promise.all(keys.map((key) => inspector.dumpBuffer(key)));
       return [...keys, ...records.map((record) => record?.toString('latin1'))].join('\n');
     },
-    formerDriver: () => former as SessionDriver,
+    legacyDriver: () => former as SessionDriver,
   });
 });

@@ -56,7 +56,7 @@ function randomChange(random: ReturnType<typeof randomFrom>, now: number, fields
     set: some(3),
     unset: random.some(NAMES, 2),
     lifetimeMs: random.of(['never' as const, HOUR, 3 * HOUR, 0]),
-    ...(cap !== undefined && { capMs: cap }),
+    ...(cap !== undefined && { defaultTtlMs: cap }),
     ...(idle !== undefined && { idleMs: idle }),
     ...(random.chance(0.2) && { purge: random.some(NAMES, 3) }),
     ...(random.chance(0.2) && { ifAbsent: some(3) }),
@@ -87,7 +87,7 @@ async function play(seed: number): Promise<{ seen: Seen[]; expected: Seen[] }> {
   const seen: Seen[] = [];
   const expected: Seen[] = [];
   let record: StoredRecord | null = null;
-  let retiredUntil: number | undefined;
+  let tombstoneUntil: number | undefined;
   // The reference converts every expiry at every patch, Redis when a field is written: they differ by what a command takes.
   let slowest = 0;
 
@@ -97,26 +97,26 @@ async function play(seed: number): Promise<{ seen: Seen[]; expected: Seen[] }> {
     let result: unknown;
     let right: unknown;
     if (random.chance(0.03)) {
-      result = await store.retire(key, HOUR, call());
-      right = retiredUntil === undefined ? fields : 'retired';
+      result = await store.destroy(key, HOUR, call());
+      right = tombstoneUntil === undefined ? fields : 'destroyed';
       record = null;
-      retiredUntil = clock + HOUR;
+      tombstoneUntil = clock + HOUR;
     } else if (random.chance(0.15)) {
-      const touchMs = random.of([undefined, HOUR / 4, 20 * HOUR, 100 * HOUR]);
-      result = await store.read(key, { ...call(), touchMs });
+      const extendIdleMs = random.of([undefined, HOUR / 4, 20 * HOUR, 100 * HOUR]);
+      result = await store.read(key, { ...call(), extendIdleMs });
       right = fields;
-      if (record && touchMs !== undefined) record.idleUntil = clock + touchMs;
+      if (record && extendIdleMs !== undefined) record.idleUntil = clock + extendIdleMs;
     } else {
       const change = randomChange(random, clock + skew, fields);
       result = await store.patch(key, change, call());
       const changed: StoredRecord | string =
-        retiredUntil === undefined ? applyChange(record, change, clock) : 'retired';
+        tombstoneUntil === undefined ? applyChange(record, change, clock) : 'destroyed';
       right = typeof changed === 'string' ? changed : 'applied';
       if (typeof changed !== 'string') record = endOf(changed) > clock ? changed : null;
     }
     slowest = Math.max(slowest, Date.now() - clock);
 
-    const end = retiredUntil ?? (record ? endOf(record) : NO_KEY);
+    const end = tombstoneUntil ?? (record ? endOf(record) : NO_KEY);
     const off = Math.abs((await inspector.pexpiretime(key)) - (end === Infinity ? NO_END : end));
     seen.push({ result, fields: await store.read(key, call()), end: off <= slowest + 1 ? 'right' : off });
     expected.push({ result: right, fields: record?.fields ?? null, end: 'right' });

@@ -55,22 +55,26 @@ describe('the lifetime of a key', () => {
     expect(await lifeOf(key)).toBe(HOUR);
   });
 
-  it('is `capMs` for fields without an expiry, from every write on', async () => {
+  it('is `defaultTtlMs` for fields without an expiry, from every write on', async () => {
     const key = newKey();
-    await store.patch(key, change({ set: new Map([['open', ':1']]), capMs: HOUR }), call());
+    await store.patch(key, change({ set: new Map([['open', ':1']]), defaultTtlMs: HOUR }), call());
     expect(await lifeOf(key)).toBe(HOUR);
-    await store.patch(key, change({ set: new Map([['other', `${Date.now() + MINUTE}:1`]]), capMs: 3 * HOUR }), call());
+    await store.patch(
+      key,
+      change({ set: new Map([['other', `${Date.now() + MINUTE}:1`]]), defaultTtlMs: 3 * HOUR }),
+      call(),
+    );
     expect(await lifeOf(key)).toBe(3 * HOUR);
-    await store.patch(key, change({ unset: ['open'], capMs: 3 * HOUR }), call());
+    await store.patch(key, change({ unset: ['open'], defaultTtlMs: 3 * HOUR }), call());
     expect(await lifeOf(key)).toBe(MINUTE);
   });
 
   it('has no end without either, and gets one when a writer brings it', async () => {
     const key = newKey();
-    const { capMs: _, ...forEver } = change({ set: new Map([['open', ':1']]) });
+    const { defaultTtlMs: _, ...forEver } = change({ set: new Map([['open', ':1']]) });
     await store.patch(key, forEver, call());
     expect(await inspector.pttl(key)).toBe(-1);
-    await store.patch(key, change({ set: new Map([['open', ':2']]), capMs: HOUR }), call());
+    await store.patch(key, change({ set: new Map([['open', ':2']]), defaultTtlMs: HOUR }), call());
     expect(await lifeOf(key)).toBe(HOUR);
     await store.patch(key, forEver, call());
     expect(await inspector.pttl(key)).toBe(-1);
@@ -79,20 +83,20 @@ describe('the lifetime of a key', () => {
   it('is what idling leaves, and a reader extends it no further than the hard deadline', async () => {
     const key = newKey();
     const set: Fields = new Map([['open', ':1']]);
-    await store.patch(key, change({ set, capMs: 2 * HOUR, idleMs: HOUR / 2 }), call());
+    await store.patch(key, change({ set, defaultTtlMs: 2 * HOUR, idleMs: HOUR / 2 }), call());
     expect(await lifeOf(key)).toBe(HOUR / 2);
     await store.read(key, call());
     expect(await lifeOf(key)).toBe(HOUR / 2);
-    await store.read(key, { ...call(), touchMs: HOUR });
+    await store.read(key, { ...call(), extendIdleMs: HOUR });
     expect(await lifeOf(key)).toBe(HOUR);
-    await store.read(key, { ...call(), touchMs: 5 * HOUR });
+    await store.read(key, { ...call(), extendIdleMs: 5 * HOUR });
     expect(await lifeOf(key)).toBe(2 * HOUR);
   });
 
-  it('is a tombstone’s own after the record is retired', async () => {
+  it('is a tombstone’s own after the record is destroyed', async () => {
     const key = newKey();
     await store.patch(key, change({ set: day }), call());
-    await store.retire(key, MINUTE, call());
+    await store.destroy(key, MINUTE, call());
     expect(await lifeOf(key)).toBe(MINUTE);
     expect(await inspector.hlen(key)).toBe(1);
   });
@@ -119,9 +123,9 @@ describe('keys that hold something else', () => {
     it(`${what} is removed by a sign-out, because the key can only be a session's`, async () => {
       const key = newKey();
       await put(key);
-      expect(await store.retire(key, 60_000, call())).toBeNull();
+      expect(await store.destroy(key, 60_000, call())).toBeNull();
       expect(await store.read(key, call())).toBeNull();
-      expect(await store.patch(key, change({ set: new Map([['a', ':1']]) }), call())).toBe('retired');
+      expect(await store.patch(key, change({ set: new Map([['a', ':1']]) }), call())).toBe('destroyed');
       expect(await inspector.hkeys(key)).toEqual(['']);
     });
 
@@ -131,7 +135,7 @@ describe('keys that hold something else', () => {
       const before = await inspector.dumpBuffer(key);
       const operations = [
         () => store.read(key, call()),
-        () => store.read(key, { ...call(), touchMs: 1000 }),
+        () => store.read(key, { ...call(), extendIdleMs: 1000 }),
         () => store.patch(key, change({ set: new Map([['a', ':1']]) }), call()),
       ];
       for (const operation of operations) {
@@ -150,7 +154,7 @@ describe('keys that hold something else', () => {
     await inspector.hset(key, '', '9:whatever', 'a', ':1');
     for (const operation of [
       () => store.read(key, call()),
-      () => store.read(key, { ...call(), touchMs: 1000 }),
+      () => store.read(key, { ...call(), extendIdleMs: 1000 }),
       () => store.patch(key, change({ set: new Map([['a', ':2']]) }), call()),
     ]) {
       await expect(operation()).rejects.toMatchObject({
@@ -159,11 +163,11 @@ describe('keys that hold something else', () => {
       });
     }
     expect(await inspector.hgetall(key)).toEqual({ '': '9:whatever', a: ':1' });
-    expect(await store.retire(key, 1000, call())).toBeNull();
+    expect(await store.destroy(key, 1000, call())).toBeNull();
     expect(await store.read(key, call())).toBeNull();
   });
 
-  it('a field damaged by hand does not keep the others from being changed', async () => {
+  it('a field corrupt by hand does not keep the others from being changed', async () => {
     const key = newKey();
     await store.patch(key, change({ set: new Map([['a', ':1']]) }), call());
     await inspector.hset(key, 'b', 'no field of ours');
@@ -188,7 +192,7 @@ describe('a Redis without memory', () => {
       await expect(patch).rejects.toMatchObject({ code: 'refused', message: expect.stringMatching(/no memory left/) });
       expect(await store.read(key, call())).toEqual(set);
       expect(await store.patch(key, change({ unset: ['b'] }), call())).toBe('applied');
-      expect(await store.retire(key, 1000, call())).toEqual(new Map([['a', ':1']]));
+      expect(await store.destroy(key, 1000, call())).toEqual(new Map([['a', ':1']]));
     } finally {
       await inspector.config('SET', 'maxmemory', '0');
     }
@@ -203,11 +207,11 @@ describe('an ACL user', () => {
     const key = `session:${newKey()}`;
     const set: Fields = new Map([['a', ':1']]);
     expect(await confined.patch(key, change({ set, idleMs: HOUR }), call())).toBe('applied');
-    expect(await confined.read(key, { ...call(), touchMs: HOUR })).toEqual(set);
+    expect(await confined.read(key, { ...call(), extendIdleMs: HOUR })).toEqual(set);
     expect(await confined.patch(key, change({ unset: ['a'] }), call())).toBe('applied');
-    const { capMs: _, ...forEver } = change({ set });
+    const { defaultTtlMs: _, ...forEver } = change({ set });
     expect(await confined.patch(key, forEver, call())).toBe('applied');
-    expect(await confined.retire(key, 1000, call())).toEqual(set);
+    expect(await confined.destroy(key, 1000, call())).toEqual(set);
     const elsewhere = confined.read(newKey(), call());
     await expect(elsewhere).rejects.toMatchObject({
       code: 'configuration',

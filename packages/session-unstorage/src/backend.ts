@@ -1,8 +1,9 @@
 import {
   createError,
-  formerKey,
+  legacyKey,
   pause,
   sha256Of,
+  type LegacySessions,
   type Lifetime,
   type ValueBackend,
 } from '@coatcheck/session-core/driver';
@@ -64,13 +65,6 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
       settled(await driver.removeItem!(key, {}));
     },
 
-    former: {
-      read: async (id, base) => settled(await driver.getItem(formerKey(id, base), {})),
-      async remove(id, base) {
-        settled(await driver.removeItem!(formerKey(id, base), {}));
-      },
-    },
-
     async sweep(limit, { signal }) {
       const stopAt = Date.now() + timeoutMs / 2;
       const keys = (settled(await driver.getKeys('', {})) ?? []).filter((key) => OUR_KEY.test(key)).sort();
@@ -89,6 +83,16 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
 
     async close() {
       await driver.dispose?.();
+    },
+  };
+}
+
+/** What Astro's own driver left, which is an unstorage driver as well. */
+export function legacySessions(driver: Driver): LegacySessions {
+  return {
+    read: async (id, base) => settled(await driver.getItem(legacyKey(id, base), {})),
+    async remove(id, base) {
+      settled(await driver.removeItem!(legacyKey(id, base), {}));
     },
   };
 }

@@ -6,10 +6,10 @@ import {
   type SessionDriver,
 } from '@coatcheck/session-core/driver';
 import type { Driver } from 'unstorage';
-import { unstorageBackend } from './backend.ts';
+import { legacySessions, unstorageBackend } from './backend.ts';
 
 export { check, fromEnv, sweep } from '@coatcheck/session-core';
-export type { Adopt } from '@coatcheck/session-core';
+export type { MigrateFrom } from '@coatcheck/session-core';
 
 /** What every Coatcheck driver takes, but `idleTtl`: extending a session by reading it needs changes that are atomic. */
 export type UnstorageDriverConfig = Omit<SharedOptions, 'idleTtl'>;
@@ -35,7 +35,10 @@ export function fromUnstorage(driver: Driver, options: UnstorageDriverConfig = {
     name: NAME,
     options: {},
     client: driver,
-    open: (_options, { timeoutMs }) => valueStore(unstorageBackend(driver, timeoutMs)),
+    open: (_options, { timeoutMs }) => ({
+      ...valueStore(unstorageBackend(driver, timeoutMs)),
+      legacySessions: legacySessions(driver),
+    }),
   })(options);
 }
 

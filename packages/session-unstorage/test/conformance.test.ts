@@ -62,7 +62,7 @@ describe.each(scopeOf(drivers, ['memory', 'fs-lite', 'redis']))('unstorage/drive
     testDriver({
       it,
       createDriver: (config) => fromUnstorage(driver, config),
-      formerDriver: () => driver as unknown as SessionDriver,
+      legacyDriver: () => driver as unknown as SessionDriver,
     });
   });
 });

@@ -1,7 +1,7 @@
 import {
   createError,
   missingVariable,
-  secretText,
+  secretString,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
@@ -35,7 +35,7 @@ const restUrl: OptionKind<string> = {
 };
 
 const token: OptionKind<string> = {
-  ...secretText,
+  ...secretString,
   read(raw) {
     if (typeof raw !== 'string' || !/^[!-~]+$/.test(raw))
       throw new Error('expected a token, without spaces or quotes around it');

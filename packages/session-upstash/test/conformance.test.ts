@@ -29,6 +29,6 @@ describe('the driver', () => {
   testDriver({
     it,
     createDriver: (config) => upstash({ ...config, url: bridge.url, token: bridge.token }),
-    formerDriver: () => unstorageUpstash({ url: bridge.url, token: bridge.token }) as SessionDriver,
+    legacyDriver: () => unstorageUpstash({ url: bridge.url, token: bridge.token }) as SessionDriver,
   });
 });

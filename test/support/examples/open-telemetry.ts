@@ -5,7 +5,7 @@ import { SpanKind, SpanStatusCode, trace, type Span } from '@opentelemetry/api';
 const tracer = trace.getTracer('coatcheck');
 const spans = new WeakMap<TracedOperation, Span>();
 
-for (const operation of ['read', 'patch', 'retire'] as const) {
+for (const operation of ['read', 'patch', 'destroy'] as const) {
   tracingChannel<unknown, TracedOperation>(`coatcheck:${operation}`).subscribe({
     start: (message) =>
       spans.set(message, tracer.startSpan(`${message.driver} ${operation}`, { kind: SpanKind.CLIENT })),

@@ -27,7 +27,7 @@ export default {
       it,
       createDriver: (config) => cloudflareKv(config),
       dump: () => dump(env.SESSION),
-      formerDriver: () => cloudflareKVBinding({ binding: env.SESSION }) as SessionDriver,
+      legacyDriver: () => cloudflareKVBinding({ binding: env.SESSION }) as SessionDriver,
     });
     const realNow = Date.now;
     now = realNow();

@@ -4,7 +4,7 @@ import type { DriverDefinition, Host } from '../engine/backend.ts';
 import { ENGINE } from '../engine/engine-of.ts';
 import { engineFor } from '../engine/engine.ts';
 
-import { astroFace } from './driver.ts';
+import { astroDriver } from './driver.ts';
 
 /**
  * Turns a store into a driver: the default export of a package's `runtime` entry. The driver is synchronous to make and touches nothing
@@ -15,6 +15,6 @@ export function defineDriver<Config extends SharedOptions>(
 ): (config?: Config, host?: Host) => SessionDriver {
   return (config, host) => {
     const engine = engineFor(definition, config ?? ({} as Config), host);
-    return { ...astroFace(engine), [ENGINE]: engine } as SessionDriver;
+    return { ...astroDriver(engine), [ENGINE]: engine } as SessionDriver;
   };
 }

@@ -1,6 +1,6 @@
 import type { SessionFields } from '../codec/field-codec.ts';
 import { TOMBSTONE_MS } from '../contract/tombstone.ts';
-import type { Held } from '../engine/engine.ts';
+import type { FinalContents } from '../engine/record.ts';
 import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
 
 import type { OwnRemoval, RequestMemory } from './request.ts';
@@ -19,7 +19,7 @@ export interface Removal {
 interface Kept extends Removal {
   at: Moment;
   /** What the session held, for a request without identity that goes on with it. */
-  content?: Promise<Held> | undefined;
+  content?: Promise<FinalContents> | undefined;
   characters: number;
 }
 
@@ -31,13 +31,13 @@ const MOST_SESSIONS = 2 ** 16;
 
 /** The removals that a driver has begun, by id, for as long as their tombstones last. */
 export interface Removals {
-  add(id: string, held: Promise<Held>, request: RequestMemory | undefined): OwnRemoval;
+  add(id: string, held: Promise<FinalContents>, request: RequestMemory | undefined): OwnRemoval;
   of(id: string): readonly Removal[];
   /**
    * What a session held that was removed without identity, for the one who goes on with it; afterwards it is not kept. Where it was removed
    * twice, one of the two may have been a sign-out, so nobody takes it along.
    */
-  take(id: string): Promise<Held> | undefined;
+  take(id: string): Promise<FinalContents> | undefined;
 }
 
 export function createRemovals(): Removals {
@@ -68,9 +68,9 @@ export function createRemovals(): Removals {
       forget(id, removals[0]!);
     }
   };
-  const keepContent = async (removal: Kept, held: Promise<Held>): Promise<void> => {
+  const keepContent = async (removal: Kept, held: Promise<FinalContents>): Promise<void> => {
     const fields = await held.catch(() => null);
-    if (!removal.content || fields === null || fields === 'retired') return;
+    if (!removal.content || fields === null || fields === 'destroyed') return;
     removal.characters = lengthOf(fields);
     characters += removal.characters;
     withContent.add(removal);
@@ -95,7 +95,7 @@ export function createRemovals(): Removals {
         request.whenAnswered(() => {
           resolve(false);
           // Before Node 24 a promise keeps the memory of the request that made it, and with it this one.
-          own.held = Promise.resolve('retired');
+          own.held = Promise.resolve('destroyed');
         });
       } else {
         resolve(false);
@@ -112,7 +112,7 @@ export function createRemovals(): Removals {
       const removals = all.get(id) ?? [];
       const [first] = removals;
       if (!first) return undefined;
-      if (removals.length > 1) return Promise.resolve('retired');
+      if (removals.length > 1) return Promise.resolve('destroyed');
       const held = first.content ?? first.over.then(() => null);
       dropContent(first);
       return held;

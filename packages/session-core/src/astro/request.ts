@@ -1,14 +1,14 @@
 import type { SessionFields } from '../codec/field-codec.ts';
-import type { Handed } from '../codec/payload.ts';
+import type { Snapshot } from '../codec/payload.ts';
 import { copyError } from '../contract/errors.ts';
-import type { Held } from '../engine/engine.ts';
+import type { FinalContents } from '../engine/record.ts';
 
 import type { Moment } from '../platform/clock.ts';
 
 /** What drivers remember of one HTTP request while it is under way. */
 export interface RequestMemory {
   /** What was read of each session, by driver and id. */
-  reads: Map<string, Handed>;
+  reads: Map<string, Snapshot>;
   /** Reads that are under way, by driver and id, unless this request wrote to the session since. */
   reading: Map<string, Reading>;
   /** Removals that this request started, by driver and id. */
@@ -27,7 +27,7 @@ export interface Reading {
 
 export interface OwnRemoval {
   /** What the session held. */
-  held: Promise<Held>;
+  held: Promise<FinalContents>;
   /** Whether the request went on with the session under another id; see `Removal`. */
   moved: Promise<boolean>;
   /** Says that the request goes on with the session under another id. */
@@ -106,7 +106,7 @@ let isListening = false;
  * a request whose session cannot be saved open for ever: the error reaches nobody but the adapter's listener for unhandled rejections,
  * which logs it. Astro 7 answers by itself, and no error gets to our listener.
  */
-export async function orAnswer<Result>(operation: Promise<Result>): Promise<Result> {
+export async function respondOnFailure<Result>(operation: Promise<Result>): Promise<Result> {
   try {
     return await operation;
   } catch (error) {

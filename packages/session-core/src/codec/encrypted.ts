@@ -3,12 +3,12 @@ import { hmac } from '@noble/hashes/hmac.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { concatBytes, utf8ToBytes } from '@noble/hashes/utils.js';
 import { fromBase64url, toBase64url } from '../platform/base64url.ts';
-import { type Form, SEALED } from './field-codec.ts';
+import { type FieldCodec, ENCRYPTED } from './field-codec.ts';
 
 import { fieldName, keyOfField } from './field.ts';
 
 /**
- * The fields of one record, sealed with a secret: ChaCha20-Poly1305 (RFC 8439) under a key of the record's own. A field lies as
+ * The fields of one record, encrypted with a secret: ChaCha20-Poly1305 (RFC 8439) under a key of the record's own. A field lies as
  *
  *     ~<6: which secret><22: HMAC of the session key>  ->  <expires>:<base64url of nonce, ciphertext and tag>
  *
@@ -18,9 +18,9 @@ import { fieldName, keyOfField } from './field.ts';
  * The nonce is an HMAC of all that (a synthetic one, as in RFC 8452): nonces need not be counted, and the same field is always the same
  * text, which is what `expect` compares. So a reader of the backend sees whether a value changed, when it expires and how long it is.
  */
-export function sealed(secret: string, recordKey: string): Form {
+export function encrypted(secret: string, recordKey: string): FieldCodec {
   const master = utf8ToBytes(secret);
-  const start = SEALED + toBase64url(mac(master, 'coatcheck 1 id')).slice(0, 6);
+  const start = ENCRYPTED + toBase64url(mac(master, 'coatcheck 1 id')).slice(0, 6);
   const cipherKey = mac(master, `coatcheck 1 cipher ${recordKey}`);
   let ownMacKey: Uint8Array | undefined;
   // Reading needs none.
@@ -51,7 +51,7 @@ export function sealed(secret: string, recordKey: string): Form {
         const key = keyOfField(rest.slice(0, Number(length)));
         return key === undefined ? undefined : [key, `${head}:${rest.slice(Number(length))}`];
       } catch {
-        // What cannot be opened is damaged, in whichever way.
+        // What cannot be opened is corrupt, in whichever way.
         return undefined;
       }
     },

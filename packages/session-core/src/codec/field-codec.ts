@@ -12,55 +12,56 @@ export interface SessionFields extends Iterable<[key: string, field: string]> {
 }
 
 /** How the fields of a session lie in one record. */
-export interface Form {
+export interface FieldCodec {
   /** Under which name a session key lies. */
   name(key: string): string;
   /** What lies there, for an encoded field. The same field is always the same text. */
   value(key: string, field: string): string;
-  /** The session key and the encoded field; undefined when they lie there in another form, or are damaged. */
+  /** The session key and the encoded field; undefined when they lie there in another form, or are corrupt. */
   read(name: string, value: string): [key: string, field: string] | undefined;
 }
 
-/** What the names of sealed fields begin with. */
-export const SEALED = '~';
+/** What the names of encrypted fields begin with. */
+export const ENCRYPTED = '~';
 
-/** Legible: names and values as they are. */
-export const plain: Form = {
+/** Plaintext: names and values as they are. */
+export const plaintext: FieldCodec = {
   name: fieldName,
   value: (_key, field) => field,
   read(name, value) {
-    const key = name.startsWith(SEALED) ? undefined : keyOfField(name);
+    const key = name.startsWith(ENCRYPTED) ? undefined : keyOfField(name);
     return key === undefined ? undefined : [key, value];
   },
 };
 
 /** The forms in which fields of a record may lie. The first is the one that is written. */
-export type Forms = readonly [Form, ...Form[]];
+export type FieldCodecs = readonly [FieldCodec, ...FieldCodec[]];
 
 /**
- * The session in a record. A field that is sealed is opened when somebody asks for it, or for all. What is in none of the forms is left
- * out, and told to `onDamaged` at that time.
+ * The session in a record. A field that is encrypted is opened when somebody asks for it, or for all. What is in none of the forms is left
+ * out, and told to `onCorrupt` at that time.
  */
-export function toSession(fields: Fields, forms: Forms, onDamaged: () => void): SessionFields {
-  if (forms.length === 1 && forms[0] === plain && ![...fields.keys()].some((name) => /^["~]/.test(name))) return fields;
+export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => void): SessionFields {
+  if (codecs.length === 1 && codecs[0] === plaintext && ![...fields.keys()].some((name) => /^["~]/.test(name)))
+    return fields;
   const known = new Map<string, string | undefined>();
-  const damaged = new Set<string>();
+  const corrupt = new Set<string>();
   let all: Fields | undefined;
 
   const report = (name: string): void => {
-    if (damaged.has(name)) return;
-    damaged.add(name);
-    onDamaged();
+    if (corrupt.has(name)) return;
+    corrupt.add(name);
+    onCorrupt();
   };
-  const stored = (key: string): [form: Form, name: string, value: string][] =>
-    forms.flatMap((form) => {
-      const name = form.name(key);
+  const stored = (key: string): [codec: FieldCodec, name: string, value: string][] =>
+    codecs.flatMap((codec) => {
+      const name = codec.name(key);
       const value = fields.get(name);
-      return value === undefined ? [] : [[form, name, value]];
+      return value === undefined ? [] : [[codec, name, value]];
     });
   const open = (key: string): string | undefined => {
-    for (const [form, name, value] of stored(key)) {
-      const entry = form.read(name, value);
+    for (const [codec, name, value] of stored(key)) {
+      const entry = codec.read(name, value);
       if (entry) return entry[1];
       report(name);
     }
@@ -70,9 +71,9 @@ export function toSession(fields: Fields, forms: Forms, onDamaged: () => void): 
     const session: Fields = new Map();
     const unread = new Set(fields.keys());
     // What lies in the first form was written last, whatever the others still hold.
-    for (const form of forms.toReversed()) {
+    for (const codec of codecs.toReversed()) {
       for (const [name, value] of fields) {
-        const entry = form.read(name, value);
+        const entry = codec.read(name, value);
         if (!entry) continue;
         session.set(...entry);
         unread.delete(name);
@@ -90,9 +91,9 @@ export function toSession(fields: Fields, forms: Forms, onDamaged: () => void): 
     },
     [Symbol.iterator]: () => (all ??= openAll())[Symbol.iterator](),
     unopened: (key) =>
-      new Map(stored(key).flatMap(([form, name, value]) => (form.read(name, value) ? [] : [[name, value]]))),
+      new Map(stored(key).flatMap(([codec, name, value]) => (codec.read(name, value) ? [] : [[name, value]]))),
     expiries(except) {
-      const names = new Set([...except].flatMap((key) => forms.map((form) => form.name(key))));
+      const names = new Set([...except].flatMap((key) => codecs.map((codec) => codec.name(key))));
       return [...fields].filter(([name]) => !names.has(name)).map(([, value]) => expiryOf(value));
     },
   };
@@ -140,7 +141,7 @@ export function expiriesExcept(session: SessionFields, except: ReadonlySet<strin
 }
 
 /** The fields that have not expired. */
-export function living(fields: SessionFields): Fields {
+export function unexpired(fields: SessionFields): Fields {
   const now = Date.now();
   return new Map([...fields].filter(([, field]) => !isExpired(expiryOf(field), now)));
 }

@@ -12,7 +12,7 @@ export function expiryOf(field: string): number | undefined {
   return Number.isFinite(expires) ? expires : undefined;
 }
 
-/** The canonical encoding in an encoded field; '' when the field is damaged. */
+/** The canonical encoding in an encoded field; '' when the field is corrupt. */
 export function bodyOf(field: string): string {
   if (field.startsWith(':')) return field.slice(1);
   return HEAD.test(field) ? field.slice(field.indexOf(':') + 1) : '';
@@ -36,12 +36,12 @@ export function normalizeExpiry(expires: unknown): number | undefined {
 }
 
 // Backends take well-formed text only, and Postgres and some clients of SQLite no NUL in it, while a session key may hold anything: such
-// a key is stored as its JSON text, and so is one that begins like JSON text, or like the name of a sealed field.
+// a key is stored as its JSON text, and so is one that begins like JSON text, or like the name of a encrypted field.
 export function fieldName(key: string): string {
   return key.isWellFormed() && !/^["~]|\0/.test(key) ? key : JSON.stringify(key);
 }
 
-/** The session key that a field stands for, or undefined when the name is damaged. */
+/** The session key that a field stands for, or undefined when the name is corrupt. */
 export function keyOfField(name: string): string | undefined {
   if (!name.startsWith('"')) return name;
   try {

@@ -13,7 +13,7 @@ export type Flat = unknown[];
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
 const revivers = {
   URL(href: unknown) {
-    // Made text, a damaged one could take a minute: a list of a thousand million holes.
+    // Made text, a corrupt one could take a minute: a list of a thousand million holes.
     if (typeof href !== 'string') throw new TypeError('The address is no text.');
     return new URL(href);
   },
@@ -26,13 +26,13 @@ export function encodeValue(value: unknown): string {
   return text.includes('\\u') || !text.isWellFormed() ? JSON.stringify(JSON.parse(text)) : text;
 }
 
-/** A fresh value from its canonical encoding. Throws when the text is damaged. */
+/** A fresh value from its canonical encoding. Throws when the text is corrupt. */
 export function decodeValue(body: string): unknown {
   return unflatten(JSON.parse(body), revivers);
 }
 
 /** The canonical encoding of the value at `root`, read from a larger flat array without making the value. */
-export function extract(flat: Flat, root: number): string {
+export function extractValue(flat: Flat, root: number): string {
   if (root < 0) return String(root);
   const own: Flat = [];
   const positions = new Map<number, number>();
@@ -57,10 +57,10 @@ export function extract(flat: Flat, root: number): string {
 }
 
 /**
- * Appends the value in a canonical encoding to a larger flat array; returns its position there, or undefined when the text is damaged
+ * Appends the value in a canonical encoding to a larger flat array; returns its position there, or undefined when the text is corrupt
  * in any way that would make Astro throw, and with it drop the whole session. `flat` is unchanged then.
  */
-export function append(flat: Flat, body: string): number | undefined {
+export function insertValue(flat: Flat, body: string): number | undefined {
   const base = flat.length;
   try {
     const own: unknown = JSON.parse(body);

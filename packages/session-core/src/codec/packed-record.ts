@@ -30,7 +30,7 @@ export function packRecord({ fields, deadline, idleUntil }: StoredRecord): strin
   return [head.join(' '), ...texts].join('');
 }
 
-/** The record in a packed string. Throws when the text is not one: a damaged record is an error, never a miss. */
+/** The record in a packed string. Throws when the text is not one: a corrupt record is an error, never a miss. */
 export function unpackRecord(packed: string): StoredRecord {
   const headEnd = packed.indexOf('\n');
   const [version, deadline, idleUntil, ...lengths] = packed.slice(0, Math.max(headEnd, 0)).split(' ');

@@ -3,10 +3,10 @@ import type { Fields } from '../contract/store.ts';
 import type { Moment } from '../platform/clock.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './field.ts';
 
-import { append, digest, extract, type Flat, isObject } from './flat.ts';
+import { insertValue, digest, extractValue, type Flat, isObject } from './flat.ts';
 
 /** What one read handed to a request. */
-export interface Handed {
+export interface Snapshot {
   id: string;
   /** When the read was sent: what it tells was true then or later. */
   at: Moment;
@@ -18,7 +18,7 @@ export interface Handed {
 export interface Entry {
   expires: number | undefined;
   /** Whether the request set this entry, or changed its value in place. */
-  touched: boolean;
+  modified: boolean;
   /** The field as a store holds it. */
   encoded(): string;
 }
@@ -31,13 +31,13 @@ export interface Entry {
  *   expiry.
  * - `#`: a digest of the value, for values that can be changed in place.
  *
- * A damaged field is left out, told to `onDamaged`, and not among the keys handed out, so that it is never unset either.
+ * A corrupt field is left out, told to `onCorrupt`, and not among the keys handed out, so that it is never unset either.
  */
-export function join(
+export function encodePayload(
   fields: Iterable<[key: string, field: string]>,
   now: number,
-  onDamaged: () => void,
-  mark?: { nonce: string; handed: Handed },
+  onCorrupt: () => void,
+  mark?: { nonce: string; snapshot: Snapshot },
 ): Flat {
   const root: unknown[] = ['Map'];
   const flat: Flat = [root];
@@ -45,7 +45,7 @@ export function join(
   const markNode: number[] = [];
   const markAt = mark && push(markNode);
   if (mark) {
-    const { id, at } = mark.handed;
+    const { id, at } = mark.snapshot;
     markNode.push(push(mark.nonce), push(id), push(at.wall), push(at.monotonic));
   }
 
@@ -53,14 +53,14 @@ export function join(
     const expires = expiryOf(field);
     const expired = isExpired(expires, now);
     const body = expired ? '' : bodyOf(field);
-    const data = expired ? undefined : append(flat, body);
+    const data = expired ? undefined : insertValue(flat, body);
     if (!expired && data === undefined) {
-      onDamaged();
+      onCorrupt();
       continue;
     }
     const keyAt = push(key);
     const expiresAt = expires === undefined ? -1 : push(expires);
-    mark?.handed.keys.set(key, expires);
+    mark?.snapshot.keys.set(key, expires);
     markNode.push(keyAt, expiresAt);
     if (data === undefined) continue;
     const entry: Record<string, number> = { data, expires: expiresAt };
@@ -72,16 +72,16 @@ export function join(
 }
 
 /**
- * Reads what Astro hands back, without making the values. `handed` is what this request was given, as far as marks say so: one for each
+ * Reads what Astro hands back, without making the values. `snapshots` are what this request was given, as far as marks say so: one for each
  * session that they name, united where several reads left theirs. A mark counts only if this driver made it. Entries under no text, which
- * cannot be stored, are an error, or told to `onDamaged` and left out.
+ * cannot be stored, are an error, or told to `onCorrupt` and left out.
  */
-export function split(
+export function decodePayload(
   driver: string,
   payload: unknown,
   nonce: string,
-  onDamaged?: () => void,
-): { entries: Map<string, Entry>; handed: Handed[] } {
+  onCorrupt?: () => void,
+): { entries: Map<string, Entry>; snapshots: Snapshot[] } {
   const flat = parse(driver, payload);
   const [, ...pairs] = flat[0] as unknown[] as [string, ...number[]];
   const entries = new Map<string, Entry>();
@@ -92,8 +92,8 @@ export function split(
     const key = at(pairs[index]);
     const entry = at(pairs[index + 1]) as Record<string, number> | undefined;
     if (typeof key !== 'string' || key === '') {
-      if (onDamaged) {
-        onDamaged();
+      if (onCorrupt) {
+        onCorrupt();
         continue;
       }
       const kind = key === '' ? 'an empty string' : typeof key;
@@ -113,20 +113,20 @@ export function split(
     const expires = normalizeExpiry(PAST.has(entry['expires'] ?? -1) ? -Infinity : at(entry['expires']));
     entries.set(key, {
       expires,
-      touched: !isMarked || (isObject(flat, data) && digest(encodeBody()) !== at(entry['#'])),
+      modified: !isMarked || (isObject(flat, data) && digest(encodeBody()) !== at(entry['#'])),
       encoded: () => encodeField(expires, encodeBody()),
     });
   }
-  const handed = new Map<string, Handed>();
+  const snapshots = new Map<string, Snapshot>();
   for (const markAt of marks) {
-    const read = handedOf(driver, flat, flat[markAt] as number[]);
-    handed.set(read.id, unite(handed.get(read.id), read));
+    const read = snapshotOf(driver, flat, flat[markAt] as number[]);
+    snapshots.set(read.id, unite(snapshots.get(read.id), read));
   }
-  return { entries, handed: [...handed.values()] };
+  return { entries, snapshots: [...snapshots.values()] };
 }
 
 /** What two reads of one session handed out: a key of either, with the later expiry, and the time of the one that was sent first. */
-export function unite(first: Handed | undefined, second: Handed): Handed {
+export function unite(first: Snapshot | undefined, second: Snapshot): Snapshot {
   if (!first) return second;
   const keys = new Map(first.keys);
   for (const [key, expires] of second.keys) {
@@ -136,10 +136,10 @@ export function unite(first: Handed | undefined, second: Handed): Handed {
   return { id: first.id, at: first.at.monotonic < second.at.monotonic ? first.at : second.at, keys };
 }
 
-/** The fields in a payload that some other driver holds; `onDamaged` is `split`'s. */
-export function fieldsOfPayload(driver: string, payload: unknown, onDamaged?: () => void): Fields {
+/** The fields in a payload that some other driver holds; `onCorrupt` is `split`'s. */
+export function fieldsOfPayload(driver: string, payload: unknown, onCorrupt?: () => void): Fields {
   const fields: Fields = new Map();
-  for (const [key, entry] of split(driver, payload, '', onDamaged).entries) fields.set(key, entry.encoded());
+  for (const [key, entry] of decodePayload(driver, payload, '', onCorrupt).entries) fields.set(key, entry.encoded());
   return fields;
 }
 
@@ -148,14 +148,14 @@ const PAST = new Set([-5, -6]);
 
 function encode(driver: string, flat: Flat, position: number): string {
   try {
-    return extract(flat, position);
+    return extractValue(flat, position);
   } catch {
     // The encoder's own words may quote the value.
     throw createError(driver, 'invalid-data', 'A value is of a kind that cannot be stored here. Nothing was stored.');
   }
 }
 
-function handedOf(driver: string, flat: Flat, [, idAt, wallAt, monotonicAt, ...pairs]: number[]): Handed {
+function snapshotOf(driver: string, flat: Flat, [, idAt, wallAt, monotonicAt, ...pairs]: number[]): Snapshot {
   const [id, wall, monotonic] = [flat[idAt!], flat[wallAt!], flat[monotonicAt!]];
   if (typeof id !== 'string' || typeof wall !== 'number' || typeof monotonic !== 'number') throw notAPayload(driver);
   const keys = new Map<string, number | undefined>();

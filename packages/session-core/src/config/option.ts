@@ -23,11 +23,11 @@ type ResolvedOption<Value> = Exclude<Value, EnvRef | undefined>;
 /** A config as a store receives it: variables read, every value of its kind. */
 export type Resolved<Config> = { readonly [Name in keyof Config]: ResolvedOption<Config[Name]> | undefined };
 
-export const text: OptionKind<string> = {
+export const string: OptionKind<string> = {
   read: (raw) => (typeof raw === 'string' && raw !== '' ? raw : expected('text that is not empty')),
 };
 
-export const secretText: OptionKind<string> = { ...text, holdsSecret: () => true };
+export const secretString: OptionKind<string> = { ...string, holdsSecret: () => true };
 
 const STRONG_LENGTH = 32;
 const STRONG_VARIETY = 10;
@@ -40,7 +40,7 @@ const strongSecret: OptionKind<string> = {
   holdsSecret: () => true,
 };
 
-export const flag: OptionKind<boolean> = {
+export const boolean: OptionKind<boolean> = {
   read(raw) {
     if (raw === true || raw === 'true' || raw === '1') return true;
     if (raw === false || raw === 'false' || raw === '0') return false;
@@ -48,7 +48,7 @@ export const flag: OptionKind<boolean> = {
   },
 };
 
-export function whole({
+export function integer({
   from = 0,
   to = Number.MAX_SAFE_INTEGER,
 }: { from?: number; to?: number } = {}): OptionKind<number> {
@@ -101,7 +101,7 @@ const date: OptionKind<string> = {
 
 const DATE = /^(\d{4}-\d\d-\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/;
 
-export function oneOf<const Value extends string>(...values: Value[]): OptionKind<Value> {
+export function picklist<const Value extends string>(...values: Value[]): OptionKind<Value> {
   return {
     read: (raw) => values.find((value) => value === raw) ?? expected(values.map((value) => `'${value}'`).join(' or ')),
   };
@@ -166,13 +166,13 @@ export interface SharedOptions {
   secrets?: readonly string[] | EnvRef | undefined;
   /**
    * Takes over sessions from before, so that nobody is signed out by the move: those that Astro's own driver left in this backend, those
-   * under another `prefix`, and those that are not sealed yet. Needs a date on which that ends. Default: false.
+   * under another `prefix`, and those that are not encrypted yet. Needs a date on which that ends. Default: false.
    */
-  adopt?: false | Adopt | undefined;
+  migrateFrom?: false | MigrateFrom | undefined;
 }
 
 /** Until when sessions from before are looked for, and where they lie. */
-export interface Adopt {
+export interface MigrateFrom {
   /**
    * The date on which it ends, such as `2027-01-31` (midnight UTC, or with a time: `2027-01-31T08:00Z`). From then on the option does
    * nothing but say so in the log. As long as it counts, nobody else may be able to write text of a user's choosing into the keyspace in
@@ -185,23 +185,23 @@ export interface Adopt {
   prefix?: FromEnv<string>;
 }
 
-const adopt: OptionKind<false | Adopt> = {
+const migrateFrom: OptionKind<false | MigrateFrom> = {
   isComposed: true,
   read(raw) {
     if (raw === false) return false;
     if (typeof raw !== 'object' || raw === null || !('until' in raw))
       return expected("an object with the date on which it ends, such as { until: '2027-01-31' }, or false");
-    return group<Adopt>({ until: date, base: text, prefix: text }).read(raw) as Adopt;
+    return group<MigrateFrom>({ until: date, base: string, prefix: string }).read(raw) as MigrateFrom;
   },
 };
 
 export const sharedKinds: OptionKinds<SharedOptions> = {
-  prefix: text,
+  prefix: string,
   ttl: orFalse(seconds),
   idleTtl: seconds,
-  timeout: whole({ from: 1, to: 600_000 }),
+  timeout: integer({ from: 1, to: 600_000 }),
   secrets: list(strongSecret),
-  adopt,
+  migrateFrom,
 };
 
 export function allKinds<Config extends object>(

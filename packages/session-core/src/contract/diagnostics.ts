@@ -1,22 +1,22 @@
 /**
  * What a driver did that no caller is told, for whoever listens on `node:diagnostics_channel`:
  *
- * - `coatcheck:retired-write`: a write was dropped because its session had been removed.
+ * - `coatcheck:destroyed-write`: a write was dropped because its session had been removed.
  * - `coatcheck:stale-write`: a write was dropped because its session is gone and was read too long ago to be restored.
  * - `coatcheck:conflict`: an `update` met another's change, and is made again.
- * - `coatcheck:damaged-field`: a stored field could not be read and was left out.
- * - `coatcheck:adopted`: a session was taken over from the driver that was there before.
+ * - `coatcheck:corrupt-field`: a stored field could not be read and was left out.
+ * - `coatcheck:migrated`: a session was taken over from the driver that was there before.
  * - `coatcheck:eviction`: a session was dropped for want of room.
  * - `coatcheck:outage` and `coatcheck:recovery`: a backend went away, and came back.
  *
  * Messages are safe to log: they hold the driver's name and nothing of a session.
  */
 export type ReportedEvent =
-  | 'retired-write'
+  | 'destroyed-write'
   | 'stale-write'
   | 'conflict'
-  | 'damaged-field'
-  | 'adopted'
+  | 'corrupt-field'
+  | 'migrated'
   | 'eviction'
   | 'outage'
   | 'recovery';
@@ -36,7 +36,7 @@ export interface TracedOperation {
   error?: unknown;
 }
 
-export type TraceableOperation = 'read' | 'patch' | 'retire' | 'sweep';
+export type TraceableOperation = 'read' | 'patch' | 'destroy' | 'sweep';
 
 /**
  * Runs an operation as Node's `diagnostics_channel.tracingChannel('coatcheck:<operation>')` wants it: `start` and `end` around what is
@@ -63,6 +63,6 @@ const diagnostics = globalThis.process?.getBuiltinModule?.('node:diagnostics_cha
 const channels = diagnostics && {
   read: diagnostics.tracingChannel('coatcheck:read'),
   patch: diagnostics.tracingChannel('coatcheck:patch'),
-  retire: diagnostics.tracingChannel('coatcheck:retire'),
+  destroy: diagnostics.tracingChannel('coatcheck:destroy'),
   sweep: diagnostics.tracingChannel('coatcheck:sweep'),
 };

@@ -57,7 +57,7 @@ export function isSessionDriverError(error: unknown): error is SessionDriverErro
 }
 
 /** Whether an operation that failed with this error may have been carried out. */
-export function isUnclear(error: unknown): boolean {
+export function isAmbiguous(error: unknown): boolean {
   return !isSessionDriverError(error) || error.code === 'timeout' || error.code === 'interrupted';
 }
 

@@ -7,12 +7,12 @@ export type Fields = Map<string, string>;
 
 /**
  * - `applied`: the whole change is stored.
- * - `retired`: the key was retired and refuses changes; nothing is stored.
+ * - `destroyed`: the key was destroyed and refuses changes; nothing is stored.
  * - `missing`: `mustExist` was asked and there is no live record; nothing is stored.
  * - `conflict`: a field in `expect` did not hold the expected value, or `mustBeNew` was asked and there is a live record; nothing is
  *   stored.
  */
-export type PatchResult = 'applied' | 'retired' | 'missing' | 'conflict';
+export type PatchResult = 'applied' | 'destroyed' | 'missing' | 'conflict';
 
 /** How long a session lives of which nobody says how long. */
 export const DEFAULT_TTL_SECONDS: number = 30 * 24 * 60 * 60;
@@ -23,7 +23,7 @@ export type Lifetime = number | 'never';
 /**
  * One change of one record. What it means, in this order:
  *
- * 1. A key that is retired answers `retired`. A record that has expired counts as missing, whether or not it still lies there.
+ * 1. A key that is destroyed answers `destroyed`. A record that has expired counts as missing, whether or not it still lies there.
  * 2. The conditions, in this order: `mustExist`, `mustBeNew`, `expect`. When one does not hold, nothing at all changes: no field, no
  *    lifetime, no idle limit.
  * 3. `unset` removes.
@@ -54,7 +54,7 @@ export interface Change {
   /** How long the longest-lived field that the writer knows of has left: the fields set, and those that it read. */
   lifetimeMs: Lifetime;
   /** How long a field without an expiry of its own keeps the record alive after this write. Absent: for ever. */
-  capMs?: number;
+  defaultTtlMs?: number;
   /** The record goes after this long without a write or a touch, even before its hard deadline. Absent: it does not. */
   idleMs?: number;
   /** The writer's clock, in epoch milliseconds: what the expiries stored with fields are compared with. */
@@ -75,11 +75,11 @@ export interface StoreCall {
  * Every method may be called at any time, concurrently, for the same key, and is one step: what many do at once is as if one had done it
  * after the other.
  *
- * A method rejects only when the backend failed: a missing, expired or retired record is an answer, never an error, and a failure is never
+ * A method rejects only when the backend failed: a missing, expired or destroyed record is an answer, never an error, and a failure is never
  * an answer. Where the backend cannot be reached and nothing was sent, the error is `createError(driver, 'unavailable', ...)`: the next
  * operations fail at once then, until the backend answers again. Any other error may be thrown as the client throws it.
  *
- * The hard deadline of a record is the latest expiry among its fields, where a field without one counts as `capMs` after the last
+ * The hard deadline of a record is the latest expiry among its fields, where a field without one counts as `defaultTtlMs` after the last
  * write. The record goes at the hard deadline or at its idle limit, whichever comes first, and never sooner. Lifetimes are whole
  * milliseconds, of any length. A record without fields is a record: it lives for `lifetimeMs`.
  */
@@ -88,27 +88,24 @@ export interface SessionStore {
   readonly atomic: boolean;
 
   /**
-   * The live record, or null when it is missing, expired or retired. All of its fields: also those whose own expiry has passed.
+   * The live record, or null when it is missing, expired or destroyed. All of its fields: also those whose own expiry has passed.
    *
-   * With `touchMs` (a touch) the idle limit of a live record is set to `touchMs` from now, in the same step. It may come sooner than
+   * With `extendIdleMs` (a touch) the idle limit of a live record is set to `extendIdleMs` from now, in the same step. It may come sooner than
    * before; the hard deadline stays as it is. A touch changes nothing else, and makes no record where there is none. A store that is not
    * atomic rejects it.
    */
-  read(key: string, call: StoreCall & { touchMs?: number | undefined }): Promise<Fields | null>;
+  read(key: string, call: StoreCall & { extendIdleMs?: number | undefined }): Promise<Fields | null>;
 
   /** Applies one change: all of it or nothing (`Change` says in which order). */
   patch(key: string, change: Change, call: StoreCall): Promise<PatchResult>;
 
   /**
-   * Removes the record and returns what it last held: null when there was no live record, 'retired' when the key was retired already.
-   * For `retireForMs` from now the key refuses every patch and reads as null, however long the record would have lived; then it is as if
-   * nothing had ever been there. Retiring a missing or a retired key is no error. A second removal never ends or shortens the first: the
+   * Removes the record and returns what it last held: null when there was no live record, 'destroyed' when the key was destroyed already.
+   * For `tombstoneMs` from now the key refuses every patch and reads as null, however long the record would have lived; then it is as if
+   * nothing had ever been there. Destroying a missing or a destroyed key is no error. A second removal never ends or shortens the first: the
    * later of the two ends counts.
    */
-  retire(key: string, retireForMs: number, call: StoreCall): Promise<Fields | 'retired' | null>;
-
-  /** What was there before, for the option `adopt`. Absent where Astro has no driver of its own. */
-  readonly former?: FormerSessions;
+  destroy(key: string, tombstoneMs: number, call: StoreCall): Promise<Fields | 'destroyed' | null>;
 
   /**
    * Only for backends that do not expire records themselves: removes up to `limit` records that have expired, and returns how many. Living
@@ -119,21 +116,4 @@ export interface SessionStore {
 
   /** Releases connections. The store is not used afterwards. */
   close?(): Promise<void>;
-}
-
-/**
- * The sessions that Astro's own driver for a backend left there, as Astro writes them, by id. `base` is what that driver was given. The
- * id is a UUID, because it is part of a key as it is. `remove` is asked only for what `read` has found to be a session.
- */
-export interface FormerSessions {
-  /** The payload, as text or parsed; null or undefined when there is none. */
-  read(id: string, base: string | undefined, call: StoreCall): Promise<unknown>;
-  /** A missing one is no error. */
-  remove(id: string, base: string | undefined, call: StoreCall): Promise<void>;
-}
-
-/** The key of a session in the drivers of unstorage, which is where Astro's own come from. */
-export function formerKey(id: string, base = ''): string {
-  const folder = base.replace(/[:/\\]+/g, ':').replace(/^:|:$/g, '');
-  return folder === '' ? id : `${folder}:${id}`;
 }

@@ -2,10 +2,11 @@ import type { ReadEnv } from '../config/env.ts';
 import { isData, type OptionKinds, type Resolved, type SharedOptions } from '../config/option.ts';
 import { trace, type TraceableOperation } from '../contract/diagnostics.ts';
 import { createError } from '../contract/errors.ts';
-import type { SessionStore, StoreCall } from '../contract/store.ts';
-import { keepAlive } from '../platform/wait-until.ts';
+import type { DriverStore } from '../contract/legacy.ts';
+import type { StoreCall } from '../contract/store.ts';
+import { waitUntil } from '../platform/wait-until.ts';
 
-import { createGuard, type Guard } from './circuit-breaker.ts';
+import { createCircuitBreaker, type CircuitBreaker } from './circuit-breaker.ts';
 
 /** What a driver package says about itself. */
 export interface DriverDefinition<Config extends SharedOptions> {
@@ -21,7 +22,7 @@ export interface DriverDefinition<Config extends SharedOptions> {
    * Opens the backend, when it is first needed. The client is imported here. Throws a `configuration` error for what is missing;
    * connecting may be left to the operations, which bring their own deadline.
    */
-  open(config: Resolved<Config>, context: OpenContext): SessionStore | Promise<SessionStore>;
+  open(config: Resolved<Config>, context: OpenContext): DriverStore | Promise<DriverStore>;
 }
 
 export interface OpenContext {
@@ -44,7 +45,7 @@ export interface Host {
 export interface Backend {
   run<Result>(
     operation: TraceableOperation,
-    work: (store: SessionStore, call: StoreCall) => Promise<Result>,
+    work: (store: DriverStore, call: StoreCall) => Promise<Result>,
   ): Promise<Result>;
   close(): Promise<void>;
 }
@@ -54,12 +55,12 @@ export function openBackend<Config extends SharedOptions>(
   options: Resolved<Config>,
   env: ReadEnv,
 ): Backend {
-  let opening: Promise<SessionStore> | undefined;
-  let opened: SessionStore | undefined;
-  let guard: Guard | undefined;
+  let opening: Promise<DriverStore> | undefined;
+  let opened: DriverStore | undefined;
+  let breaker: CircuitBreaker | undefined;
   const timeoutMs = options.timeout ?? DEFAULT_TIMEOUT_MS;
 
-  const store = async (call: StoreCall): Promise<SessionStore> => {
+  const store = async (call: StoreCall): Promise<DriverStore> => {
     const current = (opening ??= (async () => definition.open(options, { env, timeoutMs, call }))());
     const giveUp = (): void => {
       if (opening === current && !opened) opening = undefined;
@@ -77,7 +78,7 @@ export function openBackend<Config extends SharedOptions>(
 
   return {
     run(operation, work) {
-      const guarded = (guard ??= createGuard({ driver: definition.name, timeoutMs, probe }));
+      const throughBreaker = (breaker ??= createCircuitBreaker({ driver: definition.name, timeoutMs, probe }));
       const attempt = async (call: StoreCall) => {
         const ready = opened ?? (await store(call));
         if (options.idleTtl !== undefined && !ready.atomic) {
@@ -89,7 +90,7 @@ export function openBackend<Config extends SharedOptions>(
         }
         return work(ready, call);
       };
-      return keepAlive(trace(operation, definition.name, () => guarded(operation, attempt)));
+      return waitUntil(trace(operation, definition.name, () => throughBreaker(operation, attempt)));
     },
     async close() {
       const closing = opening;
@@ -128,7 +129,7 @@ export function shareBackend<Config extends SharedOptions>(
     ttl: _ttl,
     prefix: _prefix,
     secrets: _secrets,
-    adopt: _adopt,
+    migrateFrom: _migrateFrom,
     idleTtl,
     ...identity
   }: Resolved<SharedOptions> = options;

@@ -54,7 +54,7 @@ export async function check(driver: SessionDriver): Promise<Check> {
       const found = (await engine.read(id))?.get('check');
       if (found !== field) throw notAsWritten(engine.driver);
     })) &&
-    (await step('remove', () => engine.retire(id)));
+    (await step('remove', () => engine.destroy(id)));
   return { ok, driver: engine.driver, steps };
 }
 

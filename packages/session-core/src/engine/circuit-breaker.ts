@@ -6,7 +6,7 @@ import { pause } from '../platform/retry.ts';
 
 import { DEADLINE, withDeadline } from './timeout.ts';
 
-export interface GuardOptions {
+export interface CircuitBreakerOptions {
   driver: string;
   timeoutMs: number;
   /** Asks the backend anything at all; resolves when it answers. */
@@ -14,7 +14,7 @@ export interface GuardOptions {
 }
 
 /** Runs one operation on a backend: within the deadline, and not at all while the backend is known to be down. */
-export type Guard = <Result>(operation: string, work: (call: StoreCall) => Promise<Result>) => Promise<Result>;
+export type CircuitBreaker = <Result>(operation: string, work: (call: StoreCall) => Promise<Result>) => Promise<Result>;
 
 /** How long the knowledge that a backend is down is good for. Older, the next operation tries for itself. */
 const KNOWN_FOR_MS = 1500;
@@ -27,7 +27,7 @@ const PROBE_WHILE_ASKED_MS = 30_000;
  * A backend that is down fails fast: after one operation has waited out its deadline, the others are refused at once while one probe
  * at a time looks whether the backend is back. Any answer, even a late one, ends that.
  */
-export function createGuard({ driver, timeoutMs, probe }: GuardOptions): Guard {
+export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreakerOptions): CircuitBreaker {
   let down = false;
   /** Why, as far as its errors say. */
   let reason: SessionDriverError | undefined;

@@ -1,111 +1,128 @@
-import { type Forms, living, type SessionFields, toSession } from '../codec/field-codec.ts';
+import { type FieldCodecs, type SessionFields, toSession, unexpired } from '../codec/field-codec.ts';
 import { fieldsOfPayload } from '../codec/payload.ts';
 import { report } from '../contract/diagnostics.ts';
-import type { Fields, FormerSessions, SessionStore, StoreCall } from '../contract/store.ts';
+import { createError, isSessionDriverError } from '../contract/errors.ts';
+import type { LegacySessions } from '../contract/legacy.ts';
+import type { SessionStore, StoreCall } from '../contract/store.ts';
 import { TOMBSTONE_MS } from '../contract/tombstone.ts';
 
-import { patchRecord, type SessionRecord, toRecord } from './record.ts';
+import type { SessionRecord } from './record.ts';
 
 /** Where one session may lie from the time before this driver. */
-export interface Former {
-  /** What lives of it; null when there is nothing. */
-  read(call: StoreCall): Promise<SessionFields | null>;
+export interface LegacySource {
+  /** Its unexpired fields; null when there are none. */
+  read(): Promise<SessionFields | null>;
   /** Removes what was read. */
-  remove(call: StoreCall): Promise<void>;
-  /** Removes it for good and returns what lived of it. What is no session is left alone. */
-  take(call: StoreCall): Promise<SessionFields | null>;
+  remove(): Promise<void>;
+  /** Removes it for good and returns its unexpired fields. What is no session is left alone. */
+  take(): Promise<SessionFields | null>;
 }
 
 /** A session that Astro's own driver for this backend left. */
-export function formerSessions(
+export function payloadOfAstro(
   driver: string,
-  sessions: FormerSessions,
+  sessions: LegacySessions,
   id: string,
   base: string | undefined,
-  onDamaged: () => void,
-): Former {
-  const find = async (call: StoreCall): Promise<SessionFields | null> => {
+  call: StoreCall,
+  onCorrupt: () => void,
+): LegacySource {
+  const find = async (): Promise<SessionFields | null> => {
     const payload = await sessions.read(id, base, call);
     if (payload === null || payload === undefined) return null;
     try {
-      return fieldsOfPayload(driver, payload, onDamaged);
+      return fieldsOfPayload(driver, payload, onCorrupt);
     } catch {
-      onDamaged();
+      onCorrupt();
       return null;
     }
   };
-  const remove = (call: StoreCall): Promise<void> => sessions.remove(id, base, call);
+  const remove = (): Promise<void> => sessions.remove(id, base, call);
   return {
-    read: async (call) => livingOrNull(await find(call)),
+    read: async () => unexpiredOrNull(await find()),
     remove,
-    async take(call) {
-      const found = await find(call);
-      if (found) await remove(call);
-      return livingOrNull(found);
+    async take() {
+      const found = await find();
+      if (found) await remove();
+      return unexpiredOrNull(found);
     },
   };
 }
 
 /** A record of ours under another prefix. */
-export function formerRecords(store: SessionStore, key: string, forms: Forms, onDamaged: () => void): Former {
-  const take = async (call: StoreCall): Promise<SessionFields | null> => {
-    const held = await store.retire(key, TOMBSTONE_MS, call);
-    return held instanceof Map ? livingOrNull(toSession(held, forms, onDamaged)) : null;
+export function recordUnderPrefix(
+  store: SessionStore,
+  key: string,
+  codecs: FieldCodecs,
+  call: StoreCall,
+  onCorrupt: () => void,
+): LegacySource {
+  const take = async (): Promise<SessionFields | null> => {
+    const held = await store.destroy(key, TOMBSTONE_MS, call);
+    return held instanceof Map ? unexpiredOrNull(toSession(held, codecs, onCorrupt)) : null;
   };
   return {
-    async read(call) {
+    async read() {
       const fields = await store.read(key, call);
-      return fields && livingOrNull(toSession(fields, forms, onDamaged));
+      return fields && unexpiredOrNull(toSession(fields, codecs, onCorrupt));
     },
-    remove: async (call) => void (await take(call)),
+    remove: async () => void (await take()),
     take,
   };
 }
 
-function livingOrNull(fields: SessionFields | null): SessionFields | null {
-  const alive = fields && living(fields);
-  return alive && alive.size > 0 ? alive : null;
+function unexpiredOrNull(fields: SessionFields | null): SessionFields | null {
+  const found = fields && unexpired(fields);
+  return found && found.size > 0 ? found : null;
 }
 
-/** A record, and where it may lie from the time before. */
-export interface AdoptingRecord extends SessionRecord {
-  formers: Former[];
-}
-
-/** Takes over what was left of a session before this driver. Of several who try at once, one does, and the others read what it stored. */
-export async function takeOver(record: AdoptingRecord): Promise<SessionFields | null> {
-  const { driver, store, call, key, forms, formers, onDamaged } = record;
-  if (formers.length === 0) return null;
-  for (const former of formers) {
-    const found = await former.read(call);
-    if (!found) continue;
-    const result = await patchRecord(record, { set: new Map(found), mustBeNew: true });
-    // Not before: it is safe in its new place now, or somebody has removed it there.
-    await former.remove(call);
-    if (result !== 'applied') break;
-    report('adopted', driver);
-    return found;
-  }
-  // Where there is nothing any more, somebody may have moved it here between this caller's two looks.
-  const fields = await store.read(key, call);
-  return fields && toSession(fields, forms, onDamaged);
-}
-
-/** Brings what lies in an older form into the first. `session` is what was read from `fields`. */
-export async function renew(record: SessionRecord, fields: Fields, session: SessionFields): Promise<void> {
-  const { store, call, key, forms, times } = record;
-  const set: Fields = new Map();
-  const expect: Fields = new Map();
-  for (const [name, value] of fields) {
-    for (const form of forms.slice(1)) {
-      const [sessionKey] = form.read(name, value) ?? [];
-      if (sessionKey === undefined) continue;
-      set.set(sessionKey, session.get(sessionKey)!);
-      expect.set(name, value);
+/**
+ * The same record, for as long as there may be legacy sessions: reading or patching a missing session migrates it from its legacy source,
+ * and destroying a session destroys it there, too.
+ */
+export function withLegacy(record: SessionRecord, driver: string, sources: readonly LegacySource[]): SessionRecord {
+  // Of several callers that migrate one session at once, one stores it, and the others read what it stored.
+  const migrate = async (): Promise<SessionFields | null> => {
+    for (const source of sources) {
+      const found = await source.read();
+      if (!found) continue;
+      const result = await record.patch({ set: new Map(found), mustBeNew: true });
+      // Only now: the session is safe in its new place, or was destroyed there.
+      await source.remove();
+      if (result !== 'applied') break;
+      report('migrated', driver);
+      return found;
     }
-  }
-  if (set.size === 0) return;
-  const change = { ...toRecord({ set, mustExist: true }, times, forms), expect };
-  // Who changes one of them meanwhile writes the first form. The session was read, whatever becomes of this: the next read tries again.
-  await store.patch(key, change, call).catch(() => undefined);
+    // Another caller may have moved it here between this caller's two reads.
+    return record.read();
+  };
+
+  return {
+    read: async () => (await record.read()) ?? migrate(),
+
+    async patch(change) {
+      const result = await record.patch(change);
+      return result === 'missing' && (await migrate()) ? record.patch(change) : result;
+    },
+
+    async destroy() {
+      const held = await record.destroy();
+      let legacy: SessionFields | null = null;
+      for (const source of sources) {
+        const taken = await source.take().catch((error: unknown) => {
+          throw partlyDestroyed(driver, error);
+        });
+        legacy ??= taken;
+      }
+      return held ?? legacy;
+    },
+  };
+}
+
+/** What fails after the removal itself cannot say that nothing was sent. */
+function partlyDestroyed(driver: string, error: unknown): unknown {
+  if (!isSessionDriverError(error) || error.code !== 'unavailable') return error;
+  const message =
+    'The session was destroyed, but its legacy session, which `migrateFrom` would migrate, was not. Destroy the session again.';
+  return createError(driver, 'interrupted', message, { cause: error });
 }

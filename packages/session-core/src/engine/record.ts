@@ -1,4 +1,4 @@
-import { type Form, type Forms, plain } from '../codec/field-codec.ts';
+import { type FieldCodec, type FieldCodecs, plaintext, type SessionFields, toSession } from '../codec/field-codec.ts';
 import { expiryOf, isExpired } from '../codec/field.ts';
 
 import {
@@ -10,6 +10,7 @@ import {
   type SessionStore,
   type StoreCall,
 } from '../contract/store.ts';
+import { TOMBSTONE_MS } from '../contract/tombstone.ts';
 
 /** A change in terms of a session; `toRecord` turns it into a `Change` of a record. Names are session keys. */
 export interface SessionChange {
@@ -26,7 +27,7 @@ export interface SessionChange {
   untouched?: Iterable<number | undefined>;
 }
 
-export interface Times {
+export interface ExpiryPolicy {
   ttlMs: number | undefined;
   idleMs: number | undefined;
 }
@@ -34,16 +35,16 @@ export interface Times {
 /**
  * The change of a record that a change of its session is.
  *
- * @param expected the form in which what `expect` names lies. Default: the first.
+ * @param expected the codec of the fields that `expect` names. Default: the first.
  */
 export function toRecord(
   change: SessionChange,
-  { ttlMs, idleMs }: Times,
-  forms: Forms = [plain],
-  expected: Form = forms[0],
+  { ttlMs, idleMs }: ExpiryPolicy,
+  codecs: FieldCodecs = [plaintext],
+  expected: FieldCodec = codecs[0],
   now: number = Date.now(),
 ): Change {
-  const [form, ...others] = forms;
+  const [codec, ...others] = codecs;
   const set: Fields = new Map();
   const unset: string[] = [];
   let lifetimeMs = -Infinity;
@@ -51,14 +52,14 @@ export function toRecord(
     lifetimeMs = Math.max(lifetimeMs, expires === undefined ? (ttlMs ?? Infinity) : expires - now);
   };
 
-  for (const key of change.unset ?? []) unset.push(...forms.map((each) => each.name(key)));
+  for (const key of change.unset ?? []) unset.push(...codecs.map((each) => each.name(key)));
   for (const [key, field] of change.set) {
     const expires = expiryOf(field);
     unset.push(...others.map((each) => each.name(key)));
     // What is past when it is set is not there afterwards.
-    if (isExpired(expires, now)) unset.push(form.name(key));
+    if (isExpired(expires, now)) unset.push(codec.name(key));
     else {
-      set.set(form.name(key), form.value(key, field));
+      set.set(codec.name(key), codec.value(key, field));
       outlives(expires);
     }
   }
@@ -72,26 +73,26 @@ export function toRecord(
     lifetimeMs: toLifetime(lifetimeMs, ttlMs),
     now,
     ...(ifAbsent && {
-      ifAbsent: new Map([...ifAbsent].map(([key, field]) => [form.name(key), form.value(key, field)])),
+      ifAbsent: new Map([...ifAbsent].map(([key, field]) => [codec.name(key), codec.value(key, field)])),
     }),
-    ...(purge && { purge: purge.flatMap((key) => forms.map((each) => each.name(key))) }),
-    ...(expect && { expect: new Map([...expectedOf(expect, forms, expected), ...(change.expectUnopened ?? [])]) }),
+    ...(purge && { purge: purge.flatMap((key) => codecs.map((each) => each.name(key))) }),
+    ...(expect && { expect: new Map([...expectedOf(expect, codecs, expected), ...(change.expectUnopened ?? [])]) }),
     ...(change.mustExist && { mustExist: true }),
     ...(change.mustBeNew && { mustBeNew: true }),
-    ...(ttlMs !== undefined && { capMs: ttlMs }),
+    ...(ttlMs !== undefined && { defaultTtlMs: ttlMs }),
     ...(idleMs !== undefined && { idleMs }),
   };
 }
 
 function expectedOf(
   expect: ReadonlyMap<string, string | null>,
-  forms: Forms,
-  expected: Form,
+  codecs: FieldCodecs,
+  expected: FieldCodec,
 ): Map<string, string | null> {
   const fields = new Map<string, string | null>();
   for (const [key, field] of expect) {
-    for (const form of forms) {
-      fields.set(form.name(key), field !== null && form === expected ? form.value(key, field) : null);
+    for (const codec of codecs) {
+      fields.set(codec.name(key), field !== null && codec === expected ? codec.value(key, field) : null);
     }
   }
   return fields;
@@ -104,23 +105,77 @@ function toLifetime(longest: number, ttlMs: number | undefined): Lifetime {
   return Math.max(Math.floor(longest), 0);
 }
 
+/** What a session held when it was removed: null when there was none, 'destroyed' when it had been removed already. */
+export type FinalContents = SessionFields | 'destroyed' | null;
+
 /** One session in a store, for as long as one operation on it takes. */
 export interface SessionRecord {
-  driver: string;
+  /** The live session, or null. Extends its idle limit, where there is one. */
+  read(): Promise<SessionFields | null>;
+  patch(change: SessionChange): Promise<PatchResult>;
+  /** Removes the session for good. */
+  destroy(): Promise<FinalContents>;
+}
+
+export interface RecordOptions {
   store: SessionStore;
   call: StoreCall;
   key: string;
-  forms: Forms;
-  times: Times;
-  onDamaged(): void;
+  /** The first one writes. A record may hold fields of each while secrets change. */
+  codecs: FieldCodecs;
+  expiry: ExpiryPolicy;
+  /** Whether a read writes fields of the other codecs again with the first. */
+  rewrites: boolean;
+  /** A stored field could not be read and was left out. */
+  onCorrupt(): void;
 }
 
-export async function patchRecord(record: SessionRecord, change: SessionChange): Promise<PatchResult> {
-  const { store, call, key, forms, times } = record;
-  let result: PatchResult = 'conflict';
-  // While secrets change, what is expected may lie there in any form.
-  for (const form of change.expect ? forms : [forms[0]]) {
-    if (result === 'conflict') result = await store.patch(key, toRecord(change, times, forms, form), call);
+export function recordIn(options: RecordOptions): SessionRecord {
+  const { store, call, key, codecs, expiry, rewrites, onCorrupt } = options;
+  return {
+    async read() {
+      const touch = expiry.idleMs === undefined ? call : { ...call, extendIdleMs: expiry.idleMs };
+      const fields = await store.read(key, touch);
+      if (!fields) return null;
+      const session = toSession(fields, codecs, onCorrupt);
+      if (rewrites && codecs.length > 1) await rewrite(options, fields, session);
+      return session;
+    },
+
+    async patch(change) {
+      let result: PatchResult = 'conflict';
+      // While secrets change, the fields that `expect` names may lie in any codec.
+      for (const codec of change.expect ? codecs : [codecs[0]]) {
+        if (result === 'conflict') result = await store.patch(key, toRecord(change, expiry, codecs, codec), call);
+      }
+      return result;
+    },
+
+    async destroy() {
+      const held = await store.destroy(key, TOMBSTONE_MS, call);
+      return held instanceof Map ? toSession(held, codecs, onCorrupt) : held;
+    },
+  };
+}
+
+/** Writes the fields of older codecs again with the first codec. `session` was read from `fields`. */
+async function rewrite(
+  { store, call, key, codecs, expiry }: RecordOptions,
+  fields: Fields,
+  session: SessionFields,
+): Promise<void> {
+  const set: Fields = new Map();
+  const expect: Fields = new Map();
+  for (const [name, value] of fields) {
+    for (const codec of codecs.slice(1)) {
+      const [sessionKey] = codec.read(name, value) ?? [];
+      if (sessionKey === undefined) continue;
+      set.set(sessionKey, session.get(sessionKey)!);
+      expect.set(name, value);
+    }
   }
-  return result;
+  if (set.size === 0) return;
+  const change = { ...toRecord({ set, mustExist: true }, expiry, codecs), expect };
+  // A writer that changes a field meanwhile uses the first codec. The read succeeds even when this fails: the next read tries again.
+  await store.patch(key, change, call).catch(() => undefined);
 }

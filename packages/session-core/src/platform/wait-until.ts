@@ -9,7 +9,7 @@ const workers: WorkersModule | undefined = globalThis.process?.getBuiltinModule?
  * Sees to it that an operation comes to its end where the runtime drops what is under way when a request is answered or cancelled, as
  * Cloudflare's does: Astro does not wait for the session that `regenerate()` removes.
  */
-export function keepAlive<Result>(operation: Promise<Result>): Promise<Result> {
+export function waitUntil<Result>(operation: Promise<Result>): Promise<Result> {
   workers?.waitUntil?.(operation.catch(() => undefined));
   return operation;
 }

@@ -1,12 +1,12 @@
 import { fieldName, keyOfField } from '../codec/field.ts';
-import { fieldsOfPayload, join } from '../codec/payload.ts';
+import { fieldsOfPayload, encodePayload } from '../codec/payload.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import type { Fields } from '../contract/store.ts';
 import { engineOf } from '../engine/engine-of.ts';
 import { type Engine, engineOver } from '../engine/engine.ts';
 
 import type { ValueBackend } from '../stores/value-layout.ts';
-import { foreignStore } from '../stores/value-store.ts';
+import { plainDriverStore } from '../stores/value-store.ts';
 
 const NAME = 'session-core';
 
@@ -17,7 +17,7 @@ export function engineOfAny(driver: SessionDriver): Engine {
   const holder = globalThis as { [ADAPTED]?: WeakMap<SessionDriver, Engine> };
   const adapted = (holder[ADAPTED] ??= new WeakMap());
   let engine = adapted.get(driver);
-  if (!engine) adapted.set(driver, (engine = engineOver(NAME, foreignStore(payloads(driver), { pack, unpack }))));
+  if (!engine) adapted.set(driver, (engine = engineOver(NAME, plainDriverStore(payloads(driver), { pack, unpack }))));
   return engine;
 }
 
@@ -46,7 +46,7 @@ function payloads(driver: SessionDriver): ValueBackend {
 function pack({ fields }: { fields: Fields }): string {
   const session: Fields = new Map();
   for (const [name, value] of fields) session.set(keyOfField(name) ?? name, value);
-  return JSON.stringify(join(session, Date.now(), () => undefined));
+  return JSON.stringify(encodePayload(session, Date.now(), () => undefined));
 }
 
 function unpack(payload: string) {

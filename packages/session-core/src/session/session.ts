@@ -1,12 +1,13 @@
-import { expiriesExcept, living, type SessionFields, withField } from '../codec/field-codec.ts';
+import { expiriesExcept, unexpired, type SessionFields, withField } from '../codec/field-codec.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from '../codec/field.ts';
 import { decodeValue, encodeValue } from '../codec/flat.ts';
 import { unknownOption } from '../config/did-you-mean.ts';
 import { report } from '../contract/diagnostics.ts';
 import type { SessionDriver } from '../contract/driver.ts';
-import { createError, isUnclear } from '../contract/errors.ts';
+import { createError, isAmbiguous } from '../contract/errors.ts';
 import type { Fields, PatchResult } from '../contract/store.ts';
-import { type Engine, type Held, retireAgain } from '../engine/engine.ts';
+import { type Engine, destroyAgain } from '../engine/engine.ts';
+import type { FinalContents } from '../engine/record.ts';
 import { mayRestore } from '../engine/may-restore.ts';
 import { createSessionId } from '../engine/session-id.ts';
 import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
@@ -157,7 +158,7 @@ class OpenSession {
   #attemptedId: string | undefined;
   /** Updates that are being stored. */
   #storing: Set<Promise<boolean>> = new Set();
-  /** Why the removal of the session under its former id has failed. */
+  /** Why the removal of the session under its previous id has failed. */
   #removalError: unknown;
   /** Whether this request stored anything. */
   #wrote = false;
@@ -197,7 +198,7 @@ class OpenSession {
   async entries(): Promise<[string, unknown][]> {
     const fields = [...(await this.#current())];
     const entries = fields.map(([key, field]): [string, unknown] => [key, this.#decode(key, field)]);
-    // A damaged field has no entry; a value that is undefined has.
+    // A corrupt field has no entry; a value that is undefined has.
     return entries.filter(([key]) => this.#decoded.has(key));
   }
 
@@ -295,7 +296,7 @@ class OpenSession {
     while (this.#storing.size > 0) await Promise.allSettled(this.#storing);
     if (this.#movesFrom !== undefined) await this.#move(this.#movesFrom);
     else if (this.#changes.size > 0) await this.#storeChanges();
-    for (const id of this.#destroyed) await this.#context.engine.retire(id);
+    for (const id of this.#destroyed) await this.#context.engine.destroy(id);
     if (this.#id !== undefined && this.#stored !== null) {
       const renews = this.#wrote && this.#context.cookie.maxAge !== undefined;
       return this.#id !== this.#cookieId || renews ? this.#setCookie(this.#id) : undefined;
@@ -322,7 +323,7 @@ class OpenSession {
     if (await this.#isRemoved()) return;
     if (this.#stored !== null) {
       const result = await this.#patch(this.#id!, set, unset);
-      if (result === 'retired') return this.#drop('retired-write');
+      if (result === 'destroyed') return this.#drop('destroyed-write');
       if (result === 'applied') {
         this.#wrote = true;
         return;
@@ -355,9 +356,9 @@ class OpenSession {
     const result = await this.#context.engine.patch(id, { set: new Map(), mustExist: true });
     if (this.#unknownId === id) {
       this.#unknownId = undefined;
-      if (result === 'retired') this.#drop('retired-write');
+      if (result === 'destroyed') this.#drop('destroyed-write');
     }
-    return result === 'retired';
+    return result === 'destroyed';
   }
 
   async #move(from: string): Promise<void> {
@@ -370,16 +371,16 @@ class OpenSession {
     this.#attemptedId = id;
     // Written under the new id before the old one goes: a failure in between loses nothing.
     await engine.patch(id, { set: fields, unset });
-    const held = await this.#removeFormer(from);
-    if (held === 'retired' || (held === null && !this.#mayRestore())) {
+    const held = await this.#destroyPrevious(from);
+    if (held === 'destroyed' || (held === null && !this.#mayRestore())) {
       // Somebody else had removed it: only what this request did itself may live on, under an id of its own.
-      await engine.retire(id);
-      report(held === null ? 'stale-write' : 'retired-write', engine.driver);
+      await engine.destroy(id);
+      report(held === null ? 'stale-write' : 'destroyed-write', engine.driver);
       this.#id = undefined;
       this.#stored = null;
     } else {
       // What landed under the old id since it was read is a change to the new one.
-      const last = held ? living(held) : living(known);
+      const last = held ? unexpired(held) : unexpired(known);
       for (const key of new Set([...known.keys(), ...last.keys()])) {
         if (!this.#changes.has(key) && last.get(key) !== known.get(key)) this.#changes.set(key, last.get(key) ?? null);
       }
@@ -390,13 +391,13 @@ class OpenSession {
     await this.#storeChanges();
   }
 
-  /** What the session held last under its former id. */
-  async #removeFormer(from: string): Promise<Held> {
+  /** What the session held last under its previous id. */
+  async #destroyPrevious(from: string): Promise<FinalContents> {
     const { engine } = this.#context;
     try {
-      return await (this.#removalError ? retireAgain(engine, from, this.#removalError) : engine.retire(from));
+      return await (this.#removalError ? destroyAgain(engine, from, this.#removalError) : engine.destroy(from));
     } catch (error) {
-      if (!this.#removalError || isUnclear(error)) this.#removalError = error;
+      if (!this.#removalError || isAmbiguous(error)) this.#removalError = error;
       throw error;
     }
   }
@@ -420,7 +421,7 @@ class OpenSession {
     }
     if (result === 'conflict') return false;
     if (result !== 'applied') {
-      this.#drop(result === 'retired' ? 'retired-write' : 'stale-write');
+      this.#drop(result === 'destroyed' ? 'destroyed-write' : 'stale-write');
       return true;
     }
     this.#know(withField(this.#stored ?? new Map(), key, after), begunAt);
@@ -441,7 +442,7 @@ class OpenSession {
     });
     if (result !== 'missing' || !this.#stored || !this.#mayRestore()) return result;
     // It was there when this request read it a moment ago, so the backend lost it: what is known of it is put back.
-    const ifAbsent: Fields = living(this.#stored);
+    const ifAbsent: Fields = unexpired(this.#stored);
     if (expect) {
       const restored = await engine.patch(id, { set: new Map(), ifAbsent });
       return restored === 'applied' ? 'conflict' : restored;
@@ -458,7 +459,7 @@ class OpenSession {
     // Destroyed meanwhile, or another one was loaded.
     if (id !== this.#lies()) return true;
     if (this.#stored && !stored) {
-      this.#drop('retired-write');
+      this.#drop('destroyed-write');
       return false;
     }
     this.#know(stored, readAt);
@@ -506,7 +507,7 @@ class OpenSession {
       if (field === null) fields.delete(key);
       else fields.set(key, field);
     }
-    return living(fields);
+    return unexpired(fields);
   }
 
   #forget(): void {
@@ -517,7 +518,7 @@ class OpenSession {
     this.#decoded.clear();
   }
 
-  #drop(event: 'retired-write' | 'stale-write'): void {
+  #drop(event: 'destroyed-write' | 'stale-write'): void {
     report(event, this.#context.engine.driver);
     this.#forget();
   }
@@ -575,7 +576,7 @@ class OpenSession {
       this.#decoded.set(key, { field, value });
       return value;
     } catch {
-      report('damaged-field', this.#context.engine.driver);
+      report('corrupt-field', this.#context.engine.driver);
       return undefined;
     }
   }

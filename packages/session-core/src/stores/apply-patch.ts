@@ -11,7 +11,7 @@ export function applyChange(
   current: StoredRecord | null,
   change: Change,
   clock: number,
-): StoredRecord | Exclude<PatchResult, 'applied' | 'retired'> {
+): StoredRecord | Exclude<PatchResult, 'applied' | 'destroyed'> {
   if (change.mustExist && !current) return 'missing';
   if (change.mustBeNew && current) return 'conflict';
   for (const [name, expected] of change.expect ?? []) {
@@ -40,7 +40,7 @@ function lifetimeOf(fields: Fields, change: Change): number {
   let longest = -Infinity;
   for (const value of fields.values()) {
     const expires = expiryOf(value);
-    longest = Math.max(longest, expires === undefined ? (change.capMs ?? Infinity) : expires - change.now);
+    longest = Math.max(longest, expires === undefined ? (change.defaultTtlMs ?? Infinity) : expires - change.now);
   }
   return longest;
 }

@@ -1,5 +1,5 @@
 import { endOf, type StoredRecord } from '../codec/packed-record.ts';
-import type { FormerSessions, Lifetime, StoreCall } from '../contract/store.ts';
+import type { Lifetime, StoreCall } from '../contract/store.ts';
 import { TOMBSTONE_MS } from '../contract/tombstone.ts';
 import { createTombstones } from './tombstones.ts';
 
@@ -19,7 +19,6 @@ export interface ValueBackend {
   set(key: string, value: string, call: StoreCall & { lifetimeMs: Lifetime; version: unknown }): Promise<boolean>;
   /** Removes a value. A missing one is no error. */
   remove(key: string, call: StoreCall): Promise<void>;
-  readonly former?: FormerSessions;
   sweep?(limit: number, call: StoreCall): Promise<number>;
   close?(): Promise<void>;
 }
@@ -38,7 +37,7 @@ export interface RecordCodec {
 /** What is known of one key. */
 export interface Slot {
   record: StoredRecord | null;
-  retiredUntil: number;
+  tombstoneUntil: number;
   /** Why what is there is no record. Then it can only be removed. */
   unreadable?: Error;
 }
@@ -55,7 +54,7 @@ export interface Layout {
     version: unknown,
     clock: number,
     call: StoreCall,
-  ): Promise<'saved' | 'conflict' | 'retired'>;
+  ): Promise<'saved' | 'conflict' | 'destroyed'>;
 }
 
 const TOMBSTONE = 'retired ';
@@ -69,10 +68,10 @@ export function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
   return {
     load,
     read: async (key, call) => recordIn((await load(key, call)).slot),
-    async save(key, { record, retiredUntil }, version, clock, call) {
-      const value = record ? codec.pack(record) : TOMBSTONE + retiredUntil;
-      const lifetimeMs = lifetimeUntil(record ? endOf(record) : retiredUntil, clock);
-      // What is damaged so much that it has no version is changed by nobody else.
+    async save(key, { record, tombstoneUntil }, version, clock, call) {
+      const value = record ? codec.pack(record) : TOMBSTONE + tombstoneUntil;
+      const lifetimeMs = lifetimeUntil(record ? endOf(record) : tombstoneUntil, clock);
+      // What is corrupt so much that it has no version is changed by nobody else.
       if (version === undefined) await backend.remove(key, call);
       const done = await backend.set(key, value, { ...withSignal(call), lifetimeMs, version: version ?? null });
       return done ? 'saved' : 'conflict';
@@ -82,7 +81,7 @@ export function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
 
 /** Where a store without compare-and-set keeps tombstones. */
 interface TombstonePlace {
-  /** Until when a key is retired, in a slot without a record. */
+  /** Until when a key is destroyed, in a slot without a record. */
   get(key: string, call: StoreCall): Promise<Slot>;
   set(key: string, until: number, clock: number, call: StoreCall): Promise<void>;
 }
@@ -100,7 +99,7 @@ export function tombstonesIn(backend: ValueBackend): TombstonePlace {
 export function tombstonesInMemory(): TombstonePlace {
   const tombstones = createTombstones();
   return {
-    get: async (key) => ({ record: null, retiredUntil: tombstones.has(key) ? Infinity : 0 }),
+    get: async (key) => ({ record: null, tombstoneUntil: tombstones.has(key) ? Infinity : 0 }),
     set: async (key) => tombstones.add(key, TOMBSTONE_MS),
   };
 }
@@ -118,22 +117,22 @@ export function inTwoValues(
   isOurs: boolean = true,
 ): Layout {
   const slotOf = async (key: string, call: StoreCall): Promise<Slot> => readSlot(await backend.get(key, call), codec);
-  const isRetired = (tombstone: Slot): boolean => {
+  const hasTombstone = (tombstone: Slot): boolean => {
     assertReadable(tombstone);
-    return tombstone.retiredUntil > Date.now();
+    return tombstone.tombstoneUntil > Date.now();
   };
   return {
     async read(key, call) {
       const [slot, tombstone] = await Promise.all([slotOf(key, call), tombstones.get(key, call)]);
-      return isRetired(tombstone) ? null : recordIn(slot);
+      return hasTombstone(tombstone) ? null : recordIn(slot);
     },
     async load(key, call) {
       const slot = await slotOf(key, call);
       return { slot: slot.record ? slot : { ...slot, ...(await tombstones.get(key, call)) }, version: undefined };
     },
-    async save(key, { record, retiredUntil, unreadable }, version, clock, call) {
+    async save(key, { record, tombstoneUntil, unreadable }, version, clock, call) {
       if (!record) {
-        await tombstones.set(key, retiredUntil, clock, call);
+        await tombstones.set(key, tombstoneUntil, clock, call);
         if (isOurs || !unreadable) await backend.remove(key, call);
         return 'saved';
       }
@@ -142,9 +141,9 @@ export function inTwoValues(
         lifetimeMs: lifetimeUntil(endOf(record), clock),
         version,
       });
-      if (!isRetired(await tombstones.get(key, call))) return 'saved';
+      if (!hasTombstone(await tombstones.get(key, call))) return 'saved';
       await backend.remove(key, call);
-      return 'retired';
+      return 'destroyed';
     },
   };
 }
@@ -155,19 +154,20 @@ export function tombstoneKey(key: string): string {
 }
 
 function readSlot(stored: StoredValue | null, codec: RecordCodec): Slot {
-  if (!stored) return { record: null, retiredUntil: 0 };
+  if (!stored) return { record: null, tombstoneUntil: 0 };
   const { value, unreadable } = stored;
-  if (unreadable) return { record: null, retiredUntil: 0, unreadable };
+  if (unreadable) return { record: null, tombstoneUntil: 0, unreadable };
   if (value.startsWith(TOMBSTONE)) {
     const until = value.slice(TOMBSTONE.length);
-    if (/\d|Infinity/.test(until) && !Number.isNaN(Number(until))) return { record: null, retiredUntil: Number(until) };
-    return { record: null, retiredUntil: 0, unreadable: new Error('The stored tombstone is damaged.') };
+    if (/\d|Infinity/.test(until) && !Number.isNaN(Number(until)))
+      return { record: null, tombstoneUntil: Number(until) };
+    return { record: null, tombstoneUntil: 0, unreadable: new Error('The stored tombstone is corrupt.') };
   }
   try {
     const record = codec.unpack(value);
-    return { record: endOf(record) > Date.now() ? record : null, retiredUntil: 0 };
+    return { record: endOf(record) > Date.now() ? record : null, tombstoneUntil: 0 };
   } catch (error) {
-    return { record: null, retiredUntil: 0, unreadable: error as Error };
+    return { record: null, tombstoneUntil: 0, unreadable: error as Error };
   }
 }
 
@@ -175,7 +175,7 @@ function readSlot(stored: StoredValue | null, codec: RecordCodec): Slot {
 const noRecords: RecordCodec = {
   pack: () => '',
   unpack() {
-    throw new Error('The stored tombstone is damaged.');
+    throw new Error('The stored tombstone is corrupt.');
   },
 };
 

@@ -61,7 +61,7 @@ export function valueStore(
 }
 
 /** The same for a driver that is not ours: its keys may hold what is no session, and it is not given tombstones to keep. */
-export function foreignStore(backend: ValueBackend, codec: RecordCodec): SessionStore {
+export function plainDriverStore(backend: ValueBackend, codec: RecordCodec): SessionStore {
   return storeOver(backend, inTwoValues(backend, codec, tombstonesInMemory(), false));
 }
 
@@ -151,7 +151,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
     const saved = slot === loaded.slot ? 'saved' : await layout.save(key, slot, loaded.version, clock, call);
     turn.isSaving = false;
     if (saved === 'conflict') return { version: loaded.version };
-    for (const [job, answer] of answers) job.resolve((saved === 'retired' ? 'retired' : answer) as never);
+    for (const [job, answer] of answers) job.resolve((saved === 'destroyed' ? 'destroyed' : answer) as never);
     turn.jobs = [];
     return undefined;
   };
@@ -160,14 +160,14 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
     atomic: backend.compareAndSet,
 
     async read(key, call) {
-      const { touchMs } = call;
-      if (touchMs !== undefined && !backend.compareAndSet)
+      const { extendIdleMs } = call;
+      if (extendIdleMs !== undefined && !backend.compareAndSet)
         throw new Error('A store that is not atomic cannot extend a record by reading it.');
-      if (touchMs !== undefined) {
+      if (extendIdleMs !== undefined) {
         return run(key, call, (slot, clock) => {
           assertReadable(slot);
           return {
-            slot: slot.record ? { ...slot, record: { ...slot.record, idleUntil: clock + touchMs } } : slot,
+            slot: slot.record ? { ...slot, record: { ...slot.record, idleUntil: clock + extendIdleMs } } : slot,
             answer: slot.record?.fields ?? null,
           };
         });
@@ -177,25 +177,24 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
 
     patch: (key, change, call) =>
       run(key, call, (slot, clock) => {
-        if (slot.retiredUntil > clock) return { slot, answer: 'retired' };
+        if (slot.tombstoneUntil > clock) return { slot, answer: 'destroyed' };
         assertReadable(slot);
         const record = applyChange(slot.record, change, clock);
         if (typeof record === 'string') return { slot, answer: record };
-        return { slot: { record, retiredUntil: 0 }, answer: 'applied' };
+        return { slot: { record, tombstoneUntil: 0 }, answer: 'applied' };
       }),
 
-    retire: (key, retireForMs, call) =>
-      run<Fields | 'retired' | null>(key, call, (slot, clock) => ({
+    destroy: (key, tombstoneMs, call) =>
+      run<Fields | 'destroyed' | null>(key, call, (slot, clock) => ({
         // Nobody could be signed out otherwise whose record cannot be read.
         slot: {
           ...slot,
           record: null,
-          retiredUntil: Math.max(slot.retiredUntil, lastsUntil(slot.record, clock, backend), clock + retireForMs),
+          tombstoneUntil: Math.max(slot.tombstoneUntil, lastsUntil(slot.record, clock, backend), clock + tombstoneMs),
         },
-        answer: slot.retiredUntil > clock ? 'retired' : (slot.record?.fields ?? null),
+        answer: slot.tombstoneUntil > clock ? 'destroyed' : (slot.record?.fields ?? null),
       })),
 
-    ...(backend.former && { former: backend.former }),
     ...(backend.sweep && { sweep: (limit, call) => backend.sweep!(limit, call) }),
     ...(backend.close && { close: () => backend.close!() }),
   };

@@ -3,18 +3,18 @@ import { changed, DAY, entry, payload, SECRET, values, type DriverTests } from '
 
 import { createSessionId } from '../engine/session-id.ts';
 
-/** What is sealed. */
+/** What is encrypted. */
 export function testSecrets({ it, createDriver, dump }: DriverTests): void {
   const day = Date.now() + DAY;
 
-  it('what is sealed comes back to whoever has the secret, and to nobody else', async () => {
-    const sealing = await createDriver({ secrets: [SECRET] });
+  it('what is encrypted comes back to whoever has the secret, and to nobody else', async () => {
+    const encrypting = await createDriver({ secrets: [SECRET] });
     const id = createSessionId();
-    await sealing.setItem(id, payload({ user: { name: 'ada' }, cart: ['hat'] }, day));
-    same(values(await sealing.getItem(id)), { user: { name: 'ada' }, cart: ['hat'] });
-    await sealing.setItem(
+    await encrypting.setItem(id, payload({ user: { name: 'ada' }, cart: ['hat'] }, day));
+    same(values(await encrypting.getItem(id)), { user: { name: 'ada' }, cart: ['hat'] });
+    await encrypting.setItem(
       id,
-      changed(await sealing.getItem(id), (map) => map.set('cart', entry([], day))),
+      changed(await encrypting.getItem(id), (map) => map.set('cart', entry([], day))),
     );
     same(values(await (await createDriver({ secrets: [SECRET] })).getItem(id)), { user: { name: 'ada' }, cart: [] });
     for (const secrets of [undefined, [SECRET.toUpperCase()]]) {
@@ -42,19 +42,19 @@ export function testSecrets({ it, createDriver, dump }: DriverTests): void {
   });
 
   if (dump) {
-    it('the backend holds no id, and of what is sealed neither keys nor values', async () => {
+    it('the backend holds no id, and of what is encrypted neither keys nor values', async () => {
       const [id, other, key, value] = Array.from({ length: 4 }, createSessionId) as [string, string, string, string];
       const data = { [key]: value, another: { deep: [value] } };
-      await (await createDriver({ prefix: 'legible:' })).setItem(other, payload(data, day));
-      const legible = await dump();
+      await (await createDriver({ prefix: 'plaintext:' })).setItem(other, payload(data, day));
+      const plaintext = await dump();
       for (const text of [key, value]) {
-        if (!legible.includes(text)) fail('the dump does not show what is stored legibly');
+        if (!plaintext.includes(text)) fail('the dump does not show what is stored as plaintext');
       }
-      await (await createDriver({ prefix: 'legible:' })).removeItem(other);
+      await (await createDriver({ prefix: 'plaintext:' })).removeItem(other);
       await (await createDriver({ secrets: [SECRET] })).setItem(id, payload(data, day));
-      const sealed = await dump();
+      const encrypted = await dump();
       for (const text of [id, other, key, value, SECRET]) {
-        if (sealed.includes(text)) fail('the backend shows an id, or what is sealed');
+        if (encrypted.includes(text)) fail('the backend shows an id, or what is encrypted');
       }
     });
   }

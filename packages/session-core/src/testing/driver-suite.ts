@@ -11,7 +11,7 @@ export interface DriverSuite {
   /** Everything that the backend holds, keys included, as text that shows whatever it would show a thief. */
   dump?(): Promise<string>;
   /** Astro's own driver for the backend, where it has one. */
-  formerDriver?(): SessionDriver | Promise<SessionDriver>;
+  legacyDriver?(): SessionDriver | Promise<SessionDriver>;
 }
 
 /** The same, with a time-out for each test. */

@@ -1,4 +1,4 @@
-import { testAdopt } from './driver-adopt.ts';
+import { testMigration } from './driver-migration.ts';
 import { testSecrets } from './driver-secrets.ts';
 import { testSessions } from './driver-sessions.ts';
 import type { DriverSuite, DriverTests } from './driver-suite.ts';
@@ -44,7 +44,7 @@ export function testDriver({ it, ...suite }: DriverSuite): void {
   const tests: DriverTests = { ...suite, it: (name, run) => void it(name, run, TIMEOUT_MS) };
   testSessions(tests);
   testSecrets(tests);
-  testAdopt(tests);
+  testMigration(tests);
 }
 
 const TIMEOUT_MS = 60_000;

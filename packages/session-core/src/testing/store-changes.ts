@@ -76,7 +76,7 @@ export function testChanges({ test }: StoreTests): void {
     unset: ['b'],
     purge: ['past'],
     lifetimeMs: MINUTE,
-    capMs: MINUTE,
+    defaultTtlMs: MINUTE,
     idleMs: MINUTE,
   };
   const refusals: [string, Partial<Change>][] = [

@@ -22,11 +22,15 @@ export function testExpiry({ test }: StoreTests): void {
   }
 
   test(
-    'fields without an expiry keep a record for `capMs`, and without `capMs` for ever',
-    'Take an absent `capMs` for "never", and not for zero or for a default of your own.',
+    'fields without an expiry keep a record for `defaultTtlMs`, and without `defaultTtlMs` for ever',
+    'Take an absent `defaultTtlMs` for "never", and not for zero or for a default of your own.',
     async ({ store, key, livesFor, now }) => {
       const since = now();
-      await store.patch(key, change({ set: fields({ a: ':1' }), lifetimeMs: 40 * DAY, capMs: 40 * DAY }), call());
+      await store.patch(
+        key,
+        change({ set: fields({ a: ':1' }), lifetimeMs: 40 * DAY, defaultTtlMs: 40 * DAY }),
+        call(),
+      );
       await livesFor(40 * DAY, since);
       const again = now();
       await store.patch(key, openEnded({ set: fields({ a: ':1' }) }), call());
@@ -71,13 +75,13 @@ export function testExpiry({ test }: StoreTests): void {
   );
 
   test(
-    'a field without an expiry keeps the record for `capMs` after the last write, whichever field that wrote',
-    'Count `capMs` from every write.',
+    'a field without an expiry keeps the record for `defaultTtlMs` after the last write, whichever field that wrote',
+    'Count `defaultTtlMs` from every write.',
     async ({ store, key, livesFor, now: moment }) => {
-      await store.patch(key, change({ set: fields({ open: ':1' }), lifetimeMs: MINUTE, capMs: MINUTE }), call());
+      await store.patch(key, change({ set: fields({ open: ':1' }), lifetimeMs: MINUTE, defaultTtlMs: MINUTE }), call());
       const [now, since] = [Date.now(), moment()];
       const set = fields({ other: `${now + 1}:1` });
-      await store.patch(key, change({ set, lifetimeMs: 1, capMs: HOUR, now }), call());
+      await store.patch(key, change({ set, lifetimeMs: 1, defaultTtlMs: HOUR, now }), call());
       await livesFor(HOUR, since);
     },
   );
@@ -88,7 +92,7 @@ export function testExpiry({ test }: StoreTests): void {
     async ({ store, key, livesFor, now }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       const since = now();
-      await store.patch(key, change({ unset: ['a'], lifetimeMs: MINUTE, capMs: HOUR }), call());
+      await store.patch(key, change({ unset: ['a'], lifetimeMs: MINUTE, defaultTtlMs: HOUR }), call());
       await livesFor(MINUTE, since);
     },
   );
@@ -99,7 +103,7 @@ export function testExpiry({ test }: StoreTests): void {
     async ({ store, key, livesFor, now }) => {
       await store.patch(key, openEnded({ set: fields({ a: ':1' }) }), call());
       const since = now();
-      await store.patch(key, change({ set: fields({ b: ':1' }), lifetimeMs: MINUTE, capMs: MINUTE }), call());
+      await store.patch(key, change({ set: fields({ b: ':1' }), lifetimeMs: MINUTE, defaultTtlMs: MINUTE }), call());
       await livesFor(MINUTE, since);
     },
   );
@@ -158,8 +162,8 @@ export function testExpiry({ test }: StoreTests): void {
       "Return what was live. What has expired is nobody's session any more.",
       async ({ store, key, expired }) => {
         await expired(key, limit);
-        same(await store.retire(key, MINUTE, call()), null);
-        same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
+        same(await store.destroy(key, MINUTE, call()), null);
+        same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'destroyed');
       },
     );
   }
@@ -174,7 +178,7 @@ export function testExpiry({ test }: StoreTests): void {
       const again = now();
       await store.patch(
         key,
-        change({ set: fields({ a: ':1' }), lifetimeMs: MINUTE, capMs: MINUTE, idleMs: HOUR }),
+        change({ set: fields({ a: ':1' }), lifetimeMs: MINUTE, defaultTtlMs: MINUTE, idleMs: HOUR }),
         call(),
       );
       await livesFor(MINUTE, again);
@@ -219,13 +223,13 @@ export function testExpiry({ test }: StoreTests): void {
       if (!store.atomic) continue;
       await store.patch(key, openEnded({ set, idleMs: HOUR }), call());
       const touched = now();
-      await store.read(key, { ...call(), touchMs: idleMs });
+      await store.read(key, { ...call(), extendIdleMs: idleMs });
       await livesFor(idleMs, touched);
     }
   });
 
   test(
-    'a read without `touchMs` changes nothing',
+    'a read without `extendIdleMs` changes nothing',
     'Extend a record only when the caller asks for it.',
     async ({ store, key, livesFor, now }) => {
       const since = now();
@@ -235,11 +239,11 @@ export function testExpiry({ test }: StoreTests): void {
     },
   );
 
-  const touching = (touchMs: number) => ({ ...call(), touchMs });
+  const touching = (extendIdleMs: number) => ({ ...call(), extendIdleMs });
 
   test(
     'a touch sets the idle limit, later or sooner',
-    'Let the record go `touchMs` after this read, unless its deadline comes first, whatever its idle limit was. A store that is not atomic ' +
+    'Let the record go `extendIdleMs` after this read, unless its deadline comes first, whatever its idle limit was. A store that is not atomic ' +
       'rejects a touch: it would bring back what another process removed.',
     async ({ store, key, livesFor, now }) => {
       const set = fields({ a: ':1' });
@@ -248,11 +252,11 @@ export function testExpiry({ test }: StoreTests): void {
         await rejects(store.read(key, touching(MINUTE)));
         return;
       }
-      for (const touchMs of [10 * MINUTE, 5 * MINUTE]) {
+      for (const extendIdleMs of [10 * MINUTE, 5 * MINUTE]) {
         await store.patch(key, change({ set, idleMs: 7 * MINUTE }), call());
         const since = now();
-        same(await store.read(key, touching(touchMs)), set);
-        await livesFor(touchMs, since);
+        same(await store.read(key, touching(extendIdleMs)), set);
+        await livesFor(extendIdleMs, since);
       }
       await store.patch(key, change({ set }), call());
       const since = now();
@@ -281,9 +285,9 @@ export function testExpiry({ test }: StoreTests): void {
       if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
       const [now, since] = [Date.now(), moment()];
       const set = fields({ a: `${now + HOUR}:1`, open: ':1' });
-      await store.patch(key, change({ set, capMs: MINUTE, idleMs: MINUTE / 2, now }), call());
+      await store.patch(key, change({ set, defaultTtlMs: MINUTE, idleMs: MINUTE / 2, now }), call());
       await store.read(key, touching(2 * HOUR));
-      await store.patch(key, change({ unset: ['a'], lifetimeMs: MINUTE, capMs: MINUTE, now }), call());
+      await store.patch(key, change({ unset: ['a'], lifetimeMs: MINUTE, defaultTtlMs: MINUTE, now }), call());
       same(await store.read(key, call()), fields({ open: ':1' }));
       await livesFor(MINUTE, since);
     },
@@ -302,8 +306,8 @@ export function testExpiry({ test }: StoreTests): void {
         same(await store.read(key, call()), null, 'an expired record after a touch');
         same(await store.patch(key, change({ mustExist: true }), call()), 'missing');
         const since = now();
-        await store.retire(key, MINUTE, call());
-        same(await store.read(key, touching(HOUR)), null, 'a retired key');
+        await store.destroy(key, MINUTE, call());
+        same(await store.read(key, touching(HOUR)), null, 'a destroyed key');
         await refusesFor(MINUTE, since);
       },
     );
@@ -314,12 +318,12 @@ export function testExpiry({ test }: StoreTests): void {
     'Select what has expired in the step that removes it. Tombstones and living records stay, those included that live for ever.',
     async ({ store, key, expired, leaveBehind, newKey }) => {
       if (!store.sweep) return;
-      const [living, open, retired] = [newKey(), newKey(), newKey()];
+      const [living, open, destroyed] = [newKey(), newKey(), newKey()];
       const set = fields({ a: ':1' });
-      await store.patch(living, change({ set, lifetimeMs: 9 * DAY, capMs: 9 * DAY }), call());
+      await store.patch(living, change({ set, lifetimeMs: 9 * DAY, defaultTtlMs: 9 * DAY }), call());
       await store.patch(open, openEnded({ set }), call());
-      await store.patch(retired, change({ set }), call());
-      await store.retire(retired, 9 * DAY, call());
+      await store.patch(destroyed, change({ set }), call());
+      await store.destroy(destroyed, 9 * DAY, call());
       for (const each of [key, newKey(), newKey()]) await expired(each);
       const mustFindAll = await leaveBehind();
 
@@ -332,7 +336,7 @@ export function testExpiry({ test }: StoreTests): void {
       if (mustFindAll) isTrue(total >= 3, `three records had expired for a day, and ${total} were removed`);
       same(await store.read(living, call()), set, 'a record that lives for days');
       same(await store.read(open, call()), set, 'a record that lives for ever');
-      same(await store.patch(retired, change({ set }), call()), 'retired', 'a tombstone');
+      same(await store.patch(destroyed, change({ set }), call()), 'destroyed', 'a tombstone');
     },
   );
 }

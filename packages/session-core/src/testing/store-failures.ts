@@ -16,8 +16,8 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
       same(await store.read(key, call()), null);
       await store.patch(key, change({ set: held, idleMs: HOUR }), call());
       await rejects(store.patch(key, change({ unset: ['a'] }), aborted()), 'a change');
-      await rejects(store.read(key, { ...aborted(), touchMs: MINUTE }), 'a touch');
-      await rejects(store.retire(key, HOUR, aborted()), 'a removal');
+      await rejects(store.read(key, { ...aborted(), extendIdleMs: MINUTE }), 'a touch');
+      await rejects(store.destroy(key, HOUR, aborted()), 'a removal');
       same(await store.read(key, call()), held);
       // Nothing is used up by what was refused: no connection, no transaction.
       for (let attempt = 0; attempt < 30; attempt++) {
@@ -60,8 +60,8 @@ function operations(store: SessionStore, key: string): [string, (call: StoreCall
   return [
     ['a read', (it) => store.read(key, it)],
     ['a change', (it) => store.patch(key, change({ set: fields({ a: ':2' }) }), it)],
-    ['a removal', (it) => store.retire(key, HOUR, it)],
-    ...(store.atomic ? [['a touch', (it: StoreCall) => store.read(key, { ...it, touchMs: HOUR })] as const] : []),
+    ['a removal', (it) => store.destroy(key, HOUR, it)],
+    ...(store.atomic ? [['a touch', (it: StoreCall) => store.read(key, { ...it, extendIdleMs: HOUR })] as const] : []),
     ...(store.sweep ? [['a sweep', (it: StoreCall) => store.sweep!(1000, it)] as const] : []),
   ] as [string, (call: StoreCall) => Promise<unknown>][];
 }

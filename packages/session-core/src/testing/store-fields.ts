@@ -91,7 +91,7 @@ export function testFields({ test }: StoreTests): void {
       const other = key.slice(0, index) + key[index]!.toUpperCase() + key.slice(index + 1);
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       same(await store.read(other, call()), null);
-      await store.retire(other, 60_000, call());
+      await store.destroy(other, 60_000, call());
       same(await store.read(key, call()), fields({ a: ':1' }));
     },
   );

@@ -61,7 +61,7 @@ async function play(subject: Subject, random: Random, time: Pick<StoreTests, 'pa
       fail(`${(error as Error).message}\nSteps:\n  ${steps.join('\n  ')}`);
     }
     // Where changes are not atomic, a tombstone may live longer than it was told.
-    if (!store.atomic && what.startsWith('retire')) return;
+    if (!store.atomic && what.startsWith('destroy')) return;
     if (time.passTime && random.chance(0.5)) {
       const ms = random.of([1, 1000, MINUTE, HOUR, DAY, 35 * DAY]);
       steps.push(`${ms} ms pass`);
@@ -81,21 +81,21 @@ interface Step {
 
 function nextStep(history: History): Step {
   const { random, store, key, model, isFake } = history;
-  const kind = random.of(['patch', 'patch', 'patch', 'patch', 'read', 'touch', 'retire'] as const);
+  const kind = random.of(['patch', 'patch', 'patch', 'patch', 'read', 'touch', 'destroy'] as const);
   if (kind === 'touch' && store.atomic) {
-    const touchMs = random.of(isFake ? [1999, MINUTE, 2 * DAY, 40 * DAY] : [HOUR, 2 * DAY, 40 * DAY]);
+    const extendIdleMs = random.of(isFake ? [1999, MINUTE, 2 * DAY, 40 * DAY] : [HOUR, 2 * DAY, 40 * DAY]);
     return {
-      what: `touch for ${touchMs} ms`,
-      onModel: () => model.read(touchMs),
-      onStore: () => store.read(key, { ...call(), touchMs }),
+      what: `touch for ${extendIdleMs} ms`,
+      onModel: () => model.read(extendIdleMs),
+      onStore: () => store.read(key, { ...call(), extendIdleMs }),
     };
   }
-  if (kind === 'retire' && random.chance(0.4)) {
+  if (kind === 'destroy' && random.chance(0.4)) {
     const ms = random.of(isFake ? [0, 1999, MINUTE, HOUR, 60 * DAY] : [HOUR, 60 * DAY]);
     return {
-      what: `retire for ${ms} ms`,
-      onModel: () => model.retire(ms),
-      onStore: () => store.retire(key, ms, call()),
+      what: `destroy for ${ms} ms`,
+      onModel: () => model.destroy(ms),
+      onStore: () => store.destroy(key, ms, call()),
     };
   }
   if (kind === 'patch') {
@@ -156,7 +156,7 @@ function randomChange({ random, names, offset, isFake, model }: History): Change
     ...(random.chance(0.4) && { expect: new Map(some(0.4).map((name) => [name, expected(name)])) }),
     ...(random.chance(0.3) && { [random.of(['mustExist', 'mustBeNew'])]: random.chance(0.8) }),
     lifetimeMs: random.of([...lifetimes, 'never' as const]),
-    ...(random.chance(0.75) && { capMs: random.of(lifetimes.filter((ms) => ms > 0)) }),
+    ...(random.chance(0.75) && { defaultTtlMs: random.of(lifetimes.filter((ms) => ms > 0)) }),
     ...(random.chance(0.4) && { idleMs: random.of(lifetimes.filter((ms) => ms > 0)) }),
     now,
   };
@@ -172,9 +172,9 @@ function describe(change: Change): string {
 
 /** One key, as the contract has it. */
 interface Model {
-  read(touchMs?: number): Fields | null;
+  read(extendIdleMs?: number): Fields | null;
   patch(change: Change): PatchResult;
-  retire(ms: number): Fields | 'retired' | null;
+  destroy(ms: number): Fields | 'destroyed' | null;
   fields(): Fields | undefined;
   /** When what is there ends; undefined when there is nothing. */
   end(): number | undefined;
@@ -184,32 +184,34 @@ interface Model {
 
 function createModel(): Model {
   let record: StoredRecord | null = null;
-  let retiredUntil = 0;
+  let tombstoneUntil = 0;
   const live = (): StoredRecord | null => (record && endOf(record) > Date.now() ? record : null);
-  const isRetired = (): boolean => retiredUntil > Date.now();
+  const hasTombstone = (): boolean => tombstoneUntil > Date.now();
   return {
-    read(touchMs) {
+    read(extendIdleMs) {
       const found = live();
-      if (found && touchMs !== undefined) record = { ...found, idleUntil: Date.now() + touchMs };
+      if (found && extendIdleMs !== undefined) record = { ...found, idleUntil: Date.now() + extendIdleMs };
       return found && found.fields;
     },
     patch(change) {
-      if (isRetired()) return 'retired';
+      if (hasTombstone()) return 'destroyed';
       const changed = applyChange(live(), change, Date.now());
       if (typeof changed === 'string') return changed;
       record = changed;
       return 'applied';
     },
-    retire(ms) {
-      const held = isRetired() ? 'retired' : (live()?.fields ?? null);
+    destroy(ms) {
+      const held = hasTombstone() ? 'destroyed' : (live()?.fields ?? null);
       record = null;
-      retiredUntil = Math.max(retiredUntil, Date.now() + ms);
+      tombstoneUntil = Math.max(tombstoneUntil, Date.now() + ms);
       return held;
     },
     fields: () => live()?.fields,
-    end: () => (isRetired() ? retiredUntil : live() ? endOf(live()!) : undefined),
+    end: () => (hasTombstone() ? tombstoneUntil : live() ? endOf(live()!) : undefined),
     endsBetween: (from, to) =>
-      [retiredUntil, record?.deadline, record?.idleUntil].some((end) => end !== undefined && end >= from && end <= to),
+      [tombstoneUntil, record?.deadline, record?.idleUntil].some(
+        (end) => end !== undefined && end >= from && end <= to,
+      ),
   };
 }
 

@@ -83,15 +83,15 @@ export function testRaces({ test }: StoreTests): void {
     test(
       `a removal that meets writers returns exactly what they had stored, and they do not bring it back: ${what}`,
       'Lock the key, also where there is no record, and read what the removal returns behind the lock. A change comes before the removal, ' +
-        'is `applied` and part of what it returns, or comes after it and is `retired`.',
+        'is `applied` and part of what it returns, or comes after it and is `destroyed`.',
       async (subject) => {
         await repeat(subject, async ({ store, other, key }, round) => {
           if (initial) await store.patch(key, change({ set: initial }), call());
           const place = round % (WRITERS + 1);
           const writers: Promise<PatchResult>[] = [];
-          let removal: Promise<Fields | 'retired' | null> | undefined;
+          let removal: Promise<Fields | 'destroyed' | null> | undefined;
           for (let index = 0; index <= WRITERS; index++) {
-            if (index === place) removal = store.retire(key, HOUR, call());
+            if (index === place) removal = store.destroy(key, HOUR, call());
             else {
               const set = fields({ [`w${index}`]: ':1' });
               writers.push((index % 2 ? store : other).patch(key, change({ set }), call()));
@@ -103,28 +103,28 @@ export function testRaces({ test }: StoreTests): void {
           const names = Array.from({ length: WRITERS + 1 }, (_, index) => `w${index}`).toSpliced(place, 1);
           const applied = names.filter((_, index) => results[index] === 'applied');
           same(
-            results.filter((result) => result !== 'applied' && result !== 'retired'),
+            results.filter((result) => result !== 'applied' && result !== 'destroyed'),
             [],
           );
           const before = new Map([...(initial ?? []), ...applied.map((name) => [name, ':1'] as const)]);
           same(held, initial || applied.length > 0 ? before : null, 'what the removal returned');
           same(await other.read(key, call()), null, 'after the removal');
-          same(await other.patch(key, change({ set: fields({ late: ':1' }) }), call()), 'retired');
+          same(await other.patch(key, change({ set: fields({ late: ':1' }) }), call()), 'destroyed');
         });
       },
     );
   }
 
   test(
-    'of two removals at once one returns the record, and the other `retired`',
+    'of two removals at once one returns the record, and the other `destroyed`',
     'Read what a removal returns in the step that removes it.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key, refusesAfter }) => {
         await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
-        const held = await Promise.all([store.retire(key, HOUR, call()), other.retire(key, MINUTE, call())]);
-        same(held.filter((each) => each === 'retired').length, 1);
+        const held = await Promise.all([store.destroy(key, HOUR, call()), other.destroy(key, MINUTE, call())]);
+        same(held.filter((each) => each === 'destroyed').length, 1);
         same(
-          held.find((each) => each !== 'retired'),
+          held.find((each) => each !== 'destroyed'),
           fields({ a: ':1' }),
         );
         await refusesAfter(key, HOUR / 2);
@@ -172,7 +172,7 @@ export function testRaces({ test }: StoreTests): void {
         })();
         const seen = await all(WRITERS, async (index) => {
           await turns(index);
-          const touch = other.atomic && index % 2 ? { touchMs: HOUR } : {};
+          const touch = other.atomic && index % 2 ? { extendIdleMs: HOUR } : {};
           return other.read(key, { ...call(), ...touch });
         });
         await moving;
@@ -192,7 +192,7 @@ export function testRaces({ test }: StoreTests): void {
       await repeat(subject, async ({ store, other, key }) => {
         await store.patch(key, change({ set: fields({ first: ':1' }), idleMs: HOUR }), call());
         await all(WRITERS, async (index) => {
-          const touched = (index % 2 ? other : store).read(key, { ...call(), touchMs: HOUR });
+          const touched = (index % 2 ? other : store).read(key, { ...call(), extendIdleMs: HOUR });
           await turns(index);
           const set = fields({ [`w${index}`]: ':1' });
           same(await (index % 2 ? store : other).patch(key, change({ set, idleMs: HOUR }), call()), 'applied');
@@ -212,13 +212,13 @@ export function testRaces({ test }: StoreTests): void {
         await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: HOUR }), call());
         const touches = all(WRITERS, async (index) => {
           await turns(index);
-          return (index % 2 ? other : store).read(key, { ...call(), touchMs: HOUR });
+          return (index % 2 ? other : store).read(key, { ...call(), extendIdleMs: HOUR });
         });
         await turns(round % WRITERS);
-        same(await store.retire(key, HOUR, call()), fields({ a: ':1' }));
+        same(await store.destroy(key, HOUR, call()), fields({ a: ':1' }));
         await touches;
         same(await other.read(key, call()), null);
-        same(await other.patch(key, change({ set: fields({ b: ':1' }) }), call()), 'retired');
+        same(await other.patch(key, change({ set: fields({ b: ':1' }) }), call()), 'destroyed');
       });
     },
   );

@@ -11,7 +11,7 @@ export function testRemoval({ test }: StoreTests): void {
     async ({ store, key }) => {
       const held = fields({ a: ':1', b: ':2' });
       await store.patch(key, change({ set: held }), call());
-      same(await store.retire(key, HOUR, call()), held);
+      same(await store.destroy(key, HOUR, call()), held);
       same(await store.read(key, call()), null);
     },
   );
@@ -22,8 +22,8 @@ export function testRemoval({ test }: StoreTests): void {
     async ({ store, newKey }) => {
       const key = newKey();
       await store.patch(key, change({}), call());
-      same(await store.retire(key, HOUR, call()), new Map());
-      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
+      same(await store.destroy(key, HOUR, call()), new Map());
+      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'destroyed');
     },
   );
 
@@ -37,31 +37,31 @@ export function testRemoval({ test }: StoreTests): void {
     ['`ifAbsent` alone', { set: new Map(), ifAbsent: fields({ a: ':2' }) }],
   ];
   test(
-    'a retired key refuses every change',
-    'Put a tombstone in the place of the record, and look at it before the conditions: the answer is `retired`.',
+    'a destroyed key refuses every change',
+    'Put a tombstone in the place of the record, and look at it before the conditions: the answer is `destroyed`.',
     async ({ store, key }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
-      await store.retire(key, HOUR, call());
+      await store.destroy(key, HOUR, call());
       for (const [what, part] of changes)
-        same(await store.patch(key, change({ set: fields({ a: ':2' }), ...part }), call()), 'retired', what);
+        same(await store.patch(key, change({ set: fields({ a: ':2' }), ...part }), call()), 'destroyed', what);
       same(await store.read(key, call()), null);
     },
   );
 
   test(
-    'a key without a record can be retired, and refuses changes too',
+    'a key without a record can be destroyed, and refuses changes too',
     'Answer null, and leave a tombstone all the same: a request that creates the record may be on its way.',
     async ({ store, key, refusesFor, now }) => {
       const since = now();
-      same(await store.retire(key, HOUR, call()), null);
-      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'retired');
+      same(await store.destroy(key, HOUR, call()), null);
+      same(await store.patch(key, change({ set: fields({ a: ':1' }) }), call()), 'destroyed');
       same(await store.read(key, call()), null);
       await refusesFor(HOUR, since);
     },
   );
 
   test(
-    'a retired key is free again when its time is over, and what it held does not come back',
+    'a destroyed key is free again when its time is over, and what it held does not come back',
     'Remove the record when the tombstone is made: do not only hide it.',
     async ({ store, key, eventually, expired }) => {
       for (const held of [openEnded({ set: fields({ a: ':1' }) }), undefined]) {
@@ -69,20 +69,20 @@ export function testRemoval({ test }: StoreTests): void {
         else await expired();
         // Where changes are not atomic, a tombstone lives as long as the record that it stands for may come back.
         if (held && !store.atomic) continue;
-        await store.retire(key, 1, call());
+        await store.destroy(key, 1, call());
         same(await store.read(key, call()), null);
         await eventually(
           async () => (await store.patch(key, change({ mustExist: true }), call())) === 'missing',
-          'the key is still retired, or its record is back',
+          'the key is still destroyed, or its record is back',
         );
         same(await store.read(key, call()), null);
         same(await store.patch(key, change({ set: fields({ b: ':1' }) }), call()), 'applied');
         same(await store.read(key, call()), fields({ b: ':1' }));
         if (!store.atomic) continue;
-        same(await store.retire(key, 1, call()), fields({ b: ':1' }), 'of a second life');
+        same(await store.destroy(key, 1, call()), fields({ b: ':1' }), 'of a second life');
         await eventually(
           async () => (await store.patch(key, change({ mustExist: true }), call())) === 'missing',
-          'the key is still retired, or its record is back',
+          'the key is still destroyed, or its record is back',
         );
         same(await store.patch(key, change({ set: fields({ c: ':1' }), mustBeNew: true }), call()), 'applied');
         same(await store.read(key, call()), fields({ c: ':1' }));
@@ -95,9 +95,9 @@ export function testRemoval({ test }: StoreTests): void {
     "Give the tombstone a lifetime of its own: the record's deadline and idle limit end with the record.",
     async ({ store, key, refusesFor, now }) => {
       const set = fields({ a: `${Date.now() + MINUTE}:1` });
-      await store.patch(key, change({ set, lifetimeMs: MINUTE, capMs: MINUTE, idleMs: MINUTE / 2 }), call());
+      await store.patch(key, change({ set, lifetimeMs: MINUTE, defaultTtlMs: MINUTE, idleMs: MINUTE / 2 }), call());
       const since = now();
-      same(await store.retire(key, HOUR, call()), set);
+      same(await store.destroy(key, HOUR, call()), set);
       await refusesFor(HOUR, since);
     },
   );
@@ -107,20 +107,20 @@ export function testRemoval({ test }: StoreTests): void {
     'Keep its lifetime in whole milliseconds and 64 bits, as that of a record.',
     async ({ store, key, refusesFor, now }) => {
       const since = now();
-      await store.retire(key, 60 * DAY, call());
+      await store.destroy(key, 60 * DAY, call());
       await refusesFor(60 * DAY, since);
     },
   );
 
   test(
-    'a second removal answers `retired`, and never ends or shortens the first',
+    'a second removal answers `destroyed`, and never ends or shortens the first',
     'Keep the later of the two ends.',
     async ({ store, key, refusesFor, now }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       const since = now();
-      same(await store.retire(key, HOUR, call()), fields({ a: ':1' }));
-      same(await store.retire(key, MINUTE, call()), 'retired');
-      same(await store.retire(key, 0, call()), 'retired');
+      same(await store.destroy(key, HOUR, call()), fields({ a: ':1' }));
+      same(await store.destroy(key, MINUTE, call()), 'destroyed');
+      same(await store.destroy(key, 0, call()), 'destroyed');
       same(await store.read(key, call()), null);
       await refusesFor(HOUR, since);
     },
@@ -140,11 +140,11 @@ export function testRemoval({ test }: StoreTests): void {
         keys.map((_key, index) => set(index)),
       );
       same(
-        await each((key) => store.retire(key, HOUR, call())),
+        await each((key) => store.destroy(key, HOUR, call())),
         keys.map((_key, index) => set(index)),
       );
       const late = await each((key, index) => store.patch(key, change({ set: set(index) }), call()));
-      same([...new Set(late)], ['retired']);
+      same([...new Set(late)], ['destroyed']);
     },
   );
 
@@ -152,9 +152,9 @@ export function testRemoval({ test }: StoreTests): void {
     'a second removal that lasts longer extends the first',
     'Keep the later of the two ends.',
     async ({ store, key, refusesFor, now }) => {
-      await store.retire(key, MINUTE, call());
+      await store.destroy(key, MINUTE, call());
       const since = now();
-      same(await store.retire(key, HOUR, call()), 'retired');
+      same(await store.destroy(key, HOUR, call()), 'destroyed');
       await refusesFor(HOUR, since);
     },
   );

@@ -49,7 +49,7 @@ export interface Subject {
   expired(key?: string, by?: Limit): Promise<void>;
   /** Asserts how long the record lives that was written or touched since `since`. The last that a test does with its key. */
   livesFor(lifetime: Lifetime, since: number): Promise<void>;
-  /** Asserts how long the key refuses changes that was retired since `since`. The last that a test does with its key. */
+  /** Asserts how long the key refuses changes that was destroyed since `since`. The last that a test does with its key. */
   refusesFor(ms: number, since: number): Promise<void>;
   /** The time now, for `since`. */
   now(): number;
@@ -129,7 +129,7 @@ export function storeTests(suite: StoreSuite): StoreTests {
 
       async expired(key = ownKey, by = 'deadline') {
         const now = Date.now();
-        const soon = { set: new Map([['old', `${now + 1}:1`]]), lifetimeMs: 1, capMs: 1, now };
+        const soon = { set: new Map([['old', `${now + 1}:1`]]), lifetimeMs: 1, defaultTtlMs: 1, now };
         const idle = { set: new Map([['old', `${now + HOUR}:1`]]), idleMs: 1, now };
         await store.patch(key, change(by === 'deadline' ? soon : idle), call());
         await eventually(
@@ -154,10 +154,10 @@ export function storeTests(suite: StoreSuite): StoreTests {
         const attempt = () => store.patch(ownKey, change({ set: new Map([['late', ':1']]) }), call());
         if (!passTime) {
           await isLeft(ms, since);
-          return same(await attempt(), 'retired');
+          return same(await attempt(), 'destroyed');
         }
         await passTime(ms - 1);
-        same(await attempt(), 'retired', `shortly before the ${ms} ms end`);
+        same(await attempt(), 'destroyed', `shortly before the ${ms} ms end`);
         await passTime(slackMs + 2);
         same(await attempt(), 'applied', `when the ${ms} ms are over`);
       },
@@ -171,7 +171,7 @@ export function storeTests(suite: StoreSuite): StoreTests {
           left === 'never' || (left ?? 0) >= ms,
           `the tombstone is to live longer than ${ms} ms, and ends in ${left} ms`,
         );
-        same(await store.patch(key, change({ set: new Map([['late', ':1']]) }), call()), 'retired');
+        same(await store.patch(key, change({ set: new Map([['late', ':1']]) }), call()), 'destroyed');
       },
 
       async leaveBehind() {
@@ -214,12 +214,12 @@ export function fields(entries: Record<string, string>): Fields {
 
 /** A change that lets the record live for an hour, unless it says otherwise. */
 export function change(part: Partial<Change>): Change {
-  return { set: new Map(), unset: [], lifetimeMs: HOUR, capMs: HOUR, now: Date.now(), ...part };
+  return { set: new Map(), unset: [], lifetimeMs: HOUR, defaultTtlMs: HOUR, now: Date.now(), ...part };
 }
 
 /** The same with nothing that keeps fields without an expiry from living for ever. */
 export function openEnded(part: Partial<Change>): Change {
-  const { capMs: _capMs, ...rest } = change({ lifetimeMs: 'never', ...part });
+  const { defaultTtlMs: _capMs, ...rest } = change({ lifetimeMs: 'never', ...part });
   return rest;
 }
 

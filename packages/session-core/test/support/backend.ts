@@ -10,7 +10,7 @@ import {
 } from '@coatcheck/session-core/driver';
 import { openMemoryStore } from '../../../session-memory/src/store.ts';
 
-export type Operation = 'read' | 'patch' | 'retire';
+export type Operation = 'read' | 'patch' | 'destroy';
 
 /** The memory backend, which tells how often it was asked, and lets a test step in. */
 export interface Backend {
@@ -58,7 +58,7 @@ export function createBackend(config: SharedOptions = {}): Backend {
         backend.lifetimes.push(change.lifetimeMs);
         return store.patch(key, change, options);
       }),
-    retire: (key, ms, options) => watch('retire', key, () => store.retire(key, ms, options)),
+    destroy: (key, ms, options) => watch('destroy', key, () => store.destroy(key, ms, options)),
   };
 
   const again = defineDriver<SharedOptions>({ name, options: {}, open: () => watched });

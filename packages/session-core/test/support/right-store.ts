@@ -9,7 +9,7 @@ import {
 } from '@coatcheck/session-core/driver';
 
 /** What lies in the backend under a key. */
-export type Slot = StoredRecord & { retiredUntil?: number };
+export type Slot = StoredRecord & { tombstoneUntil?: number };
 
 /** A backend that is asked over a network: every statement takes a round trip, and is one step. */
 export interface Shelf {
@@ -32,19 +32,19 @@ export function createShelf(): Shelf {
   return shelf;
 }
 
-export const isRetired = (slot: Slot | undefined): boolean => (slot?.retiredUntil ?? 0) > Date.now();
+export const hasTombstone = (slot: Slot | undefined): boolean => (slot?.tombstoneUntil ?? 0) > Date.now();
 
 /** The live record under a key. */
 export function liveIn(shelf: Shelf, key: string): StoredRecord | null {
   const slot = shelf.slots.get(key);
-  return slot && slot.retiredUntil === undefined && endOf(slot) > Date.now() ? slot : null;
+  return slot && slot.tombstoneUntil === undefined && endOf(slot) > Date.now() ? slot : null;
 }
 
 /** How long what lies under a key still lives. */
 export function timeLeftOn(shelf: Shelf, key: string): Lifetime | null {
   const slot = shelf.slots.get(key);
   if (!slot) return null;
-  const left = (slot.retiredUntil ?? endOf(slot)) - Date.now();
+  const left = (slot.tombstoneUntil ?? endOf(slot)) - Date.now();
   return left === Infinity ? 'never' : left > 0 ? left : null;
 }
 
@@ -56,32 +56,35 @@ export function rightStore(shelf: Shelf, apply: typeof applyChange = applyChange
     async read(key, call) {
       await shelf.trip(call);
       const record = liveIn(shelf, key);
-      if (record && call.touchMs !== undefined)
-        shelf.slots.set(key, { ...record, idleUntil: Date.now() + call.touchMs });
+      if (record && call.extendIdleMs !== undefined)
+        shelf.slots.set(key, { ...record, idleUntil: Date.now() + call.extendIdleMs });
       return record && new Map(record.fields);
     },
 
     async patch(key, change, call) {
       await shelf.trip(call);
-      if (isRetired(shelf.slots.get(key))) return 'retired';
+      if (hasTombstone(shelf.slots.get(key))) return 'destroyed';
       const changed = apply(liveIn(shelf, key), change, Date.now());
       if (typeof changed === 'string') return changed;
       shelf.slots.set(key, changed);
       return 'applied';
     },
 
-    async retire(key, retireForMs, call) {
+    async destroy(key, tombstoneMs, call) {
       await shelf.trip(call);
       const slot = shelf.slots.get(key);
       const record = liveIn(shelf, key);
-      shelf.slots.set(key, tombstone(Math.max(isRetired(slot) ? slot!.retiredUntil! : 0, Date.now() + retireForMs)));
-      return isRetired(slot) ? 'retired' : record && record.fields;
+      shelf.slots.set(
+        key,
+        tombstone(Math.max(hasTombstone(slot) ? slot!.tombstoneUntil! : 0, Date.now() + tombstoneMs)),
+      );
+      return hasTombstone(slot) ? 'destroyed' : record && record.fields;
     },
 
     async sweep(limit, call) {
       await shelf.trip(call);
       const expired = [...shelf.slots]
-        .filter(([, slot]) => (slot.retiredUntil ?? endOf(slot)) <= Date.now())
+        .filter(([, slot]) => (slot.tombstoneUntil ?? endOf(slot)) <= Date.now())
         .slice(0, limit);
       for (const [key] of expired) shelf.slots.delete(key);
       return expired.length;
@@ -89,6 +92,6 @@ export function rightStore(shelf: Shelf, apply: typeof applyChange = applyChange
   };
 }
 
-export function tombstone(retiredUntil: number): Slot {
-  return { fields: new Map(), deadline: 0, idleUntil: 0, retiredUntil };
+export function tombstone(tombstoneUntil: number): Slot {
+  return { fields: new Map(), deadline: 0, idleUntil: 0, tombstoneUntil };
 }

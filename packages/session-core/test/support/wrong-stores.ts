@@ -8,7 +8,7 @@ import {
   type StoreCall,
   type StoredRecord,
 } from '@coatcheck/session-core/driver';
-import { isRetired, liveIn, rightStore, tombstone, type Shelf } from './right-store.ts';
+import { hasTombstone, liveIn, rightStore, tombstone, type Shelf } from './right-store.ts';
 
 type Patch = SessionStore['patch'];
 
@@ -57,7 +57,7 @@ const evenRefused =
       const result = await right.patch(key, change, call);
       const record = liveIn(shelf, key);
       if (result !== 'conflict' || !record) return result;
-      const nothing = { set: new Map(), unset: [], lifetimeMs: HOUR, capMs: HOUR, now: change.now };
+      const nothing = { set: new Map(), unset: [], lifetimeMs: HOUR, defaultTtlMs: HOUR, now: change.now };
       const changed = applyChange(record, { ...nothing, ...part(change) }, Date.now());
       if (typeof changed === 'object') shelf.slots.set(key, changed);
       return result;
@@ -92,18 +92,20 @@ const lookingFirst =
   (shelf, right) => ({
     async patch(key, change, call) {
       await shelf.trip(call);
-      const refused = isRetired(shelf.slots.get(key)) ? undefined : look(liveIn(shelf, key), change);
+      const refused = hasTombstone(shelf.slots.get(key)) ? undefined : look(liveIn(shelf, key), change);
       return refused ?? right.patch(key, { ...change, ...without }, call);
     },
   });
 
 const touching =
   (
-    touch: (shelf: Shelf, key: string, call: StoreCall & { touchMs: number }) => Promise<Fields | null>,
+    touch: (shelf: Shelf, key: string, call: StoreCall & { extendIdleMs: number }) => Promise<Fields | null>,
   ): WrongStore['wrong'] =>
   (shelf, right) => ({
     read: (key, call) =>
-      call.touchMs === undefined ? right.read(key, call) : touch(shelf, key, call as StoreCall & { touchMs: number }),
+      call.extendIdleMs === undefined
+        ? right.read(key, call)
+        : touch(shelf, key, call as StoreCall & { extendIdleMs: number }),
   });
 
 const holds = (record: StoredRecord | null, change: Change): boolean =>
@@ -112,7 +114,7 @@ const holds = (record: StoredRecord | null, change: Change): boolean =>
 /** Records of a store whose statements do not look at the expiry. */
 const lyingThere = (shelf: Shelf, key: string): StoredRecord | null => {
   const slot = shelf.slots.get(key);
-  return slot && slot.retiredUntil === undefined ? slot : null;
+  return slot && slot.tombstoneUntil === undefined ? slot : null;
 };
 
 const patchingWhatLiesThere =
@@ -189,7 +191,7 @@ const fieldsAndNames: WrongStore[] = [
     wrong: (_shelf, right) => ({
       read: (key, call) => right.read(key.toLowerCase(), call),
       patch: (key, change, call) => right.patch(key.toLowerCase(), change, call),
-      retire: (key, ms, call) => right.retire(key.toLowerCase(), ms, call),
+      destroy: (key, ms, call) => right.destroy(key.toLowerCase(), ms, call),
     }),
   },
   {
@@ -253,7 +255,7 @@ const changes: WrongStore[] = [
     breaks: '`expect` holds for a missing record',
     wrong: (shelf, right) => ({
       async patch(key, change, call) {
-        if (change.expect && !lyingThere(shelf, key) && !isRetired(shelf.slots.get(key))) return 'conflict';
+        if (change.expect && !lyingThere(shelf, key) && !hasTombstone(shelf.slots.get(key))) return 'conflict';
         return right.patch(key, change, call);
       },
     }),
@@ -281,7 +283,7 @@ const changes: WrongStore[] = [
   {
     name: 'a conflict changes the lifetime',
     breaks: 'a change that `expect` refuses',
-    wrong: evenRefused(({ lifetimeMs, capMs }) => ({ lifetimeMs, ...(capMs && { capMs }) })),
+    wrong: evenRefused(({ lifetimeMs, defaultTtlMs }) => ({ lifetimeMs, ...(defaultTtlMs && { defaultTtlMs }) })),
   },
   {
     name: 'a conflict sets the idle limit',
@@ -404,14 +406,14 @@ const lifetimes: WrongStore[] = [
     wrong: ending(() => Infinity),
   },
   {
-    name: 'no `capMs` means 30 days',
+    name: 'no `defaultTtlMs` means 30 days',
     breaks: 'fields without an expiry keep',
-    wrong: changing((change) => ({ ...change, capMs: change.capMs ?? 30 * DAY })),
+    wrong: changing((change) => ({ ...change, defaultTtlMs: change.defaultTtlMs ?? 30 * DAY })),
   },
   {
-    name: '`capMs` is ignored',
+    name: '`defaultTtlMs` is ignored',
     breaks: 'fields without an expiry keep',
-    wrong: changing(({ capMs: _capMs, ...change }) => change),
+    wrong: changing(({ defaultTtlMs: _capMs, ...change }) => change),
   },
   {
     name: 'a record lives as long as the last change says',
@@ -435,7 +437,7 @@ const lifetimes: WrongStore[] = [
     }),
   },
   {
-    name: '`capMs` counts only where a field without an expiry is written',
+    name: '`defaultTtlMs` counts only where a field without an expiry is written',
     breaks: 'a field without an expiry keeps the record',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
@@ -445,9 +447,9 @@ const lifetimes: WrongStore[] = [
     }),
   },
   {
-    name: 'a record without fields lives for `capMs`',
+    name: 'a record without fields lives for `defaultTtlMs`',
     breaks: 'a record without fields lives for',
-    wrong: changing((change) => ({ ...change, lifetimeMs: change.capMs ?? 'never' })),
+    wrong: changing((change) => ({ ...change, lifetimeMs: change.defaultTtlMs ?? 'never' })),
   },
   {
     name: 'what lives for ever never ends',
@@ -524,8 +526,10 @@ const idleness: WrongStore[] = [
   },
   {
     name: 'every read touches',
-    breaks: 'a read without `touchMs`',
-    wrong: (_shelf, right) => ({ read: (key, call) => right.read(key, { ...call, touchMs: call.touchMs ?? HOUR }) }),
+    breaks: 'a read without `extendIdleMs`',
+    wrong: (_shelf, right) => ({
+      read: (key, call) => right.read(key, { ...call, extendIdleMs: call.extendIdleMs ?? HOUR }),
+    }),
   },
   {
     name: 'a touch does nothing',
@@ -538,7 +542,7 @@ const idleness: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const record = liveIn(shelf, key);
-      if (record) record.idleUntil = Math.max(record.idleUntil, Date.now() + call.touchMs);
+      if (record) record.idleUntil = Math.max(record.idleUntil, Date.now() + call.extendIdleMs);
       return record && new Map(record.fields);
     }),
   },
@@ -548,7 +552,7 @@ const idleness: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const record = liveIn(shelf, key);
-      if (record) record.idleUntil = record.deadline = Date.now() + call.touchMs;
+      if (record) record.idleUntil = record.deadline = Date.now() + call.extendIdleMs;
       return record && new Map(record.fields);
     }),
   },
@@ -558,7 +562,7 @@ const idleness: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const record = liveIn(shelf, key);
-      if (record) record.deadline = Date.now() + call.touchMs;
+      if (record) record.deadline = Date.now() + call.extendIdleMs;
       return record && new Map(record.fields);
     }),
   },
@@ -570,7 +574,7 @@ const idleness: WrongStore[] = [
       const record = lyingThere(shelf, key);
       if (!record) return null;
       const wasLive = endOf(record) > Date.now();
-      record.idleUntil = record.deadline = Date.now() + call.touchMs;
+      record.idleUntil = record.deadline = Date.now() + call.extendIdleMs;
       return wasLive ? new Map(record.fields) : null;
     }),
   },
@@ -589,7 +593,7 @@ const idleness: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       if (!shelf.slots.has(key)) {
-        shelf.slots.set(key, { fields: new Map(), deadline: Infinity, idleUntil: Date.now() + call.touchMs });
+        shelf.slots.set(key, { fields: new Map(), deadline: Infinity, idleUntil: Date.now() + call.extendIdleMs });
         return null;
       }
       return liveIn(shelf, key)?.fields ?? null;
@@ -601,7 +605,7 @@ const idleness: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const slot = shelf.slots.get(key);
-      if (slot && isRetired(slot)) slot.retiredUntil = Date.now() + call.touchMs;
+      if (slot && hasTombstone(slot)) slot.tombstoneUntil = Date.now() + call.extendIdleMs;
       return liveIn(shelf, key)?.fields ?? null;
     }),
   },
@@ -611,7 +615,7 @@ const idleness: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const slot = shelf.slots.get(key);
-      if (slot && isRetired(slot)) shelf.slots.delete(key);
+      if (slot && hasTombstone(slot)) shelf.slots.delete(key);
       return liveIn(shelf, key)?.fields ?? null;
     }),
   },
@@ -623,7 +627,7 @@ const readThenWrite = touching(async (shelf, key, call) => {
   if (!record) return null;
   const fields = new Map(record.fields);
   await shelf.trip(call);
-  shelf.slots.set(key, { ...record, fields, idleUntil: Date.now() + call.touchMs });
+  shelf.slots.set(key, { ...record, fields, idleUntil: Date.now() + call.extendIdleMs });
   return new Map(fields);
 });
 
@@ -631,16 +635,16 @@ const removals: WrongStore[] = [
   {
     name: 'a removal tells nothing',
     breaks: 'retiring returns',
-    wrong: (_shelf, right) => ({ retire: async (key, ms, call) => (await right.retire(key, ms, call)) && null }),
+    wrong: (_shelf, right) => ({ destroy: async (key, ms, call) => (await right.destroy(key, ms, call)) && null }),
   },
   {
     name: 'a removal leaves no tombstone',
-    breaks: 'a retired key refuses',
-    wrong: (_shelf, right) => ({ retire: (key, _ms, call) => right.retire(key, 0, call) }),
+    breaks: 'a destroyed key refuses',
+    wrong: (_shelf, right) => ({ destroy: (key, _ms, call) => right.destroy(key, 0, call) }),
   },
   {
     name: 'conditions are looked at before the tombstone',
-    breaks: 'a retired key refuses',
+    breaks: 'a destroyed key refuses',
     wrong: (shelf, right) => ({
       async patch(key, change, call) {
         if (change.mustExist && !liveIn(shelf, key)) return 'missing';
@@ -652,9 +656,9 @@ const removals: WrongStore[] = [
     name: 'a removal leaves no tombstone where there is no record',
     breaks: 'a key without a record',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
+      async destroy(key, ms, call) {
         const wasThere = shelf.slots.has(key);
-        const held = await right.retire(key, ms, call);
+        const held = await right.destroy(key, ms, call);
         if (!wasThere) shelf.slots.delete(key);
         return held;
       },
@@ -663,26 +667,26 @@ const removals: WrongStore[] = [
   {
     name: 'a removal of nothing returns an empty record',
     breaks: 'a key without a record',
-    wrong: (_shelf, right) => ({ retire: async (key, ms, call) => (await right.retire(key, ms, call)) ?? new Map() }),
+    wrong: (_shelf, right) => ({ destroy: async (key, ms, call) => (await right.destroy(key, ms, call)) ?? new Map() }),
   },
   {
     name: 'the tombstone only hides the record',
-    breaks: 'a retired key is free again',
+    breaks: 'a destroyed key is free again',
     wrong: (shelf, right) => {
       const hidden = new Map<string, StoredRecord>();
       const back = (key: string): void => {
         const record = hidden.get(key);
-        if (!record || isRetired(shelf.slots.get(key))) return;
+        if (!record || hasTombstone(shelf.slots.get(key))) return;
         hidden.delete(key);
         shelf.slots.set(key, record);
       };
       return {
         read: (key, call) => (back(key), right.read(key, call)),
         patch: (key, change, call) => (back(key), right.patch(key, change, call)),
-        retire: async (key, ms, call) => {
+        destroy: async (key, ms, call) => {
           const record = liveIn(shelf, key);
           if (record) hidden.set(key, record);
-          return right.retire(key, ms, call);
+          return right.destroy(key, ms, call);
         },
       };
     },
@@ -690,27 +694,27 @@ const removals: WrongStore[] = [
   {
     name: 'tombstones are shorter than asked',
     breaks: 'a key without a record',
-    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, ms / 2, call) }),
+    wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, ms / 2, call) }),
   },
   {
     name: 'tombstones live for a minute at most',
     breaks: 'the tombstone lives for as long',
-    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, Math.min(ms, 60_000), call) }),
+    wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, Math.min(ms, 60_000), call) }),
   },
   {
     name: 'tombstones have 32 bits',
     breaks: 'a tombstone may live for months',
-    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, Math.min(ms, 2 ** 31 - 1), call) }),
+    wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, Math.min(ms, 2 ** 31 - 1), call) }),
   },
   ...(['deadline', 'idleUntil'] as const).map((limit) => ({
     name: `a tombstone ends at the ${limit} of its record`,
     breaks: 'the tombstone lives for as long',
     wrong: (shelf: Shelf, right: SessionStore) => ({
-      async retire(key: string, ms: number, call: StoreCall) {
+      async destroy(key: string, ms: number, call: StoreCall) {
         const end = liveIn(shelf, key)?.[limit] ?? Infinity;
-        const held = await right.retire(key, ms, call);
+        const held = await right.destroy(key, ms, call);
         const slot = shelf.slots.get(key)!;
-        slot.retiredUntil = Math.min(slot.retiredUntil!, end);
+        slot.tombstoneUntil = Math.min(slot.tombstoneUntil!, end);
         return held;
       },
     }),
@@ -719,9 +723,9 @@ const removals: WrongStore[] = [
     name: 'a second removal ends the tombstone',
     breaks: 'a second removal answers',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
-        const held = await right.retire(key, ms, call);
-        if (held === 'retired') shelf.slots.delete(key);
+      async destroy(key, ms, call) {
+        const held = await right.destroy(key, ms, call);
+        if (held === 'destroyed') shelf.slots.delete(key);
         return held;
       },
     }),
@@ -730,8 +734,8 @@ const removals: WrongStore[] = [
     name: 'a second removal counts, and shortens the first',
     breaks: 'a second removal answers',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
-        const held = await right.retire(key, ms, call);
+      async destroy(key, ms, call) {
+        const held = await right.destroy(key, ms, call);
         shelf.slots.set(key, tombstone(Date.now() + ms));
         return held;
       },
@@ -741,9 +745,9 @@ const removals: WrongStore[] = [
     name: 'a second removal answers null',
     breaks: 'a second removal answers',
     wrong: (_shelf, right) => ({
-      retire: async (key, ms, call) => {
-        const held = await right.retire(key, ms, call);
-        return held === 'retired' ? null : held;
+      destroy: async (key, ms, call) => {
+        const held = await right.destroy(key, ms, call);
+        return held === 'destroyed' ? null : held;
       },
     }),
   },
@@ -751,16 +755,17 @@ const removals: WrongStore[] = [
     name: 'a second removal does nothing',
     breaks: 'a second removal that lasts longer',
     wrong: (shelf, right) => ({
-      retire: async (key, ms, call) => (isRetired(shelf.slots.get(key)) ? 'retired' : right.retire(key, ms, call)),
+      destroy: async (key, ms, call) =>
+        hasTombstone(shelf.slots.get(key)) ? 'destroyed' : right.destroy(key, ms, call),
     }),
   },
   {
     name: 'a removal returns the fields of an expired record',
     breaks: 'removing an expired record returns null (by its deadline)',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
+      async destroy(key, ms, call) {
         const record = lyingThere(shelf, key);
-        return (await right.retire(key, ms, call)) ?? (record && record.fields);
+        return (await right.destroy(key, ms, call)) ?? (record && record.fields);
       },
     }),
   },
@@ -773,7 +778,9 @@ const sweeps: WrongStore[] = [
     wrong: (shelf) => ({
       async sweep(_limit, call) {
         await shelf.trip(call);
-        const found = [...shelf.slots].filter(([, slot]) => (slot.retiredUntil ?? endOf(slot)) < Date.now() + 30 * DAY);
+        const found = [...shelf.slots].filter(
+          ([, slot]) => (slot.tombstoneUntil ?? endOf(slot)) < Date.now() + 30 * DAY,
+        );
         for (const [key] of found) shelf.slots.delete(key);
         return 0;
       },
@@ -784,7 +791,7 @@ const sweeps: WrongStore[] = [
     breaks: '`sweep` takes',
     wrong: (shelf, right) => ({
       async sweep(limit, call) {
-        for (const [key, slot] of shelf.slots) if (slot.retiredUntil !== undefined) shelf.slots.delete(key);
+        for (const [key, slot] of shelf.slots) if (slot.tombstoneUntil !== undefined) shelf.slots.delete(key);
         return right.sweep!(limit, call);
       },
     }),
@@ -817,7 +824,7 @@ const sweeps: WrongStore[] = [
       async sweep(limit, call) {
         await shelf.trip(call);
         const found = [...shelf.slots].filter(
-          ([, slot]) => endOf(slot) <= Date.now() && slot.retiredUntil === undefined,
+          ([, slot]) => endOf(slot) <= Date.now() && slot.tombstoneUntil === undefined,
         );
         for (const [key] of found.slice(0, limit)) {
           await shelf.trip(call);
@@ -833,7 +840,7 @@ const sweeps: WrongStore[] = [
 const inTwoSteps = (): WrongStore['wrong'] => (shelf) => ({
   async patch(key, change, call) {
     await shelf.trip(call);
-    if (isRetired(shelf.slots.get(key))) return 'retired';
+    if (hasTombstone(shelf.slots.get(key))) return 'destroyed';
     const changed = applyChange(liveIn(shelf, key), change, Date.now());
     await shelf.trip(call);
     if (typeof changed === 'string') return changed;
@@ -861,12 +868,12 @@ const races: WrongStore[] = [
     breaks:
       'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
+      async destroy(key, ms, call) {
         await shelf.trip(call);
         const seen = liveIn(shelf, key);
         const fields = seen && new Map(seen.fields);
-        const held = await right.retire(key, ms, call);
-        return held === 'retired' ? held : fields;
+        const held = await right.destroy(key, ms, call);
+        return held === 'destroyed' ? held : fields;
       },
     }),
   },
@@ -875,11 +882,11 @@ const races: WrongStore[] = [
     breaks:
       'a removal that meets writers returns exactly what they had stored, and they do not bring it back: nothing yet',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
+      async destroy(key, ms, call) {
         await shelf.trip(call);
         const wasThere = liveIn(shelf, key) !== null;
-        const held = await right.retire(key, ms, call);
-        return wasThere || held === 'retired' ? held : null;
+        const held = await right.destroy(key, ms, call);
+        return wasThere || held === 'destroyed' ? held : null;
       },
     }),
   },
@@ -890,7 +897,7 @@ const races: WrongStore[] = [
     wrong: (shelf) => ({
       async patch(key, change, call) {
         await shelf.trip(call);
-        if (isRetired(shelf.slots.get(key))) return 'retired';
+        if (hasTombstone(shelf.slots.get(key))) return 'destroyed';
         await shelf.trip(call);
         const changed = applyChange(liveIn(shelf, key), change, Date.now());
         if (typeof changed === 'string') return changed;
@@ -904,12 +911,12 @@ const races: WrongStore[] = [
     breaks:
       'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
+      async destroy(key, ms, call) {
         await shelf.trip(call);
-        if (isRetired(shelf.slots.get(key))) return right.retire(key, ms, call);
+        if (hasTombstone(shelf.slots.get(key))) return right.destroy(key, ms, call);
         const held = liveIn(shelf, key)?.fields ?? null;
         shelf.slots.delete(key);
-        await right.retire(key, ms, call);
+        await right.destroy(key, ms, call);
         return held;
       },
     }),
@@ -918,10 +925,10 @@ const races: WrongStore[] = [
     name: 'two removals at once both return the record',
     breaks: 'of two removals at once',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
+      async destroy(key, ms, call) {
         await shelf.trip(call);
         const seen = liveIn(shelf, key)?.fields;
-        const held = await right.retire(key, ms, call);
+        const held = await right.destroy(key, ms, call);
         return seen ? new Map(seen) : held;
       },
     }),
@@ -960,18 +967,18 @@ const failures: WrongStore[] = [
       return {
         read: (key, call) => right.read(key, { ...call, ...open }),
         patch: (key, change) => right.patch(key, change, open),
-        retire: (key, ms) => right.retire(key, ms, open),
+        destroy: (key, ms) => right.destroy(key, ms, open),
       };
     },
   },
-  ...(['read', 'patch', 'retire'] as const).map((method): WrongStore => ({
+  ...(['read', 'patch', 'destroy'] as const).map((method): WrongStore => ({
     name: `a ${method} ignores \`signal\``,
     breaks: 'after its signal has aborted',
     wrong: (_shelf, right) => {
       const open = { signal: new AbortController().signal };
       if (method === 'read') return { read: (key, call) => right.read(key, { ...call, ...open }) };
       if (method === 'patch') return { patch: (key, change) => right.patch(key, change, open) };
-      return { retire: (key, ms) => right.retire(key, ms, open) };
+      return { destroy: (key, ms) => right.destroy(key, ms, open) };
     },
   })),
   {
@@ -989,14 +996,14 @@ const failures: WrongStore[] = [
   {
     name: 'a failed removal is a null',
     breaks: 'a backend that cannot be reached',
-    wrong: (_shelf, right) => ({ retire: (key, ms, call) => right.retire(key, ms, call).catch(() => null) }),
+    wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, ms, call).catch(() => null) }),
   },
   {
     name: 'a failed touch is a null',
     breaks: 'a backend that cannot be reached',
     wrong: (_shelf, right) => ({
       read: (key, call) =>
-        call.touchMs === undefined ? right.read(key, call) : right.read(key, call).catch(() => null),
+        call.extendIdleMs === undefined ? right.read(key, call) : right.read(key, call).catch(() => null),
     }),
   },
   {
@@ -1027,7 +1034,7 @@ const combinations: WrongStore[] = [
     wrong: (shelf) => ({
       async patch(key, change, call) {
         await shelf.trip(call);
-        if (isRetired(shelf.slots.get(key))) return 'retired';
+        if (hasTombstone(shelf.slots.get(key))) return 'destroyed';
         const changed = applyChange(liveByDeadline(shelf, key), change, Date.now());
         if (typeof changed === 'string') return changed;
         shelf.slots.set(key, changed);
@@ -1041,7 +1048,7 @@ const combinations: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const record = liveByDeadline(shelf, key);
-      if (record) record.idleUntil = Date.now() + call.touchMs;
+      if (record) record.idleUntil = Date.now() + call.extendIdleMs;
       return record && new Map(record.fields);
     }),
   },
@@ -1049,9 +1056,9 @@ const combinations: WrongStore[] = [
     name: 'a removal looks only at the deadline of a record',
     breaks: 'removing an expired record returns null (by its idle)',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
+      async destroy(key, ms, call) {
         const record = liveByDeadline(shelf, key);
-        return (await right.retire(key, ms, call)) ?? (record && record.fields);
+        return (await right.destroy(key, ms, call)) ?? (record && record.fields);
       },
     }),
   },
@@ -1139,32 +1146,32 @@ const combinations: WrongStore[] = [
     name: 'a removal of a record without fields returns null',
     breaks: 'retiring a record without fields',
     wrong: (_shelf, right) => ({
-      async retire(key, ms, call) {
-        const held = await right.retire(key, ms, call);
+      async destroy(key, ms, call) {
+        const held = await right.destroy(key, ms, call);
         return held instanceof Map && held.size === 0 ? null : held;
       },
     }),
   },
   {
-    name: 'a change of nothing is applied to a retired key',
-    breaks: 'a retired key refuses',
+    name: 'a change of nothing is applied to a destroyed key',
+    breaks: 'a destroyed key refuses',
     wrong: (_shelf, right) => ({
       async patch(key, change, call) {
         const result = await right.patch(key, change, call);
-        return result === 'retired' && change.set.size === 0 && !change.ifAbsent ? 'applied' : result;
+        return result === 'destroyed' && change.set.size === 0 && !change.ifAbsent ? 'applied' : result;
       },
     }),
   },
   {
-    name: 'a key that has been retired cannot be retired again',
-    breaks: 'a retired key is free again',
+    name: 'a key that has been destroyed cannot be destroyed again',
+    breaks: 'a destroyed key is free again',
     wrong: (_shelf, right) => {
       const before = new Set<string>();
       return {
-        retire: async (key, ms, call) => {
-          if (before.has(key)) return 'retired';
+        destroy: async (key, ms, call) => {
+          if (before.has(key)) return 'destroyed';
           before.add(key);
-          return right.retire(key, ms, call);
+          return right.destroy(key, ms, call);
         },
       };
     },
@@ -1203,8 +1210,8 @@ const combinations: WrongStore[] = [
     name: 'a shorter removal at the same time ends the longer one',
     breaks: 'of two removals at once',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
-        const held = await right.retire(key, ms, call);
+      async destroy(key, ms, call) {
+        const held = await right.destroy(key, ms, call);
         await shelf.trip(call);
         shelf.slots.set(key, tombstone(Date.now() + ms));
         return held;
@@ -1217,10 +1224,10 @@ const combinations: WrongStore[] = [
     wrong: (shelf, right) => {
       let current = '';
       return {
-        async retire(key, ms, call) {
+        async destroy(key, ms, call) {
           current = key;
           await shelf.trip(call);
-          return right.retire(current, ms, call);
+          return right.destroy(current, ms, call);
         },
       };
     },
@@ -1229,10 +1236,10 @@ const combinations: WrongStore[] = [
     name: 'a hundred tombstones are kept',
     breaks: 'tombstones and records do not push each other out',
     wrong: (shelf, right) => ({
-      async retire(key, ms, call) {
-        const held = await right.retire(key, ms, call);
-        const retired = [...shelf.slots].filter(([, slot]) => slot.retiredUntil !== undefined);
-        for (const [oldest] of retired.slice(0, -100)) shelf.slots.delete(oldest);
+      async destroy(key, ms, call) {
+        const held = await right.destroy(key, ms, call);
+        const destroyed = [...shelf.slots].filter(([, slot]) => slot.tombstoneUntil !== undefined);
+        for (const [oldest] of destroyed.slice(0, -100)) shelf.slots.delete(oldest);
         return held;
       },
     }),

@@ -15,11 +15,11 @@ for (let index = 0; index < Number(count); index++) {
       set: new Map([[`${name}-${index}`, `:"${'x'.repeat(Math.floor(Math.random() * 300))}"`]]),
       unset: [],
       lifetimeMs: 3_600_000,
-      capMs: 3_600_000,
+      defaultTtlMs: 3_600_000,
       now: Date.now(),
     },
     { signal: AbortSignal.timeout(60_000) },
   );
   console.log(`${result} ${name}-${index}`);
-  if (result === 'retired') break;
+  if (result === 'destroyed') break;
 }

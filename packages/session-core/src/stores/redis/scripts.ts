@@ -8,10 +8,10 @@ import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
  *     1:retired                                          a tombstone
  *
  * Moments are epoch milliseconds by Redis's clock; no deadline means never, and no expiry that no field has one of its own. The last
- * part says whether there are fields without one, which live for `capMs` after each write. With it most patches know the new deadline
+ * part says whether there are fields without one, which live for `defaultTtlMs` after each write. With it most patches know the new deadline
  * without looking at the fields that they leave alone.
  */
-export const RETIRED = '1:retired';
+export const TOMBSTONE = '1:retired';
 export const RECORD: RegExp = /^1:\d*:\d*:[01]$/;
 
 export interface Script {
@@ -58,7 +58,7 @@ end
 
 /** Applies a change. ARGV: see `patchArguments` in redis.ts. */
 export const PATCH: Script = script(`${PRELUDE}
-if header == '${RETIRED}' then return 'retired' end
+if header == '${TOMBSTONE}' then return 'destroyed' end
 
 local now = tonumber(ARGV[1])
 local lifetime = tonumber(ARGV[2]) or NEVER
@@ -148,7 +148,7 @@ return 'applied'
 
 /** Reads a record and lets it live for ARGV[1] milliseconds more. */
 export const TOUCH: Script = script(`${PRELUDE}
-if not header or header == '${RETIRED}' then return false end
+if not header or header == '${TOMBSTONE}' then return false end
 local deadline = string.match(header, '^1:(%d*):%d*:[01]$')
 if not deadline then return unreadable() end
 local fields = redis.call('HGETALL', key)
@@ -157,22 +157,22 @@ return fields
 `);
 
 /**
- * Puts a tombstone in the place of a record for ARGV[1] milliseconds, and returns the record, or 'retired'. A tombstone that is there may
+ * Puts a tombstone in the place of a record for ARGV[1] milliseconds, and returns the record, or 'destroyed'. A tombstone that is there may
  * only be extended. What is no record goes as well: its key can only be a session's, and nobody could be signed out otherwise whose
  * record cannot be read.
  */
-export const RETIRE: Script = script(`
+export const DESTROY: Script = script(`
 local key = KEYS[1]
 local header = redis.pcall('HGET', key, '')
 if type(header) ~= 'string' then header = '' end
-if header == '${RETIRED}' then
+if header == '${TOMBSTONE}' then
   if redis.call('PTTL', key) < tonumber(ARGV[1]) then redis.call('PEXPIRE', key, ARGV[1]) end
-  return 'retired'
+  return 'destroyed'
 end
 local held = false
 if string.match(header, '^1:%d*:%d*:[01]$') then held = redis.call('HGETALL', key) end
 redis.call('DEL', key)
-redis.call('HSET', key, '', '${RETIRED}')
+redis.call('HSET', key, '', '${TOMBSTONE}')
 redis.call('PEXPIRE', key, ARGV[1])
 return held
 `);

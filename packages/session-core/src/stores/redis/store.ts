@@ -1,13 +1,7 @@
 import { createError } from '../../contract/errors.ts';
-import {
-  type Change,
-  type Fields,
-  formerKey,
-  type PatchResult,
-  type SessionStore,
-  type StoreCall,
-} from '../../contract/store.ts';
-import { PATCH, RECORD, RETIRE, RETIRED, type Script, TOUCH } from './scripts.ts';
+import { type Change, type Fields, type PatchResult, type StoreCall } from '../../contract/store.ts';
+import { type DriverStore, legacyKey } from '../../contract/legacy.ts';
+import { PATCH, RECORD, DESTROY, TOMBSTONE, type Script, TOUCH } from './scripts.ts';
 
 /** One command to Redis, in whatever way it gets there. */
 export interface RedisCommand {
@@ -33,15 +27,15 @@ export interface RedisConnection {
  * Sessions in anything that speaks Redis's commands: one hash a session (`scripts.ts` says in which form), one command an
  * operation. Stores of different drivers on one Redis see the same sessions.
  */
-export function redisStore(driver: string, connection: RedisConnection): SessionStore {
+export function redisStore(driver: string, connection: RedisConnection): DriverStore {
   return {
     atomic: true,
 
     async read(key, call) {
       const command: RedisCommand =
-        call.touchMs === undefined
+        call.extendIdleMs === undefined
           ? { name: 'HGETALL', args: [key], repeatable: true }
-          : { ...evaluate(TOUCH, key, [milliseconds(call.touchMs)]), repeatable: true };
+          : { ...evaluate(TOUCH, key, [milliseconds(call.extendIdleMs)]), repeatable: true };
       return toFields(driver, await connection.send(command, call));
     },
 
@@ -51,22 +45,22 @@ export function redisStore(driver: string, connection: RedisConnection): Session
       return reply;
     },
 
-    async retire(key, retireForMs, call) {
-      const held = await connection.send(evaluate(RETIRE, key, [milliseconds(retireForMs)]), call);
-      return held === 'retired' ? 'retired' : toFields(driver, held);
+    async destroy(key, tombstoneMs, call) {
+      const held = await connection.send(evaluate(DESTROY, key, [milliseconds(tombstoneMs)]), call);
+      return held === 'destroyed' ? 'destroyed' : toFields(driver, held);
     },
 
-    former: {
+    legacySessions: {
       // MGET answers with null where GET refuses: a key that holds no text holds no session.
       async read(id, base, call) {
         const [payload] = (await connection.send(
-          { name: 'MGET', args: [formerKey(id, base)], repeatable: true },
+          { name: 'MGET', args: [legacyKey(id, base)], repeatable: true },
           call,
         )) as unknown[];
         return payload;
       },
       async remove(id, base, call) {
-        await connection.send({ name: 'DEL', args: [formerKey(id, base)], repeatable: true }, call);
+        await connection.send({ name: 'DEL', args: [legacyKey(id, base)], repeatable: true }, call);
       },
     },
 
@@ -80,11 +74,11 @@ function evaluate({ sha1, source }: Script, key: string, args: string[]): RedisC
 
 /** What the script PATCH takes apart. No lifetime means never; every list stands behind its length. */
 function patchArguments(change: Change): string[] {
-  const { set, ifAbsent, unset, purge, expect, mustExist, mustBeNew, lifetimeMs, capMs, idleMs, now } = change;
+  const { set, ifAbsent, unset, purge, expect, mustExist, mustBeNew, lifetimeMs, defaultTtlMs, idleMs, now } = change;
   const args = [
     String(now),
     lifetimeMs === 'never' ? '' : milliseconds(lifetimeMs),
-    capMs === undefined ? '' : milliseconds(capMs),
+    defaultTtlMs === undefined ? '' : milliseconds(defaultTtlMs),
     idleMs === undefined ? '' : milliseconds(idleMs),
     mustExist ? 'exists' : mustBeNew ? 'new' : '',
   ];
@@ -108,7 +102,7 @@ function patchArguments(change: Change): string[] {
 }
 
 function isPatchResult(reply: unknown): reply is PatchResult {
-  return reply === 'applied' || reply === 'retired' || reply === 'missing' || reply === 'conflict';
+  return reply === 'applied' || reply === 'destroyed' || reply === 'missing' || reply === 'conflict';
 }
 
 /** The latest moment that a Date can hold; Redis's own arithmetic ends not far beyond. */
@@ -124,7 +118,7 @@ function toFields(driver: string, reply: unknown): Fields | null {
   const fields: Fields = new Map();
   for (let index = 0; index < items.length; index += 2) fields.set(items[index]!, items[index + 1]!);
   const header = fields.get('');
-  if (header === RETIRED) return null;
+  if (header === TOMBSTONE) return null;
   if (header === undefined) throw foreignKey(driver);
   if (!RECORD.test(header)) throw unreadableRecord(driver);
   fields.delete('');
@@ -150,6 +144,6 @@ function unreadableRecord(driver: string): Error {
   return createError(
     driver,
     'refused',
-    'A stored session is in a form that this version does not know: its header is damaged, or a newer version wrote it.',
+    'A stored session is in a form that this version does not know: its header is corrupt, or a newer version wrote it.',
   );
 }

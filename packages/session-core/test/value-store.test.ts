@@ -63,7 +63,7 @@ const setting = (name: string, value = ':1'): Change => ({
   set: new Map([[name, value]]),
   unset: [],
   lifetimeMs: 60_000,
-  capMs: 60_000,
+  defaultTtlMs: 60_000,
   now: Date.now(),
 });
 
@@ -147,17 +147,17 @@ describe('without compare-and-set', () => {
     const [one, other] = [valueStore(shelf.backend), valueStore(shelf.backend)];
     await one.patch('key', setting('user'), call());
     const late = other.patch('key', setting('late'), call());
-    await one.retire('key', 60_000, call());
+    await one.destroy('key', 60_000, call());
     await late;
-    expect(await other.patch('key', setting('later'), call())).toBe('retired');
+    expect(await other.patch('key', setting('later'), call())).toBe('destroyed');
     expect(await one.read('key', call())).toBeNull();
   });
 
   it('the tombstone lives as long as the record could have come back', async () => {
     const shelf = createShelf(false);
     const store = valueStore(shelf.backend);
-    await store.patch('key', { ...setting('user'), lifetimeMs: 86_400_000, capMs: 86_400_000 }, call());
-    await store.retire('key', 60_000, call());
+    await store.patch('key', { ...setting('user'), lifetimeMs: 86_400_000, defaultTtlMs: 86_400_000 }, call());
+    await store.destroy('key', 60_000, call());
     const tombstone = shelf.values.get(tombstoneKey('key'));
     expect(tombstone!.until - Date.now()).toBeGreaterThan(86_000_000);
   });
@@ -165,17 +165,17 @@ describe('without compare-and-set', () => {
   it('the tombstone of a record without an end has one, after 30 days', async () => {
     const shelf = createShelf(false);
     const store = valueStore(shelf.backend);
-    const { capMs: _, ...endless } = setting('user');
+    const { defaultTtlMs: _, ...endless } = setting('user');
     await store.patch('key', { ...endless, lifetimeMs: 'never' }, call());
     expect([...shelf.values.values()].map(({ until }) => until)).toEqual([Infinity]);
-    await store.retire('key', 60_000, call());
+    await store.destroy('key', 60_000, call());
     const days = (shelf.values.get(tombstoneKey('key'))!.until - Date.now()) / 86_400_000;
     expect(days).toBeGreaterThan(29);
     expect(days).toBeLessThanOrEqual(30);
   });
 });
 
-describe.each([true, false])('a value that is damaged (compare-and-set: %s)', (compareAndSet) => {
+describe.each([true, false])('a value that is corrupt (compare-and-set: %s)', (compareAndSet) => {
   it.each([
     ['a moment that is none', '1 - \n'],
     ['a field without a name', '1   0 2\n:1'],
@@ -193,7 +193,7 @@ describe.each([true, false])('a value that is damaged (compare-and-set: %s)', (c
   it.each([
     ['is no record', { value: 'scribble', version: 1 }],
     ['the backend cannot read', { unreadable: new Error('cut off'), version: 1 }],
-    ['is damaged so much that it has no version', { unreadable: new Error('cut off') }],
+    ['is corrupt so much that it has no version', { unreadable: new Error('cut off') }],
   ])('that %s can be removed, and stays removed', async (_name, stored) => {
     const shelf = createShelf(compareAndSet);
     shelf.values.set('key', { value: 'scribble', version: 1, until: Infinity });
@@ -204,12 +204,12 @@ describe.each([true, false])('a value that is damaged (compare-and-set: %s)', (c
         return found?.value === 'scribble' ? stored : found;
       },
     });
-    const racing = [store.retire('key', 60_000, call()), store.patch('key', setting('late'), call())];
+    const racing = [store.destroy('key', 60_000, call()), store.patch('key', setting('late'), call())];
     expect(await racing[0]).toBeNull();
     await racing[1]!.catch(() => undefined);
-    expect(await store.retire('key', 60_000, call())).toBe('retired');
+    expect(await store.destroy('key', 60_000, call())).toBe('destroyed');
     expect(await store.read('key', call())).toBeNull();
-    expect(await store.patch('key', setting('user'), call())).toBe('retired');
+    expect(await store.patch('key', setting('user'), call())).toBe('destroyed');
     expect([...shelf.values.values()].map(({ value }) => value).join()).not.toContain('scribble');
   });
 
@@ -217,9 +217,9 @@ describe.each([true, false])('a value that is damaged (compare-and-set: %s)', (c
     const shelf = createShelf(compareAndSet);
     shelf.values.set(compareAndSet ? 'key' : tombstoneKey('key'), { value, version: 1, until: Infinity });
     const store = valueStore(shelf.backend);
-    await expect(store.patch('key', setting('user'), call())).rejects.toThrow('damaged');
-    await store.retire('key', 60_000, call());
-    expect(await store.patch('key', setting('user'), call())).toBe('retired');
+    await expect(store.patch('key', setting('user'), call())).rejects.toThrow('corrupt');
+    await store.destroy('key', 60_000, call());
+    expect(await store.patch('key', setting('user'), call())).toBe('destroyed');
   });
 });
 
@@ -232,7 +232,7 @@ it.each([true, false])(
     shelf.failure = new Error('the disk is full');
     const results = await Promise.allSettled([
       store.patch('key', setting('b'), call()),
-      store.retire('key', 1, call()),
+      store.destroy('key', 1, call()),
       store.read('key', call()),
     ]);
     expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);

@@ -318,16 +318,16 @@ describe('a foreign driver', () => {
     expect(asked).toEqual([UNKNOWN]);
   });
 
-  it('keeps a damaged value from doing more harm than it must', async () => {
-    const damaged: unknown[] = [];
-    const listener = (message: unknown) => void damaged.push(message);
-    subscribe('coatcheck:damaged-field', listener);
-    onTestFinished(() => void unsubscribe('coatcheck:damaged-field', listener));
+  it('keeps a corrupt value from doing more harm than it must', async () => {
+    const corrupt: unknown[] = [];
+    const listener = (message: unknown) => void corrupt.push(message);
+    subscribe('coatcheck:corrupt-field', listener);
+    onTestFinished(() => void unsubscribe('coatcheck:corrupt-field', listener));
     const payload = '[["Map",1,2,5,6],"bad",{"data":3,"expires":-1},["Date",4],"x","good",{"data":7,"expires":-1},1]';
     const values = new Map<string, unknown>([[UNKNOWN, payload.replace('["Date",4]', '["URL",4]')]]);
     const session = createSessions({ driver: mapDriver(values) }).open(`astro-session=${UNKNOWN}`);
     expect(await session.get('good')).toBe(1);
     expect(await session.get('bad')).toBeUndefined();
-    expect(damaged).toEqual([{ driver: 'session-core' }]);
+    expect(corrupt).toEqual([{ driver: 'session-core' }]);
   });
 });

@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createError } from '../src/contract/errors.ts';
-import { createGuard } from '../src/engine/circuit-breaker.ts';
+import { createCircuitBreaker } from '../src/engine/circuit-breaker.ts';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -22,7 +22,7 @@ function createBackend() {
 
 describe('the deadline', () => {
   it('passes answers and refusals on', async () => {
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 5000, probe: never });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
     await expect(guard('read', async () => 'answer')).resolves.toBe('answer');
     const refusal = guard('read', async () => Promise.reject(new Error('WRONGTYPE')));
     await expect(refusal).rejects.toMatchObject({ code: 'refused', operation: 'read', driver: 'session-test' });
@@ -30,7 +30,7 @@ describe('the deadline', () => {
   });
 
   it('rejects what takes longer, and tells the work to send nothing more', async () => {
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 5000, probe: never });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
     let signal!: AbortSignal;
     const failure = guard('patch', (call) => {
       signal = call.signal;
@@ -44,7 +44,7 @@ describe('the deadline', () => {
   });
 
   it('a signal that is asked for too late is aborted', async () => {
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 5000, probe: never });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
     let kept!: { signal: AbortSignal };
     const failure = guard('patch', (call) => ((kept = call), never())).catch(() => undefined);
     await vi.advanceTimersByTimeAsync(5100);
@@ -53,7 +53,7 @@ describe('the deadline', () => {
   });
 
   it('that fires late lets an answer that is already there be read first', async () => {
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 5000, probe: never });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
     let arrive!: (answer: string) => void;
     const result = guard('read', () => new Promise<string>((resolve) => (arrive = resolve)));
     // The process was frozen for an hour; the answer lies in the socket and is read right after the timers.
@@ -67,7 +67,7 @@ describe('the deadline', () => {
 describe('a backend that is down', () => {
   it('is waited for once; then operations fail at once, until one probe at a time finds it back', async () => {
     const backend = createBackend();
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 5000, probe: backend.probe });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: backend.probe });
     backend.answers = false;
     const first = guard('read', backend.work).catch((error: unknown) => error);
     await vi.advanceTimersByTimeAsync(5100);
@@ -89,7 +89,7 @@ describe('a backend that is down', () => {
 
   it('is well again with the first answer, however late', async () => {
     let answerLate!: (value: string) => void;
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 1000, probe: never });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
     const late = guard('read', () => new Promise<string>((resolve) => (answerLate = resolve))).catch(() => undefined);
     await vi.advanceTimersByTimeAsync(1100);
     await late;
@@ -100,7 +100,7 @@ describe('a backend that is down', () => {
   });
 
   it('is tried anew by whoever comes after a quiet time, while others still fail at once', async () => {
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 1000, probe: unreachable });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: unreachable });
     await expect(guard('read', unreachable)).rejects.toMatchObject({ code: 'unavailable' });
     await vi.advanceTimersByTimeAsync(120_000);
     expect(vi.getTimerCount()).toBe(0);
@@ -113,7 +113,7 @@ describe('a backend that is down', () => {
   });
 
   it('is not what one slow answer among others means', async () => {
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 1000, probe: never });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
     const slow = guard('read', never).catch((error: unknown) => error);
     await vi.advanceTimersByTimeAsync(500);
     await guard('read', async () => 'answer');
@@ -128,7 +128,7 @@ describe('a backend that is down', () => {
     subscribe('coatcheck:outage', listen);
     subscribe('coatcheck:recovery', listen);
     const backend = createBackend();
-    const guard = createGuard({ driver: 'session-test', timeoutMs: 1000, probe: backend.probe });
+    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: backend.probe });
     backend.answers = false;
     const failures = [guard('read', backend.work), guard('patch', backend.work)].map((failure) =>
       failure.catch(() => undefined),
@@ -147,7 +147,7 @@ describe('a backend that is down', () => {
 });
 
 it('keeps commands, arguments and URLs of a client out of what it passes on', async () => {
-  const guard = createGuard({ driver: 'session-test', timeoutMs: 1000, probe: never });
+  const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
   const hostile = Object.assign(
     new Error("ERR unknown command 'EVALSHA', with args beginning with: 'secret-key' 'secret-value'"),
     {

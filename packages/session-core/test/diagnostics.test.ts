@@ -18,7 +18,7 @@ function listenTo(operation: string): [string, TracedOperation][] {
 }
 
 describe('whoever listens', () => {
-  it.each(['read', 'patch', 'retire'])(
+  it.each(['read', 'patch', 'destroy'])(
     'is told when a %s begins and ends, and nothing of the session',
     async (operation) => {
       const seen = listenTo(operation);
@@ -69,14 +69,14 @@ describe('check()', () => {
       names: ['connect', 'write', 'read', 'remove'],
     });
     for (const { ms } of steps) expect(ms).toBeGreaterThanOrEqual(0);
-    expect(backend.calls).toEqual(['read', 'patch', 'read', 'retire']);
+    expect(backend.calls).toEqual(['read', 'patch', 'read', 'destroy']);
   });
 
   it.each([
     ['connect', 'read', 0],
     ['write', 'patch', 0],
     ['read', 'read', 1],
-    ['remove', 'retire', 0],
+    ['remove', 'destroy', 0],
   ] as const)('tells which step fails and why: %s', async (name, operation, after) => {
     const backend = createBackend();
     let passed = 0;

@@ -31,7 +31,7 @@ function ciphers(name: string, bytes: number): Row {
     async run(quick) {
       const data = randomBytes(bytes);
       const web = await webCipher();
-      const turn = (seal: (value: typeof data) => unknown) => () => repeat(() => seal(data), 20);
+      const turn = (encrypt: (value: typeof data) => unknown) => () => repeat(() => encrypt(data), 20);
       const turns = {
         noble: turn((value) => chacha20poly1305(key, nonce, associated).encrypt(value)),
         chacha: turn(nodeCipher('chacha20-poly1305')),
@@ -44,19 +44,19 @@ function ciphers(name: string, bytes: number): Row {
   };
 }
 
-export const sealing: Group = {
+export const encryption: Group = {
   title: 'Ciphers',
-  about: 'CPU time of sealing one value, by what is used here (`@noble/ciphers`) and by what the platform has.',
+  about: 'CPU time of encrypting one value, by what is used here (`@noble/ciphers`) and by what the platform has.',
   columns: [
     '@noble/ciphers, ChaCha20-Poly1305',
     'Node, ChaCha20-Poly1305',
     'Node, AES-256-GCM',
     'Web Crypto, AES-256-GCM',
   ],
-  rows: [ciphers('seal-1k', 1000), ciphers('seal-50k', 50_000)],
+  rows: [ciphers('encrypt-1k', 1000), ciphers('encrypt-50k', 50_000)],
 };
 
-/** One visit after another: to a driver whose values are sealed, and to one to which somebody listens. */
+/** One visit after another: to a driver whose values are encrypted, and to one to which one subscriber. */
 const listening: Row = {
   name: 'listen',
   what: 'typical: read one key',
@@ -66,9 +66,9 @@ const listening: Row = {
     const nothing = (): void => undefined;
     const listeners = { start: nothing, end: nothing, asyncStart: nothing, asyncEnd: nothing, error: nothing };
     const plain = session(memory());
-    const sealed = session(memory({ secrets: ['a-secret-of-the-bench-0123456789'] }));
+    const encrypted = session(memory({ secrets: ['a-secret-of-the-bench-0123456789'] }));
     const plainRequest = await visitorOf(plain, pages.login);
-    const sealedRequest = await visitorOf(sealed, pages.login);
+    const sealedRequest = await visitorOf(encrypted, pages.login);
     const took = await takeTurns(
       {
         nobody: () => repeat(() => plain(plainRequest, pages.read), 20),
@@ -79,21 +79,23 @@ const listening: Row = {
           return sample;
         },
         asking: () => repeat(() => channel.hasSubscribers, 20),
-        sealed: () => repeat(() => sealed(sealedRequest, pages.read), 20),
+        encrypted: () => repeat(() => encrypted(sealedRequest, pages.read), 20),
       },
       quick ? 20 : 120,
     );
     return {
-      cells: (['nobody', 'asking', 'somebody', 'sealed'] as const).map((subject) => spread(cpuOf(took[subject]), 'µs')),
+      cells: (['nobody', 'asking', 'somebody', 'encrypted'] as const).map((subject) =>
+        spread(cpuOf(took[subject]), 'µs'),
+      ),
     };
   },
 };
 
-export const watching: Group = {
-  title: 'Watching and sealing',
+export const observability: Group = {
+  title: 'Watching and encryption',
   about:
-    '`Session` on memory, CPU time of a request: while nobody listens to the tracing channel, and what it takes to find that out, which is all that ' +
+    '`Session` on memory, CPU time of a request: while no subscriber to the tracing channel, and what it takes to find that out, which is all that ' +
     'tracing costs then; while somebody does; and with `secrets`.',
-  columns: ['nobody listens', 'finding that out', 'somebody listens', 'sealed'],
+  columns: ['no subscriber', 'finding that out', 'one subscriber', 'encrypted'],
   rows: [listening],
 };

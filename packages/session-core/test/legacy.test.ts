@@ -18,13 +18,13 @@ function startSite(before: Record<string, string> = {}) {
   const keyspace = new Map(Object.entries(before));
   const asked: string[] = [];
   const store = openMemoryStore({});
-  const name = `session-adopt-${crypto.randomUUID()}`;
+  const name = `session-migrateFrom-${crypto.randomUUID()}`;
   const define = defineDriver<SharedOptions>({
     name,
     options: {},
     open: () => ({
       ...store,
-      former: {
+      legacySessions: {
         read: async (id) => (asked.push(id), keyspace.get(id)),
         remove: async (id) => void keyspace.delete(id),
       },
@@ -56,10 +56,10 @@ describe('what a cookie names', () => {
     'is not looked for, let alone removed, when it is no UUID: %s',
     async (id) => {
       const site = startSite({ [id]: payload({ user: 'admin' }) });
-      const user = site.deploy({ adopt: { until } }, id);
+      const user = site.deploy({ migrateFrom: { until } }, id);
       expect(await user.open().get('user')).toBeUndefined();
       await user.visit((session) => session.set('seen', 1));
-      await site.deploy({ adopt: { until } }, id).visit((session) => session.destroy());
+      await site.deploy({ migrateFrom: { until } }, id).visit((session) => session.destroy());
       expect(site.asked).toEqual([]);
       expect(site.keyspace.has(id)).toBe(true);
     },
@@ -69,13 +69,13 @@ describe('what a cookie names', () => {
     'is left alone when it is no session: %j',
     async (stored) => {
       const site = startSite({ [ID]: stored });
-      const damaged = listenFor('damaged-field');
-      const user = site.deploy({ adopt: { until } });
+      const corrupt = listenFor('corrupt-field');
+      const user = site.deploy({ migrateFrom: { until } });
       expect(await user.open().keys()).toEqual([]);
       await user.visit((session) => session.destroy());
       expect(user.cookie).toBeUndefined();
       expect(site.keyspace.get(ID)).toBe(stored);
-      expect(damaged()).toBeGreaterThan(0);
+      expect(corrupt()).toBeGreaterThan(0);
     },
   );
 
@@ -88,36 +88,42 @@ describe('what a cookie names', () => {
   ])('is left alone when it is no session, also where there is %s under the new key', async (_what, prepare) => {
     const site = startSite({ [ID]: payload({ user: 'ada' }) });
     // Moves the session.
-    expect(await site.deploy({ adopt: { until } }).open().get('user')).toBe('ada');
+    expect(await site.deploy({ migrateFrom: { until } }).open().get('user')).toBe('ada');
     expect(site.keyspace.has(ID)).toBe(false);
     await prepare(site);
     site.keyspace.set(ID, '{"enabled":true}');
-    await site.deploy({ adopt: { until } }).visit((session) => session.destroy());
+    await site.deploy({ migrateFrom: { until } }).visit((session) => session.destroy());
     expect(site.keyspace.get(ID)).toBe('{"enabled":true}');
     site.keyspace.set(ID, payload({ user: 'ada' }));
-    await site.deploy({ adopt: { until } }).visit((session) => session.destroy());
+    await site.deploy({ migrateFrom: { until } }).visit((session) => session.destroy());
     expect(site.keyspace.has(ID)).toBe(false);
-    expect(await site.deploy({ adopt: { until } }).open().get('user')).toBeUndefined();
+    expect(await site.deploy({ migrateFrom: { until } }).open().get('user')).toBeUndefined();
   });
 });
 
 it('an entry under a number is left out, and the user stays signed in', async () => {
   const stored = '[["Map",1,2,4,5],7,{"data":3},"x","user",{"data":6},"ada"]';
   const site = startSite({ [ID]: stored });
-  const damaged = listenFor('damaged-field');
-  const user = site.deploy({ adopt: { until } });
+  const corrupt = listenFor('corrupt-field');
+  const user = site.deploy({ migrateFrom: { until } });
   expect(await user.open().entries()).toEqual([['user', 'ada']]);
-  expect(damaged()).toBe(1);
+  expect(corrupt()).toBe(1);
 });
 
 describe('the date on which it ends', () => {
   it('is required, and has to be one', async () => {
     const wrong: [unknown, string][] = [
-      [true, "`adopt`: expected an object with the date on which it ends, such as { until: '2027-01-31' }, or false"],
-      [{}, "`adopt`: expected an object with the date on which it ends, such as { until: '2027-01-31' }, or false"],
-      [{ until: undefined }, '`adopt`: expected an object with the date on which it ends'],
-      [{ base: 'x' }, '`adopt`: expected an object with the date on which it ends'],
-      [{ until: 'soon' }, "`adopt`: `until`: expected a date such as '2027-01-31'"],
+      [
+        true,
+        "`migrateFrom`: expected an object with the date on which it ends, such as { until: '2027-01-31' }, or false",
+      ],
+      [
+        {},
+        "`migrateFrom`: expected an object with the date on which it ends, such as { until: '2027-01-31' }, or false",
+      ],
+      [{ until: undefined }, '`migrateFrom`: expected an object with the date on which it ends'],
+      [{ base: 'x' }, '`migrateFrom`: expected an object with the date on which it ends'],
+      [{ until: 'soon' }, "`migrateFrom`: `until`: expected a date such as '2027-01-31'"],
       [{ until: '31.1.2027' }, "expected a date such as '2027-01-31'"],
       [{ until: '2027-02-31T25:00Z' }, "expected a date such as '2027-01-31'"],
       [{ until: '2027-02-29' }, "expected a date such as '2027-01-31'"],
@@ -125,9 +131,9 @@ describe('the date on which it ends', () => {
       [{ until: '2027-01-31T08:00' }, "expected a date such as '2027-01-31'"],
       [{ until: 1_800_000_000 }, "expected a date such as '2027-01-31'"],
     ];
-    for (const [adopt, message] of wrong) {
+    for (const [migrateFrom, message] of wrong) {
       const reading = startSite()
-        .deploy({ adopt } as SharedOptions)
+        .deploy({ migrateFrom } as SharedOptions)
         .open()
         .get('user');
       await expect(reading).rejects.toMatchObject({ code: 'configuration', message: expect.stringContaining(message) });
@@ -135,10 +141,10 @@ describe('the date on which it ends', () => {
   });
 
   it('can be read from a variable, and the option as a whole cannot', () => {
-    const config = (adopt: unknown) => memoryDriver({ adopt } as SharedOptions);
-    expect(() => config({ until: fromEnv('ADOPT_UNTIL') })).not.toThrow();
+    const config = (migrateFrom: unknown) => memoryDriver({ migrateFrom } as SharedOptions);
+    expect(() => config({ until: fromEnv('MIGRATE_UNTIL') })).not.toThrow();
     expect(() => config(fromEnv('ADOPT'))).toThrow(
-      '`adopt` cannot be read from a variable as a whole, but its parts can.',
+      '`migrateFrom` cannot be read from a variable as a whole, but its parts can.',
     );
   });
 
@@ -147,8 +153,8 @@ describe('the date on which it ends', () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     const other = '7b5c3f0e-1d2a-4c3b-8a49-0f1e2d3c4b5b';
     const site = startSite({ [ID]: payload({ user: 'ada' }), [other]: payload({ user: 'grace' }) });
-    vi.stubEnv('ADOPT_UNTIL', '2030-01-02');
-    const options = { adopt: { until: fromEnv('ADOPT_UNTIL') } };
+    vi.stubEnv('MIGRATE_UNTIL', '2030-01-02');
+    const options = { migrateFrom: { until: fromEnv('MIGRATE_UNTIL') } };
     expect(await site.deploy(options).open().get('user')).toBe('ada');
     expect(warn).not.toHaveBeenCalled();
     vi.advanceTimersByTime(24 * 3_600_000);
@@ -159,13 +165,17 @@ describe('the date on which it ends', () => {
     expect(site.asked).toEqual([]);
     expect(site.keyspace.has(other)).toBe(true);
     expect(warn.mock.calls).toEqual([
-      [expect.stringMatching(`^\\[${site.name}\\] \`adopt\` ended at its \`until\`, 2030-01-02: .* Remove the option`)],
+      [
+        expect.stringMatching(
+          `^\\[${site.name}\\] \`migrateFrom\` ended at its \`until\`, 2030-01-02: .* Remove the option`,
+        ),
+      ],
     ]);
     // What has moved stays.
     expect(await site.deploy({}).open().get('user')).toBe('ada');
   });
 
-  it('also ends that plain fields count beside sealed ones', async () => {
+  it('also ends that plain fields count beside encrypted ones', async () => {
     vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.UTC(2030, 0, 1) });
     vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     const site = startSite();
@@ -175,13 +185,13 @@ describe('the date on which it ends', () => {
     vi.advanceTimersByTime(24 * 3_600_000);
     expect(
       await site
-        .deploy({ secrets, adopt: { until: '2030-01-02' } })
+        .deploy({ secrets, migrateFrom: { until: '2030-01-02' } })
         .open()
         .get('user'),
     ).toBeUndefined();
     expect(
       await site
-        .deploy({ secrets, adopt: { until: '2030-01-03' } })
+        .deploy({ secrets, migrateFrom: { until: '2030-01-03' } })
         .open()
         .get('user'),
     ).toBe('ada');
@@ -194,13 +204,13 @@ it('a removal of which a part was carried out does not say that nothing was sent
     options: {},
     open: () => ({
       ...openMemoryStore({}),
-      former: {
+      legacySessions: {
         read: async () => payload({ user: 'ada' }),
         remove: async () => {
           throw createError('session-half', 'unavailable', 'Cannot connect. Nothing was sent.');
         },
       },
     }),
-  })({ adopt: { until } });
+  })({ migrateFrom: { until } });
   await expect(driver.removeItem(ID)).rejects.toMatchObject({ code: 'interrupted', cause: { code: 'unavailable' } });
 });

@@ -5,8 +5,8 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createBackend, createBrowser, type Backend, type Browser } from './support/backend.ts';
 import { codePoint } from './support/values.ts';
-import { sealed } from '../src/codec/encrypted.ts';
-import { type Forms, plain, toSession } from '../src/codec/field-codec.ts';
+import { encrypted } from '../src/codec/encrypted.ts';
+import { type FieldCodecs, plaintext, toSession } from '../src/codec/field-codec.ts';
 
 const secret = 'yF3kq0Vn7bT2xW9sLr5dQh8mZc1aPu4eGj6o';
 const next = 'Kd8sN1vB4mQ7zX2cL5hR9tY3wE6rU0iOpAfJ';
@@ -40,7 +40,7 @@ const all = (browser: Browser<Record<string, unknown>>) =>
 
 afterEach(() => void vi.useRealTimers());
 
-describe('what is sealed', () => {
+describe('what is encrypted', () => {
   it('comes back as it was, and is changed, added and deleted like anything else', async () => {
     const { browser } = await startSite({ secrets: [secret] });
     expect(await all(browser)).toEqual(data);
@@ -93,7 +93,7 @@ describe('what is sealed', () => {
       .map(([at, body]) => `${at}:${body}`);
     fc.assert(
       fc.property(fc.string({ unit: codePoint, minLength: 1 }), field, fc.string(), (key, value, record) => {
-        const form = sealed(secret, record);
+        const form = encrypted(secret, record);
         const stored = form.value(key, value);
         expect(form.value(key, value)).toBe(stored);
         expect(form.read(form.name(key), stored)).toEqual([key, value]);
@@ -107,7 +107,7 @@ describe('what is sealed', () => {
 
 describe('what was tampered with', () => {
   const record = recordKey('abcdefghijklmnop');
-  const form = sealed(secret, record);
+  const form = encrypted(secret, record);
   const field = '1700000000000:["a value"]';
   const [name, value] = [form.name('user'), form.value('user', field)];
 
@@ -135,10 +135,10 @@ describe('what was tampered with', () => {
   });
 
   it('is not opened in another record, or with another secret', () => {
-    const elsewhere = sealed(secret, recordKey('ponmlkjihgfedcba'));
+    const elsewhere = encrypted(secret, recordKey('ponmlkjihgfedcba'));
     expect(elsewhere.read(name, value)).toBeUndefined();
     expect(elsewhere.read(elsewhere.name('user'), value)).toBeUndefined();
-    const other = sealed(next, record);
+    const other = encrypted(next, record);
     expect(other.read(name, value)).toBeUndefined();
     expect(other.read(other.name('user'), value)).toBeUndefined();
   });
@@ -146,11 +146,11 @@ describe('what was tampered with', () => {
   it.each([
     ['altered', (text: string) => text.replace(/.{4}$/, 'AAAA')],
     ['cut', (text: string) => text.slice(0, 20)],
-    ['replaced by something legible', () => ':["mallory"]'],
+    ['replaced by something plaintext', () => ':["mallory"]'],
   ])('is left out and reported when it was %s, and the rest of the session lives', async (_what, tamper) => {
-    const reports = listen('damaged-field');
+    const reports = listen('corrupt-field');
     const { backend, browser, stored } = await startSite({ secrets: [secret] });
-    const target = sealed(secret, recordKey(browser.id)).name('user');
+    const target = encrypted(secret, recordKey(browser.id)).name('user');
     await backend.poke(browser.id, { [target]: tamper((await stored()).get(target)!) });
     expect(await all(browser)).toEqual({ cart: data.cart, flash: data.flash });
     expect(reports).toEqual([{ driver: expect.stringMatching(/^session-test-/) }]);
@@ -161,7 +161,7 @@ describe('what was tampered with', () => {
     expect(await all(browser)).toEqual({ user: 'grace', cart: data.cart, flash: 'again' });
   });
 
-  it('a legible field that somebody put there is no data', async () => {
+  it('a plaintext field that somebody put there is no data', async () => {
     const { backend, browser } = await startSite({ secrets: [secret] });
     await backend.poke(browser.id, { admin: ':[true]' });
     expect(await all(browser)).toEqual(data);
@@ -170,9 +170,9 @@ describe('what was tampered with', () => {
 
 describe('a field is opened when somebody asks for it', () => {
   it('and no other', async () => {
-    const forms = [sealed(secret, 'record')] as const;
+    const forms = [encrypted(secret, 'record')] as const;
     let opened = 0;
-    const counting: Forms = [{ ...forms[0], read: (...field) => (opened++, forms[0].read(...field)) }];
+    const counting: FieldCodecs = [{ ...forms[0], read: (...field) => (opened++, forms[0].read(...field)) }];
     const fields = new Map<string, string>();
     for (let index = 0; index < 1000; index++) {
       fields.set(forms[0].name(`key${index}`), forms[0].value(`key${index}`, `:${index}`));
@@ -190,9 +190,9 @@ describe('a field is opened when somebody asks for it', () => {
   });
 
   it('and one that cannot be opened is reported then, once a read', async () => {
-    const reports = listen('damaged-field');
+    const reports = listen('corrupt-field');
     const { backend, browser, stored } = await startSite({ secrets: [secret] });
-    const target = sealed(secret, recordKey(browser.id)).name('user');
+    const target = encrypted(secret, recordKey(browser.id)).name('user');
     await backend.poke(browser.id, { [target]: (await stored()).get(target)!.replace(/.{4}$/, 'AAAA') });
     await browser.visit(async (session) => {
       expect(await session.get('cart')).toEqual(data.cart);
@@ -210,7 +210,7 @@ describe('a field is opened when somebody asks for it', () => {
 
   it('and one that cannot be opened can be updated and deleted, in one write', async () => {
     const { backend, browser, stored } = await startSite({ secrets: [secret] });
-    const form = sealed(secret, recordKey(browser.id));
+    const form = encrypted(secret, recordKey(browser.id));
     const damage = async (key: string): Promise<void> => {
       const value = (await stored()).get(form.name(key))!;
       await backend.poke(browser.id, { [form.name(key)]: value.replace(/.{4}$/, 'AAAA') });
@@ -258,7 +258,7 @@ describe('when secrets change', () => {
     expect(browser.id).toBe(between.id);
   });
 
-  it('`update` changes a value that the old one had sealed, and loses nothing', async () => {
+  it('`update` changes a value that the old one had encrypted, and loses nothing', async () => {
     const { deploy, stored } = await startSite({ secrets: [secret] });
     const before = (await stored()).size;
     const between = () => deploy({ secrets: [next, secret] });
@@ -272,23 +272,23 @@ describe('when secrets change', () => {
     expect(await between().visit((session) => session.update('fresh', (value) => value ?? 'new'))).toBe('new');
   });
 
-  it('sealing that begins with `adopt` seals what was legible as soon as it is read', async () => {
-    const reports = listen('damaged-field');
+  it('sealing that begins with `migrateFrom` seals what was plaintext as soon as it is read', async () => {
+    const reports = listen('corrupt-field');
     const { deploy, stored } = await startSite({});
-    const adopting = deploy({ secrets: [secret], adopt: { until: '2100-01-01' } });
+    const adopting = deploy({ secrets: [secret], migrateFrom: { until: '2100-01-01' } });
     expect(await all(adopting)).toEqual(data);
     expect([...(await stored()).keys()].every((name) => name.startsWith('~'))).toBe(true);
     expect(await all(deploy({ secrets: [secret] }))).toEqual(data);
     expect(reports).toEqual([]);
   });
 
-  it('sealing that begins without it keeps to what was sealed', async () => {
+  it('sealing that begins without it keeps to what was encrypted', async () => {
     const { deploy } = await startSite({});
     expect(await all(deploy({ secrets: [secret] }))).toEqual({});
   });
 
   it('a field in two forms counts as it is in the first', () => {
-    const forms: Forms = [sealed(next, 'record'), sealed(secret, 'record'), plain];
+    const forms: FieldCodecs = [encrypted(next, 'record'), encrypted(secret, 'record'), plaintext];
     const fields = new Map(forms.map((form, index) => [form.name('user'), form.value('user', `:${index}`)]));
     expect(fields.size).toBe(3);
     expect([...toSession(fields, forms, () => undefined)]).toEqual([['user', ':0']]);
