@@ -14,7 +14,7 @@ import {
   openBackend,
   shareBackend,
 } from './backend.ts';
-import { type LegacySource, payloadOfAstro, recordUnderPrefix, withLegacy } from './legacy.ts';
+import type { LegacySource } from './legacy.ts';
 import { type ExpiryPolicy, type FinalContents, recordIn, type SessionChange, type SessionRecord } from './record.ts';
 
 import { isSessionId, isUuid, recordKey } from './session-id.ts';
@@ -105,20 +105,21 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
     const migrateFrom = open().migrateFrom();
     const key = keyOf(id, prefix);
     const codecs = secrets ? await encryptedCodecs(secrets, key, migrateFrom !== undefined) : PLAINTEXT;
+    // Loaded only where there may be legacy sessions.
+    const legacy = migrateFrom && (await import('./legacy.ts'));
     return backend.run(operation, async (store, call) => {
-      const rewrites = migrateFrom !== undefined;
-      const record = recordIn({ store, call, key, codecs, expiry, rewrites, onCorrupt });
-      if (!migrateFrom) return work(record);
+      const record = recordIn({ store, call, key, codecs, expiry, rewrites: migrateFrom !== undefined, onCorrupt });
+      if (!legacy || !migrateFrom) return work(record);
       const sources: LegacySource[] = [];
       if (migrateFrom.prefix !== undefined) {
         const legacyKey = keyOf(id, migrateFrom.prefix);
         const legacyCodecs = secrets ? await encryptedCodecs(secrets, legacyKey, true) : PLAINTEXT;
-        sources.push(recordUnderPrefix(store, legacyKey, legacyCodecs, call, onCorrupt));
+        sources.push(legacy.recordUnderPrefix(store, legacyKey, legacyCodecs, call, onCorrupt));
       }
       // Astro's keys are the ids: any id but a UUID could be the name of something else.
       if (store.legacySessions && isUuid(id))
-        sources.push(payloadOfAstro(driver, store.legacySessions, id, migrateFrom.base, call, onCorrupt));
-      return work(sources.length > 0 ? withLegacy(record, driver, sources) : record);
+        sources.push(legacy.payloadOfAstro(driver, store.legacySessions, id, migrateFrom.base, call, onCorrupt));
+      return work(sources.length > 0 ? legacy.withLegacy(record, driver, sources) : record);
     });
   };
 
