@@ -1,8 +1,14 @@
 import { endOf, packRecord, unpackRecord, type StoredRecord } from '../codec/packed-record.ts';
-import { DEFAULT_TTL_SECONDS, type Fields, type SessionStore, type StoreCall } from '../contract/store.ts';
-import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
+import {
+  DEFAULT_TTL_SECONDS,
+  type Fields,
+  type PatchResult,
+  type SessionStore,
+  type StoreCall,
+} from '../contract/store.ts';
 import { pause } from '../platform/retry.ts';
 import { applyChange } from './apply-patch.ts';
+import { createKeyQueue, type Job, type Turn } from './key-queue.ts';
 import {
   assertReadable,
   inOneValue,
@@ -16,34 +22,10 @@ import {
 } from './value-layout.ts';
 
 /**
- * One operation: what it makes of a slot, and what it answers. The same slot means that nothing is to be written. What it throws, its
- * caller is told.
+ * One operation: what it makes of a slot, and its answer. Returning the same slot means that nothing is to be written. What it throws
+ * rejects the operation.
  */
-type Step<Answer> = (slot: Slot, clock: number) => { slot: Slot; answer: Answer };
-
-interface Job {
-  step: Step<unknown>;
-  since: Moment;
-  /** Whether its caller was told that it failed. */
-  isOver: boolean;
-  begin(turn: Turn): void;
-  resolve(answer: never): void;
-  reject(error: unknown): void;
-}
-
-/** The operations of one key. */
-interface Queue {
-  waiting: Job[];
-  turn: Turn | undefined;
-}
-
-/** One operation at work, for itself and for those that waited when it began. */
-interface Turn {
-  of: Job;
-  since: Moment;
-  jobs: Job[];
-  isSaving: boolean;
-}
+type Step = (slot: Slot, clock: number) => { slot: Slot; answer: unknown };
 
 /**
  * A store over whole values. Operations of one key wait for each other and are written together: 64 writers at once cost two
@@ -66,78 +48,29 @@ export function plainDriverStore(backend: ValueBackend, codec: RecordCodec): Ses
 }
 
 function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
-  const queues = new Map<string, Queue>();
-
-  // Every operation does its work in the request that it belongs to, and looks at no signal but its own: what a Cloudflare Worker made
-  // in one request, it may not touch in another. A request that is cancelled there takes its work along without a word, so whoever has
-  // waited to its deadline ends the turn that it waited for.
-  const run = <Answer>(key: string, call: StoreCall, step: Step<Answer>): Promise<Answer> => {
-    if (call.signal.aborted) return Promise.reject(call.signal.reason as Error);
-    const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-    const { promise: begun, resolve: begin } = Promise.withResolvers<Turn>();
-    const job = { step, since: thisMoment(), isOver: false, begin, resolve, reject } as Job;
-    const queue = queues.get(key) ?? { waiting: [], turn: undefined };
-    const before = queue.turn;
-
-    call.signal.addEventListener('abort', () => {
-      job.isOver = true;
-      // After the backend's own reason, which says more.
-      setTimeout(() => reject(call.signal.reason), 0);
-      const isSilent = before && queue.turn === before && msSince(before.since) > SILENT_MS;
-      if (isSilent) {
-        // All who came earlier have waited as long, and know it or are gone.
-        for (const other of [...before.jobs, ...queue.waiting])
-          other.isOver ||= other.since.monotonic <= job.since.monotonic;
-      }
-      if (isSilent || queue.turn?.of === job) pass(key, queue);
-    });
-    void begun.then(async (turn) => {
-      if (!job.isOver) await work(key, queue, turn, call);
-      if (queue.turn === turn) pass(key, queue);
-    });
-    queues.set(key, queue);
-    queue.waiting.push(job);
-    if (!before) pass(key, queue);
-    return promise;
-  };
-
-  /** Ends the turn, if there is one, and begins the next. */
-  const pass = (key: string, queue: Queue): void => {
-    // What is being written is not written by another as well.
-    if (queue.turn && !queue.turn.isSaving) queue.waiting.unshift(...queue.turn.jobs.splice(0));
-    queue.waiting = queue.waiting.filter((job) => !job.isOver);
-    const [next] = queue.waiting;
-    queue.turn = next && { of: next, since: thisMoment(), jobs: [], isSaving: false };
-    if (queue.turn) next!.begin(queue.turn);
-    else if (queues.get(key) === queue) queues.delete(key);
-  };
-
-  const work = async (key: string, queue: Queue, turn: Turn, call: StoreCall): Promise<void> => {
-    turn.jobs = queue.waiting.splice(0);
+  const enqueue = createKeyQueue<Step>(async (key, turn, call, isCurrent) => {
     const check = againstContradiction();
-    try {
-      for (let round = 0; turn.jobs.length > 0; round++) {
-        const refused = await runTogether(key, turn, call);
-        if (!refused) break;
-        check(refused.version);
-        if (queue.turn === turn) await pause(backOffMs(round), { signal: call.signal });
-        else queue.waiting.unshift(...turn.jobs.splice(0));
-      }
-    } catch (error) {
-      // Also whose turn it was and is not any more: what failed was asked for by that call.
-      for (const job of [turn.of, ...turn.jobs.splice(0)]) job.reject(error);
+    for (let round = 0; turn.jobs.length > 0; round++) {
+      const refused = await runTogether(key, turn, call);
+      if (!refused) return;
+      check(refused.version);
+      if (!isCurrent()) return;
+      await pause(backOffMs(round), { signal: call.signal });
     }
-    if (!queue.turn) pass(key, queue);
-  };
+  });
 
-  /** Resolves to the version that was refused when somebody else was faster. */
-  const runTogether = async (key: string, turn: Turn, call: StoreCall): Promise<{ version: unknown } | undefined> => {
+  /** Resolves to the version that was refused when another writer was faster. */
+  const runTogether = async (
+    key: string,
+    turn: Turn<Step>,
+    call: StoreCall,
+  ): Promise<{ version: unknown } | undefined> => {
     const loaded = await layout.load(key, call);
     const clock = Date.now();
-    // Whoever was told of a failure is not served any more: a rejected write is never sent later.
+    // A write whose caller was told of a failure is never sent later.
     const jobs = turn.jobs.filter((job) => !job.isOver);
     let slot = loaded.slot;
-    const answers = new Map<Job, unknown>();
+    const answers = new Map<Job<Step>, unknown>();
     for (const job of jobs) {
       try {
         const done = job.step(slot, clock);
@@ -151,7 +84,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
     const saved = slot === loaded.slot ? 'saved' : await layout.save(key, slot, loaded.version, clock, call);
     turn.isSaving = false;
     if (saved === 'conflict') return { version: loaded.version };
-    for (const [job, answer] of answers) job.resolve((saved === 'destroyed' ? 'destroyed' : answer) as never);
+    for (const [job, answer] of answers) job.resolve(saved === 'destroyed' ? 'destroyed' : answer);
     turn.jobs = [];
     return undefined;
   };
@@ -164,7 +97,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
       if (extendIdleMs !== undefined && !backend.compareAndSet)
         throw new Error('A store that is not atomic cannot extend a record by reading it.');
       if (extendIdleMs !== undefined) {
-        return run(key, call, (slot, clock) => {
+        return enqueue<Fields | null>(key, call, (slot, clock) => {
           assertReadable(slot);
           return {
             slot: slot.record ? { ...slot, record: { ...slot.record, idleUntil: clock + extendIdleMs } } : slot,
@@ -176,7 +109,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
     },
 
     patch: (key, change, call) =>
-      run(key, call, (slot, clock) => {
+      enqueue<PatchResult>(key, call, (slot, clock) => {
         if (slot.tombstoneUntil > clock) return { slot, answer: 'destroyed' };
         assertReadable(slot);
         const record = applyChange(slot.record, change, clock);
@@ -185,7 +118,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
       }),
 
     destroy: (key, tombstoneMs, call) =>
-      run<Fields | 'destroyed' | null>(key, call, (slot, clock) => ({
+      enqueue<Fields | 'destroyed' | null>(key, call, (slot, clock) => ({
         // Nobody could be signed out otherwise whose record cannot be read.
         slot: {
           ...slot,
@@ -227,9 +160,6 @@ function againstContradiction(): (refusedVersion: unknown) => void {
     throw new Error(`The backend contradicts itself: ${what}, and \`get\` must not answer from a cache.`);
   };
 }
-
-/** Below that, an operation that ended early says nothing of the one that it waited for. */
-const SILENT_MS = 500;
 
 const BACK_OFF_MS = 5;
 const BACK_OFF_LONGEST_MS = 200;
