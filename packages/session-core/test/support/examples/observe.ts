@@ -2,10 +2,10 @@ import { subscribe } from 'node:diagnostics_channel';
 import type { ReportedEvent } from '@coatcheck/session-core';
 
 const events: ReportedEvent[] = [
-  'retired-write',
+  'destroyed-write',
   'stale-write',
-  'damaged-field',
-  'adopted',
+  'corrupt-field',
+  'migrated',
   'eviction',
   'outage',
   'recovery',
