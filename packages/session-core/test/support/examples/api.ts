@@ -13,7 +13,7 @@ export async function handle(request: Request): Promise<Response> {
   const session = sessions.open(request); // nothing is read yet
 
   const user = await session.get('user'); // { name: string } | undefined
-  const visits = await session.update('visits', (count = 0) => count + 1); // loses no visit, whoever else counts
+  const visits = await session.update('visits', (count = 0) => count + 1); // loses no visit, even if requests overlap
   session.set('cart', new Map([['hat', 2]]), { ttl: 3600 }); // seconds
 
   const setCookie = await session.commit(); // stores what changed

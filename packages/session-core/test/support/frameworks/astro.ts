@@ -3,7 +3,7 @@ import memory from '@coatcheck/session-memory/runtime';
 import type { MiddlewareHandler } from 'astro';
 import type { Data } from './sessions.ts';
 
-// Another name than the cookie of `Astro.session`.
+// Not the name of the cookie of `Astro.session`.
 const sessions = createSessions<Data>({ driver: memory(), cookie: 'visitor' });
 
 export const onRequest: MiddlewareHandler = async ({ locals, request }, next) => {

@@ -10,7 +10,7 @@ const file = join(folder, 'sessions.db');
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('the store', () => {
-  // A clock that stands still, and that the suite moves.
+  // A fake clock that only the suite advances.
   beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
   afterEach(() => void vi.useRealTimers());
   testStore({ it, createStore: () => openStore(file), passTime: (ms) => vi.advanceTimersByTime(ms) });

@@ -19,7 +19,7 @@ export default sqlite;
 
 export async function openStore(file: string): Promise<SessionStore> {
   const { DatabaseSync } = await import('node:sqlite');
-  // Another process may be writing: SQLite waits for it so long, in milliseconds, and keeps this process waiting.
+  // How many milliseconds SQLite waits while another process writes. It blocks this process meanwhile.
   const db = new DatabaseSync(file, { timeout: 2000 });
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
   db.exec('CREATE TABLE IF NOT EXISTS session (key TEXT PRIMARY KEY, value TEXT, version TEXT, until REAL)');
@@ -54,7 +54,7 @@ function untilAfter(lifetime: Lifetime): number {
   return lifetime === 'never' ? Number.MAX_SAFE_INTEGER : Date.now() + lifetime;
 }
 
-/** What SQLite answers, or why it cannot be reached: 14 is SQLITE_CANTOPEN, 10 SQLITE_IOERR. */
+/** Runs a query; throws `unavailable` if SQLite cannot reach the file: 14 is SQLITE_CANTOPEN, 10 SQLITE_IOERR. */
 function reached<Result>(work: () => Result): Result {
   try {
     return work();
