@@ -146,42 +146,70 @@ export function group<Config extends object>(kinds: OptionKinds<Config>): Option
   };
 }
 
-/** The options that every driver has. */
+/** The options that every driver has. Each may be `fromEnv('NAME')` instead: the server reads that environment variable when it runs. */
 export interface SharedOptions {
-  /** What every key in the backend begins with; two sites that share a backend need different ones. Default: `session:`. */
+  /**
+   * The start of every key in the backend. Sites that share a backend need different ones.
+   *
+   * @default 'session:'
+   */
   prefix?: string | EnvRef | undefined;
   /**
-   * How long a session without `session.ttl` or per-key ttl lives after its last write, in seconds. Default: 30 days.
-   * `false`: for ever.
+   * Absolute expiration: how long a session lives after its last write, in seconds, if no other ttl is set (Astro's `session.ttl`, or the
+   * `ttl` of one value). `false`: it does not expire.
+   *
+   * @default 2_592_000 (30 days)
    */
   ttl?: number | false | EnvRef | undefined;
-  /** The session goes after this many seconds without a read or a write, whatever its ttl. Default: it does not. */
+  /**
+   * Sliding expiration: the session expires after this many seconds without a read or a write, whatever its ttl. Needs a backend with atomic
+   * changes; others refuse the option.
+   *
+   * @default no limit
+   */
   idleTtl?: number | EnvRef | undefined;
-  /** How long one operation may take before it fails, in milliseconds, connecting and retrying included. Default: 5000. */
+  /**
+   * The deadline of one operation, in milliseconds, from 1 to 600,000. It includes connecting and retrying. After it the operation fails with
+   * the code `timeout`.
+   *
+   * @default 5000
+   */
   timeout?: number | EnvRef | undefined;
   /**
-   * Seals what is stored, names of keys included: a list of secrets of at least 32 random characters each, or in a variable with commas
-   * between them. The first one seals, all of them open. Default: stored legibly.
+   * Encryption at rest: encrypts stored data, including key names. Random strings of at least 32 characters, separated by commas in an
+   * environment variable. The first encrypts, all decrypt.
+   *
+   * @default not encrypted
    */
   secrets?: readonly string[] | EnvRef | undefined;
   /**
-   * Takes over sessions from before, so that nobody is signed out by the move: those that Astro's own driver left in this backend, those
-   * under another `prefix`, and those that are not encrypted yet. Needs a date on which that ends. Default: false.
+   * Migrates legacy sessions, so that users stay signed in: sessions of Astro's own driver in this backend, sessions under another `prefix`,
+   * and sessions that are not encrypted yet. Needs the date on which the migration ends.
+   *
+   * @default false
    */
   migrateFrom?: false | MigrateFrom | undefined;
 }
 
-/** Until when sessions from before are looked for, and where they lie. */
+/** Where legacy sessions are, and until when they are migrated. */
 export interface MigrateFrom {
   /**
-   * The date on which it ends, such as `2027-01-31` (midnight UTC, or with a time: `2027-01-31T08:00Z`). From then on the option does
-   * nothing but say so in the log. As long as it counts, nobody else may be able to write text of a user's choosing into the keyspace in
-   * which Astro's driver kept sessions: it could become a session.
+   * The date on which the migration ends, such as `2027-01-31` (midnight UTC, or with a time: `2027-01-31T08:00Z`). After it the option has no
+   * effect, and a warning in the log says so. Until then, nobody else may be able to write strings of a user's choosing into the keys of
+   * Astro's driver: such a string could become a session.
    */
   until: string | EnvRef;
-  /** The `base` of Astro's own driver, where it had one. Default: where that driver keeps sessions by itself. */
+  /**
+   * The option `base` of Astro's own driver.
+   *
+   * @default the place in which that driver keeps sessions by default
+   */
   base?: FromEnv<string>;
-  /** The `prefix` that this driver had before. Default: it had no other. */
+  /**
+   * The `prefix` that this driver had before.
+   *
+   * @default sessions under another prefix are not migrated
+   */
   prefix?: FromEnv<string>;
 }
 
