@@ -4,6 +4,7 @@ import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { importsOf, isBare, modulesOf, workspace, type Import } from './support/imports.ts';
 
 // What holds for the source of every package, those to come included.
 
@@ -13,19 +14,12 @@ const CORE = 'session-core';
 const folders = globSync('packages/*/package.json', { cwd: workspace }).map(folderOf).sort();
 // Core, and what a site's own entrypoint calls, have no function for `astro.config`.
 const drivers = folders.filter((folder) => ![CORE, 'session-unstorage'].includes(folder));
-const modules = globSync('packages/*/src/**/*.ts', { cwd: workspace });
-
-interface Import {
-  from: string;
-  what: string;
-  typeOnly: boolean;
-  dynamic: boolean;
-}
+const modules = modulesOf('packages/*');
 
 const imports: Import[] = modules.flatMap(importsOf);
 
 describe('the folders of core', () => {
-  // An import stays in its folder or goes down this list; `astro` and `session` stand beside each other.
+  // An import stays in its folder or goes down this list; `astro` and `session` stand beside each other. `pnpm graph` draws it.
   const order = ['astro', 'session', 'engine', 'stores', 'codec', 'config', 'platform', 'contract'];
   const source = `packages/${CORE}/src`;
   const folderIn = (path: string) => relative(source, path).split('/', 1)[0]!;
@@ -136,27 +130,6 @@ function reach(entry: string): Import[] {
 
 function valuesOf(module: string): Import[] {
   return imports.filter(({ from, typeOnly }) => from === module && !typeOnly);
-}
-
-/** Imports and re-exports, with those of types and those under way; one of an own file as that file. */
-function importsOf(from: string): Import[] {
-  const text = readFileSync(join(workspace, from), 'utf8').replaceAll(/^\s*(?:\/\*.*?\*\/|\/\/[^\n]*)/gms, '');
-  const statement =
-    /^(?:import|export)\s+(?<type>type\s+)?(?:[^'"`;()]*?\sfrom\s+)?'(?<what>[^']+)'|\bimport\('(?<late>[^']+)'\)/gm;
-  return [...text.matchAll(statement)].map(({ groups: { type, what, late } = {} }) => {
-    const specifier = late ?? what!;
-    const own = specifier.startsWith('.');
-    return {
-      from,
-      what: own ? join(dirname(from), specifier) : specifier,
-      typeOnly: type !== undefined,
-      dynamic: late !== undefined,
-    };
-  });
-}
-
-function isBare(what: string): boolean {
-  return !what.startsWith('packages/');
 }
 
 function folderOf(module: string): string {

@@ -258,6 +258,16 @@ describe('when secrets change', () => {
     expect(browser.id).toBe(between.id);
   });
 
+  it('one read is enough to keep a value that nobody changes, when the old secret is removed', async () => {
+    const { deploy, stored } = await startSite({ secrets: [secret] });
+    const before = [...(await stored()).keys()];
+    expect(await deploy({ secrets: [next, secret] }).visit((session) => session.get('user'))).toEqual(data.user);
+    const after = [...(await stored()).keys()];
+    expect(after).toHaveLength(before.length);
+    expect(after.filter((name) => before.includes(name))).toEqual([]);
+    expect(await all(deploy({ secrets: [next] }))).toEqual(data);
+  });
+
   it('`update` changes a value that the old one had encrypted, and loses nothing', async () => {
     const { deploy, stored } = await startSite({ secrets: [secret] });
     const before = (await stored()).size;

@@ -108,7 +108,7 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
     // Loaded only where there may be legacy sessions.
     const legacy = migrateFrom && (await import('./legacy.ts'));
     return backend.run(operation, async (store, call) => {
-      const record = recordIn({ store, call, key, codecs, expiry, rewrites: migrateFrom !== undefined, onCorrupt });
+      const record = recordIn({ store, call, key, codecs, expiry, onCorrupt });
       if (!legacy || !migrateFrom) return work(record);
       const sources: LegacySource[] = [];
       if (migrateFrom.prefix !== undefined) {

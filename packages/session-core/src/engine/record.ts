@@ -124,21 +124,20 @@ export interface RecordOptions {
   /** The first one writes. A record may hold fields of each while secrets change. */
   codecs: FieldCodecs;
   expiry: ExpiryPolicy;
-  /** Whether a read writes fields of the other codecs again with the first. */
-  rewrites: boolean;
   /** A stored field could not be read and was left out. */
   onCorrupt(): void;
 }
 
 export function recordIn(options: RecordOptions): SessionRecord {
-  const { store, call, key, codecs, expiry, rewrites, onCorrupt } = options;
+  const { store, call, key, codecs, expiry, onCorrupt } = options;
   return {
     async read() {
       const touch = expiry.idleMs === undefined ? call : { ...call, extendIdleMs: expiry.idleMs };
       const fields = await store.read(key, touch);
       if (!fields) return null;
       const session = toSession(fields, codecs, onCorrupt);
-      if (rewrites && codecs.length > 1) await rewrite(options, fields, session);
+      // Otherwise fields that nobody changes would be lost when an old secret is removed.
+      if (codecs.length > 1) await rewrite(options, fields, session);
       return session;
     },
 

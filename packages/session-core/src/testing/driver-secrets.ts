@@ -38,7 +38,8 @@ export function testSecrets({ it, createDriver, dump }: DriverTests): void {
       changed(read, (map) => map.set('cart', entry([], day)).delete('flash')),
     );
     same(values(await between.getItem(id)), { user: 'ada', cart: [] });
-    same(values(await after.getItem(id)), { cart: [] });
+    // Reading was enough for what nobody changed.
+    same(values(await after.getItem(id)), { user: 'ada', cart: [] });
   });
 
   if (dump) {
