@@ -26,8 +26,8 @@ function fault(name: string, strike: (proxy: FaultProxy) => Promise<void>): Faul
 }
 
 export const netlifyBlobsFaults: Fault[] = [
-  fault('a black hole: what is sent is lost', (proxy) => proxy.silence()),
-  fault('connections break in the middle of an answer', (proxy) => proxy.cut(40)),
+  fault('network black hole: everything sent is lost', (proxy) => proxy.silence()),
+  fault('connections break in the middle of a reply', (proxy) => proxy.cut(40)),
   fault('connections are reset', (proxy) => proxy.reset()),
-  fault('nobody listens', (proxy) => proxy.refuse()),
+  fault('connection refused', (proxy) => proxy.refuse()),
 ];

@@ -73,7 +73,7 @@ const full = (server: RedisServer, admin: Redis): Act => ({
 const killClients = (admin: Redis) => admin.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 
 const expiredCertificate: Fault = {
-  name: 'Redis: its TLS certificate has expired, and the connection was closed',
+  name: 'Redis: TLS certificate expired, connections closed',
   async open() {
     const server = await startRedis();
     const sockets = new Set<TLSSocket>();
@@ -107,7 +107,7 @@ const expiredCertificate: Fault = {
 };
 
 const silentDns: Fault = {
-  name: 'Redis: the lookup of its host name never ends ¹, and the connection was closed',
+  name: 'Redis: DNS lookup hangs ¹, connections closed',
   async open() {
     const server = await startRedis();
     const admin = adminOf(server.port);
@@ -138,7 +138,7 @@ const silentDns: Fault = {
 
 export const redisFaults: Fault[] = [
   onServer(
-    'killed (`kill -9`), and started again 0.3 s later',
+    'killed (`kill -9`) and restarted after 0.3 s',
     (server) => ({
       async strike() {
         await server.kill();
@@ -148,30 +148,30 @@ export const redisFaults: Fault[] = [
     }),
     { passes: true },
   ),
-  onServer('killed (`kill -9`), and away for a while', (server) => ({
+  onServer('killed (`kill -9`) and down for a while', (server) => ({
     strike: () => server.kill(),
     mend: () => server.restart(),
   })),
-  onServer('frozen (SIGSTOP): connections stay, nothing is answered', (server) => ({
+  onServer('frozen (SIGSTOP): connections stay open, but nothing is answered', (server) => ({
     strike: async () => server.freeze(),
     mend: async () => server.thaw(),
   })),
-  onWay('every answer is 300 ms late', (proxy) => proxy.delay(300)),
-  onWay('every answer is up to 600 ms late', (proxy) => proxy.delay(() => Math.random() * 600)),
-  onWay('every answer is later than the deadline', (proxy) => proxy.delay(2 * TIMEOUT_MS)),
-  onWay('a black hole: what is sent is lost', (proxy) => proxy.silence()),
+  onWay('every reply is delayed by 300 ms', (proxy) => proxy.delay(300)),
+  onWay('every reply is delayed by up to 600 ms', (proxy) => proxy.delay(() => Math.random() * 600)),
+  onWay('every reply is delayed beyond the deadline', (proxy) => proxy.delay(2 * TIMEOUT_MS)),
+  onWay('network black hole: everything sent is lost', (proxy) => proxy.silence()),
   onWay('connections are reset', (proxy) => proxy.reset()),
-  onWay('connections break in the middle of an answer', (proxy) => proxy.cut(12)),
-  onWay('answers come one byte at a time', (proxy) => proxy.trickle()),
-  onServer('full (`maxmemory`, `noeviction`)', full),
-  onServer('full, and somebody signs out', full, { kinds: ['sign-out'] }),
-  onServer('a replica that only reads, after a failover that nobody told us of', (server, admin) => ({
+  onWay('connections break in the middle of a reply', (proxy) => proxy.cut(12)),
+  onWay('replies arrive one byte at a time', (proxy) => proxy.trickle()),
+  onServer('out of memory (`maxmemory`, `noeviction`)', full),
+  onServer('out of memory, during a sign-out', full, { kinds: ['sign-out'] }),
+  onServer('demoted to a read-only replica by an unannounced failover', (server, admin) => ({
     // Its master is nowhere, so that it keeps what it has.
     strike: () => admin.replicaof('127.0.0.1', 1),
     mend: () => admin.replicaof('NO', 'ONE'),
   })),
   onServer(
-    'its password was changed, and connections were closed',
+    'password changed, connections closed',
     (server, admin) => ({
       async strike() {
         await admin.config('SET', 'requirepass', 'another');

@@ -26,7 +26,7 @@ function losses({ acknowledged, lost }: Verdict): string {
 
 /** A master with a replica, and three Sentinels that watch over them. */
 const sentinelFailover: Fault = {
-  name: 'Redis Sentinel: the master is killed, and three Sentinels (`down-after-milliseconds` 500) name its replica ²',
+  name: 'Redis Sentinel: master killed; three Sentinels (`down-after-milliseconds` 500) promote its replica ²',
   passes: true,
   mayLose: true,
   async open() {
@@ -51,8 +51,8 @@ const sentinelFailover: Fault = {
       driver: redis({ sentinel: { name: 'shop', nodes }, timeout: TIMEOUT_MS }),
       strike: () => master.kill(),
       note: async (verdict) =>
-        `² Redis replicates without being waited for, so that a failover may lose what was just acknowledged: here it lost ${losses(verdict)}. ` +
-        `The command \`WAIT 1 100\` after each write makes it wait for a replica: ${cost}.`,
+        `² Redis replication is asynchronous, so a failover can lose writes that were just acknowledged. This one lost ${losses(verdict)}. ` +
+        `The command \`WAIT 1 100\` after each write would wait for a replica. Coatcheck does not send it. Its cost: ${cost}.`,
       async close() {
         for (const admin of admins) admin.disconnect();
         for (const server of [...sentinels, master, replica]) await server[Symbol.asyncDispose]();
@@ -77,7 +77,7 @@ async function costOfWait(master: RedisServer): Promise<string> {
   const plain = await median((key) => client.set(key, 'value'));
   const waited = await median((key) => client.pipeline().set(key, 'value').wait(1, 100).exec());
   client.disconnect();
-  return `${waited} a write in place of ${plain}, on this machine, where the replica is a process next door`;
+  return `${waited} per write instead of ${plain}, on this machine, with the replica on the same machine`;
 }
 
 interface Cluster {
@@ -168,15 +168,19 @@ async function moveSlotOf(key: string, masters: RedisServer[]): Promise<void> {
 export const replicationFaults: Fault[] = [
   sentinelFailover,
   onCluster(
-    'a master is killed, and its replica takes over (`cluster-node-timeout` 1000) ³',
-    { mayLose: true, note: async (verdict) => `³ The same holds of a cluster: this failover lost ${losses(verdict)}.` },
+    'master killed; its replica takes over (`cluster-node-timeout` 1000) ³',
+    {
+      mayLose: true,
+      note: async (verdict) =>
+        `³ Replication in a cluster is asynchronous as well: this failover lost ${losses(verdict)}.`,
+    },
     async (masters, [key]) => {
       const admins = masters.map(({ port }) => adminOf(port));
       await masters[await holderOf(key!, admins)]!.kill();
       for (const admin of admins) admin.disconnect();
     },
   ),
-  onCluster('slots are moved to another node', {}, async (masters, keys) => {
+  onCluster('slots move to another node', {}, async (masters, keys) => {
     for (const key of keys) await moveSlotOf(key, masters);
   }),
 ];

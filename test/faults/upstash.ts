@@ -36,12 +36,12 @@ function fault(name: string, strike: (parts: Parts) => unknown): Fault {
 const tooMany = '{"error":"Too Many Requests"}';
 
 export const upstashFaults: Fault[] = [
-  fault('a black hole: what is sent is lost', ({ proxy }) => proxy.silence()),
-  fault('connections break in the middle of an answer', ({ proxy }) => proxy.cut(40)),
+  fault('network black hole: everything sent is lost', ({ proxy }) => proxy.silence()),
+  fault('connections break in the middle of a reply', ({ proxy }) => proxy.cut(40)),
   fault('connections are reset', ({ proxy }) => proxy.reset()),
   fault('too many requests (429)', ({ bridge }) => bridge.inject({ kind: 'status', status: 429, body: tooMany })),
-  fault('fails (500)', ({ bridge }) =>
+  fault('server error (500)', ({ bridge }) =>
     bridge.inject({ kind: 'status', status: 500, body: '{"error":"Internal Server Error"}' }),
   ),
-  fault('the token was changed', ({ bridge }) => bridge.changeToken('another')),
+  fault('token changed', ({ bridge }) => bridge.changeToken('another')),
 ];

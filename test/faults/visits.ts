@@ -65,7 +65,7 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
   const work = {
     async read(visitor: Visitor): Promise<void> {
       const entered = await sessions.open(visitor.cookie).get('entered');
-      if (entered !== 1) problems.push('a failure was taken for a session that is not there');
+      if (entered !== 1) problems.push('a failed read was taken for a missing session');
     },
     async write(visitor: Visitor, at: number): Promise<void> {
       const session = sessions.open(visitor.cookie);
@@ -107,12 +107,12 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
         const stored = new Set(await sessions.open(cookie).keys());
         for (const [key, at] of promised) if (!stored.has(key)) verdict.lost.push(at);
         for (const key of refused)
-          if (stored.has(key)) verdict.problems.push('a write was stored although it was said not to be');
+          if (stored.has(key)) verdict.problems.push('a write was stored although its error says that nothing was');
         verdict.acknowledged += promised.size;
       }
       for (const { cookie } of gone) {
         if ((await sessions.open(cookie).keys()).length > 0)
-          verdict.problems.push('a session that was signed out lives');
+          verdict.problems.push('a session still exists after its sign-out');
       }
       return verdict;
     },

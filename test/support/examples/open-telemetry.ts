@@ -11,7 +11,7 @@ for (const operation of ['read', 'patch', 'destroy'] as const) {
       spans.set(message, tracer.startSpan(`${message.driver} ${operation}`, { kind: SpanKind.CLIENT })),
     error: (message) => spans.get(message)?.setStatus({ code: SpanStatusCode.ERROR, message: String(message.error) }),
     asyncEnd: (message) => spans.get(message)?.end(),
-    // Their types want them all.
+    // The type requires all five handlers.
     end() {},
     asyncStart() {},
   });
