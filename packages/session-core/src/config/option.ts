@@ -285,7 +285,7 @@ export function isData(value: unknown): boolean {
   return prototype === Object.prototype || (prototype === null && Object.keys(value).length > 0);
 }
 
-/** The maximum depth of a config. No option is nested this deeply, so the config probably contains itself. */
+/** The maximum nesting depth of a config. No option is nested this deeply; deeper values, such as an object that contains itself, are rejected. */
 export const MAX_DEPTH = 10;
 
 function expected(what: string): never {

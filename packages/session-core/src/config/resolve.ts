@@ -1,7 +1,15 @@
 import { createError } from '../contract/errors.ts';
 import { isEnvRef, type ReadEnv } from './env.ts';
 
-import { allKinds, isData, type OptionKinds, readWith, type Resolved, type SharedOptions, MAX_DEPTH } from './option.ts';
+import {
+  allKinds,
+  isData,
+  type OptionKinds,
+  readWith,
+  type Resolved,
+  type SharedOptions,
+  MAX_DEPTH,
+} from './option.ts';
 
 /**
  * Reads all environment variables of a config, and validates it.
