@@ -167,7 +167,7 @@ describe('the date on which it ends', () => {
     expect(warn.mock.calls).toEqual([
       [
         expect.stringMatching(
-          `^\\[${site.name}\\] The migration ended on 2030-01-02, the \`until\` of \`migrateFrom\`: .* Remove the option`,
+          `^\\[${site.name}\\] The migration ended on 2030-01-02, the \`until\` of \`migrateFrom\`\\. Remove the option`,
         ),
       ],
     ]);

@@ -8,17 +8,17 @@ import { type FieldCodec, ENCRYPTED } from './field-codec.ts';
 import { fieldName, keyOfField } from './field.ts';
 
 /**
- * The codec that encrypts the fields of one record with a secret: ChaCha20-Poly1305 (RFC 8439), with keys derived from the secret and the record
- * key. A field is stored as
+ * The codec that encrypts the fields of one record with a secret: ChaCha20-Poly1305 (RFC 8439), with keys derived from the secret and the
+ * record key. A field is stored as
  *
- *     ~<6 characters that identify the secret><22 characters: HMAC of the session key>  ->  <expires>:<base64url of nonce, ciphertext and tag>
+ *     ~<6 characters: id of the secret><22 characters: HMAC of the session key>  ->  <expires>:<base64url of nonce, ciphertext and tag>
  *
- * The ciphertext contains the session key and the value. It is authenticated together with the record key, the field name and the expiry. The
- * expiry stays in plaintext, because the backend needs it. A field that was altered, truncated or moved cannot be decrypted.
+ * The ciphertext contains the session key and the value. It is authenticated together with the record key, the field name and the expiry.
+ * The expiry stays in plaintext, because the backend needs it. A field that was altered, truncated or moved cannot be decrypted.
  *
- * The nonce is an HMAC of all of these (a synthetic nonce, as in RFC 8452). So no counter is needed, and encrypting the same field again gives
- * the same string, which `expect` relies on. In return, someone who can read the backend sees whether a value changed, when it expires and how
- * long it is.
+ * The nonce is an HMAC of all of these (a synthetic nonce, as in RFC 8452). So no counter is needed, and encrypting the same field again
+ * gives the same string, which `expect` relies on. In return, someone who can read the backend sees whether a value changed, when it
+ * expires and how long it is.
  */
 export function encrypted(secret: string, recordKey: string): FieldCodec {
   const master = utf8ToBytes(secret);

@@ -7,8 +7,8 @@ export interface SessionFields extends Iterable<[key: string, field: string]> {
   /** The encoded field; undefined when there is none, or when it is corrupt. */
   get(key: string): string | undefined;
   /**
-   * The expiries of all fields except those of the given keys. Implemented only where this is cheaper than iterating over the fields, which may
-   * have to be decrypted.
+   * The expiries of all fields except those of the given keys. Implemented only where this is cheaper than iterating over the fields, which
+   * may have to be decrypted.
    */
   expiries?(except: ReadonlySet<string>): (number | undefined)[];
   /** The stored fields of a session key that no codec can decode, by their names in the record. Empty when there are none. */
@@ -42,8 +42,8 @@ export const plaintext: FieldCodec = {
 export type FieldCodecs = readonly [FieldCodec, ...FieldCodec[]];
 
 /**
- * The session that a record contains. An encrypted field is decrypted only when it is read. A field that no codec can decode is left out, and
- * `onCorrupt` is called once for it when it is first read.
+ * The session that a record contains. An encrypted field is decrypted only when it is read. A field that no codec can decode is left out,
+ * and `onCorrupt` is called once for it when it is first read.
  */
 export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => void): SessionFields {
   if (codecs.length === 1 && codecs[0] === plaintext && ![...fields.keys()].some((name) => /^["~]/.test(name)))

@@ -9,8 +9,8 @@ export function encodeField(expires: number | undefined, body: string): string {
 }
 
 /**
- * The expiry of an encoded field, in epoch milliseconds; undefined when it has no expiry of its own, or when its expiry is corrupt. A store needs
- * this to decide how long a record lives.
+ * The expiry of an encoded field, in epoch milliseconds; undefined when it has no expiry of its own, or when its expiry is corrupt. A store
+ * needs this to decide how long a record lives.
  */
 export function expiryOf(field: string): number | undefined {
   const expires = field.startsWith(':') ? NaN : Number(HEAD.exec(field)?.[1]);
@@ -34,8 +34,8 @@ export function isExpired(expires: number | undefined, now: number): boolean {
 const MAX_TIMESTAMP = 8.64e15;
 
 /**
- * The expiry, in whole epoch milliseconds, for anything that a writer may have stored as one. Undefined (the field does not expire) for anything
- * but a finite number. The exception is -Infinity, which has passed.
+ * The expiry, in whole epoch milliseconds, for anything that a writer may have stored as one. Undefined (the field does not expire) for
+ * anything but a finite number. The exception is -Infinity, which has passed.
  */
 export function normalizeExpiry(expires: unknown): number | undefined {
   if (expires === -Infinity) return 0;
@@ -44,9 +44,9 @@ export function normalizeExpiry(expires: unknown): number | undefined {
 }
 
 /**
- * The field name for a session key. A session key may be any string, but backends accept only well-formed strings, and Postgres and some SQLite
- * clients accept no NUL. Such keys are stored as JSON strings. So are keys that start with `"` or `~`, because these mark a JSON string or the
- * name of an encrypted field.
+ * The field name for a session key. A session key may be any string, but backends accept only well-formed strings, and Postgres and some
+ * SQLite clients accept no NUL. Such keys are stored as JSON strings. So are keys that start with `"` or `~`, because these mark a JSON
+ * string or the name of an encrypted field.
  */
 export function fieldName(key: string): string {
   return key.isWellFormed() && !/^["~]|\0/.test(key) ? key : JSON.stringify(key);

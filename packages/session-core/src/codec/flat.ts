@@ -26,7 +26,8 @@ const revivers = {
  */
 export function encodeValue(value: unknown): string {
   const text = stringify(value, reducers);
-  // devalue escapes characters for HTML and does not escape lone surrogates. `JSON.stringify` does the opposite, so it gives the canonical form.
+  // devalue escapes characters for HTML and does not escape lone surrogates. `JSON.stringify` does the opposite, so it gives the canonical
+  // form.
   return text.includes('\\u') || !text.isWellFormed() ? JSON.stringify(JSON.parse(text)) : text;
 }
 
@@ -62,8 +63,8 @@ export function extractValue(flat: Flat, root: number): string {
     visit(root);
   } catch (error) {
     if (error !== UNKNOWN_FORM) throw error;
-    // Astro's devalue may be newer and write nodes that this code does not know. Decode and encode the value instead: the result is the same if
-    // our devalue supports it.
+    // Astro's devalue may be newer and write nodes that this code does not know. Decode and encode the value instead: the result is the
+    // same if our devalue supports it.
     return encodeValue((unflatten([[root], ...flat.slice(1)], revivers) as [unknown])[0]);
   }
   return JSON.stringify(own);

@@ -17,8 +17,8 @@ export function endOf(record: StoredRecord): number {
 
 const VERSION = '1';
 
-// All lengths come first, then all names and values. So packing is one join and unpacking is one slice per string. JSON would escape every quote
-// in every value again. Base 36 keeps the numbers short, which matters when a million sessions are in memory.
+// All lengths come first, then all names and values. So packing is one join and unpacking is one slice per string. JSON would escape every
+// quote in every value again. Base 36 keeps the numbers short, which matters when a million sessions are in memory.
 /** Packs a record into one string. */
 export function packRecord({ fields, deadline, idleUntil }: StoredRecord): string {
   const head = [VERSION, packTimestamp(deadline), packTimestamp(idleUntil)];

@@ -26,8 +26,8 @@ export interface Entry {
 }
 
 /**
- * Encodes the fields of a record as Astro's payload: a flat Map of session key to entry. Astro keeps every property of an entry that it loads,
- * and `session.set()` creates a new entry. So extra properties (marks) on each entry show later what the request changed:
+ * Encodes the fields of a record as Astro's payload: a flat Map of session key to entry. Astro keeps every property of an entry that it
+ * loads, and `session.set()` creates a new entry. So extra properties (marks) on each entry show later what the request changed:
  *
  * - `~`: one array for the whole read, with the driver's nonce, the session id, the time by two clocks, and every key with its expiry.
  * - `#`: a digest of the value, for values that can be changed in place.
@@ -81,8 +81,8 @@ export function encodePayload(
  * @param nonce the nonce of the driver. Marks with another nonce are ignored, so entries with them count as modified.
  * @param onCorrupt called for each entry whose key is not a string, or is empty; the entry is left out. Without it, such an entry throws.
  * @returns the entries by session key, and one snapshot for each session that the marks name. Several reads of one session are merged.
- * @throws an error with the code `invalid-data` when the payload is not a session, or when a session key cannot be stored. `encoded()` of an
- *   entry throws the same error when its value cannot be stored.
+ * @throws an error with the code `invalid-data` when the payload is not a session, or when a session key cannot be stored. `encoded()` of
+ *   an entry throws the same error when its value cannot be stored.
  */
 export function decodePayload(
   driver: string,

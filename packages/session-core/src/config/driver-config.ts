@@ -15,8 +15,8 @@ import {
 } from './option.ts';
 
 /**
- * Creates the value of `session.driver` in `astro.config`. A driver's config function returns its result. It checks the options that are already
- * known when the config is evaluated, and logs a warning once when the config contains a secret.
+ * Creates the value of `session.driver` in `astro.config`. A driver's config function returns its result. It checks the options that are
+ * already known when the config is evaluated, and logs a warning once when the config contains a secret.
  *
  * @param packageName the package that users install, with its scope. Error messages name it.
  * @param ownKinds the kinds of the driver's own options. The shared options are added.

@@ -1,6 +1,6 @@
 /**
- * A reference to an environment variable. The server reads the variable when it runs. It is a plain object, because the config is serialized to
- * JSON when a site is built. Only the name becomes part of the build.
+ * A reference to an environment variable. The server reads the variable when it runs. It is a plain object, because the config is
+ * serialized to JSON when a site is built. Only the name becomes part of the build.
  */
 export interface EnvRef {
   /** The name of the environment variable. */
@@ -17,8 +17,8 @@ export type FromEnv<Value> = Value | EnvRef | undefined;
 export type ReadEnv = (name: string) => string | undefined;
 
 /**
- * Reads an option from an environment variable when the server runs. The value does not become part of the build. The driver reads the variable
- * when it first needs it, and converts it to the type of the option.
+ * Reads an option from an environment variable when the server runs. The value does not become part of the build. The driver reads the
+ * variable when it first needs it, and converts it to the type of the option.
  *
  * The result must be the whole option. Using it inside a template string or a sum throws a TypeError.
  *

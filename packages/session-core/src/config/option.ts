@@ -163,8 +163,8 @@ export function group<Config extends object>(kinds: OptionKinds<Config>): Option
 }
 
 /**
- * The options that every driver has. Each can be `fromEnv('NAME')`, except `migrateFrom`, whose parts can. The server then reads that environment
- * variable when it runs.
+ * The options that every driver has. Each can be `fromEnv('NAME')`, except `migrateFrom`, whose parts can. The server then reads that
+ * environment variable when it runs.
  */
 export interface SharedOptions {
   /**
@@ -181,15 +181,15 @@ export interface SharedOptions {
    */
   ttl?: number | false | EnvRef | undefined;
   /**
-   * Sliding expiration: the session expires after this many seconds without a read or a write, whatever its ttl. Needs a backend with atomic
-   * changes; with others, every operation fails with the code `configuration`.
+   * Sliding expiration: the session expires after this many seconds without a read or a write, whatever its ttl. Needs a backend with
+   * atomic changes; with others, every operation fails with the code `configuration`.
    *
    * @default no limit
    */
   idleTtl?: number | EnvRef | undefined;
   /**
-   * The deadline of one operation, in milliseconds, from 1 to 600,000. It includes connecting and retrying. After it the operation fails with
-   * the code `timeout`.
+   * The deadline of one operation, in milliseconds, from 1 to 600,000. It includes connecting and retrying. After it the operation fails
+   * with the code `timeout`.
    *
    * @default 5000
    */
@@ -202,8 +202,8 @@ export interface SharedOptions {
    */
   secrets?: readonly string[] | EnvRef | undefined;
   /**
-   * Migrates legacy sessions, so that users stay signed in: sessions of Astro's own driver in this backend, sessions under another `prefix`,
-   * and sessions that are not encrypted yet. Needs the date on which the migration ends.
+   * Migrates legacy sessions, so that users stay signed in: sessions of Astro's own driver in this backend, sessions under another
+   * `prefix`, and sessions that are not encrypted yet. Needs the date on which the migration ends.
    *
    * @default false
    */
@@ -213,9 +213,9 @@ export interface SharedOptions {
 /** Where legacy sessions are, and until when they are migrated. */
 export interface MigrateFrom {
   /**
-   * The date on which the migration ends, such as `2027-01-31` (midnight UTC), or with a time: `2027-01-31T08:00Z`. After it the option has no
-   * effect, and a warning is logged. Until then, no other software may write user-controlled strings into the keys of Astro's driver: such a
-   * string could become a session.
+   * The date on which the migration ends, such as `2027-01-31` (midnight UTC), or with a time: `2027-01-31T08:00Z`. After it the option has
+   * no effect, and a warning is logged. Until then, no other software may write user-controlled strings into the keys of Astro's driver:
+   * such a string could become a session.
    */
   until: string | EnvRef;
   /**
@@ -285,7 +285,10 @@ export function isData(value: unknown): boolean {
   return prototype === Object.prototype || (prototype === null && Object.keys(value).length > 0);
 }
 
-/** The maximum nesting depth of a config. No option is nested this deeply; deeper values, such as an object that contains itself, are rejected. */
+/**
+ * The maximum nesting depth of a config. No option is nested this deeply; deeper values, such as an object that contains itself, are
+ * rejected.
+ */
 export const MAX_DEPTH = 10;
 
 function expected(what: string): never {

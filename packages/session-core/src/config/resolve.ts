@@ -33,8 +33,8 @@ export function resolveOptions<Config extends object>(
 }
 
 /**
- * Creates the error for a missing environment variable. The message also explains how to load `.env`, because a built server does not read it by
- * itself.
+ * Creates the error for a missing environment variable. The message also explains how to load `.env`, because a built server does not read
+ * it by itself.
  *
  * @param driver the driver's name, such as `session-redis`.
  * @param name the name of the variable.

@@ -7,8 +7,8 @@ export interface SessionDriver {
    */
   getItem(key: string): Promise<unknown>;
   /**
-   * Stores the whole session, as Astro passes it. When the session has been destroyed in the meantime, nothing is stored and the promise still
-   * resolves, because Astro has no way to report this to the page.
+   * Stores the whole session, as Astro passes it. When the session has been destroyed in the meantime, nothing is stored and the promise
+   * still resolves, because Astro has no way to report this to the page.
    */
   setItem(key: string, value: unknown): Promise<void>;
   /** Destroys a session. Late writes cannot bring it back. Destroying a missing session is not an error. */

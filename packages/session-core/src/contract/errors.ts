@@ -36,8 +36,8 @@ export interface ErrorDetails {
   /** The operation that failed. */
   operation?: string | undefined;
   /**
-   * The original error. A `SessionDriverError` is kept as it is. Of other errors, only the name, message and `code` are kept. Anything else is
-   * dropped.
+   * The original error. A `SessionDriverError` is kept as it is. Of other errors, only the name, message and `code` are kept. Anything else
+   * is dropped.
    */
   cause?: unknown;
 }
@@ -66,8 +66,8 @@ export function copyError(error: unknown): Error {
 }
 
 /**
- * Whether a value is an error of a Coatcheck driver. It checks the name and not the class, because one process may contain several copies of
- * this package.
+ * Whether a value is an error of a Coatcheck driver. It checks the name and not the class, because one process may contain several copies
+ * of this package.
  */
 export function isSessionDriverError(error: unknown): error is SessionDriverError {
   return error instanceof Error && error.name === 'SessionDriverError';
@@ -78,8 +78,8 @@ export function isAmbiguous(error: unknown): boolean {
   return !isSessionDriverError(error) || error.code === 'timeout' || error.code === 'interrupted';
 }
 
-// Clients attach commands, arguments and URLs to their errors. So only the name, the message and the code of a cause are kept. Arguments are
-// cut from the message, because Redis quotes those of a command that it does not know.
+// Clients attach commands, arguments and URLs to their errors. So only the name, the message and the code of a cause are kept. Arguments
+// are cut from the message, because Redis quotes those of a command that it does not know.
 function withoutSecrets(cause: unknown): unknown {
   if (isSessionDriverError(cause)) return cause;
   if (!(cause instanceof Error)) return undefined;

@@ -7,8 +7,8 @@ export interface DriverStore extends SessionStore {
 }
 
 /**
- * Access to the sessions that Astro's own driver left in a backend. `id` is the session id and always a UUID, because Astro's driver uses it as
- * part of the key without hashing it. `base` is the option of that name of Astro's driver; undefined when it is not set.
+ * Access to the sessions that Astro's own driver left in a backend. `id` is the session id and always a UUID, because Astro's driver uses
+ * it as part of the key without hashing it. `base` is the option of that name of Astro's driver; undefined when it is not set.
  */
 export interface LegacySessions {
   /** Resolves to the payload as Astro wrote it, as a string or parsed; to null or undefined when there is none. */

@@ -1,7 +1,7 @@
 /**
- * The fields of one stored record: field name to encoded value (see `codec/field.ts`). It is a Map because `__proto__` is a legal session key.
- * A name is never empty: a store may use the empty name for its own metadata. Names and values are well-formed strings without NUL. A store
- * treats them as opaque, except for the expiry at the start of a value (`expiryOf`).
+ * The fields of one stored record: field name to encoded value (see `codec/field.ts`). It is a Map because `__proto__` is a legal session
+ * key. A name is never empty: a store may use the empty name for its own metadata. Names and values are well-formed strings without NUL. A
+ * store treats them as opaque, except for the expiry at the start of a value (`expiryOf`).
  */
 export type Fields = Map<string, string>;
 
@@ -26,8 +26,8 @@ export type Lifetime = number | 'never';
  * One change of one record. A store applies it in this order:
  *
  * 1. If the key has a tombstone, the result is `destroyed`. An expired record counts as missing, even if the backend still holds it.
- * 2. It checks the conditions: `mustExist`, then `mustBeNew`, then `expect`. If one fails, nothing changes: no field, no lifetime and no idle
- *    limit.
+ * 2. It checks the conditions: `mustExist`, then `mustBeNew`, then `expect`. If one fails, nothing changes: no field, no lifetime and no
+ *    idle limit.
  * 3. It removes the fields in `unset`.
  * 4. It removes the fields in `purge` that have expired by the writer's clock.
  * 5. It writes the fields in `ifAbsent` that the record does not have now. Steps 3 and 4 may have removed them.
@@ -65,26 +65,26 @@ export interface Change {
 /** The context of one operation on a store. */
 export interface StoreCall {
   /**
-   * Aborts when the operation has failed for its caller. From then on, the store must not send anything to the backend, and the operation must
-   * reject with any error. Pass the signal to the client, or call `signal.throwIfAborted()` before each step that sends something.
+   * Aborts when the operation has failed for its caller. From then on, the store must not send anything to the backend, and the operation
+   * must reject with any error. Pass the signal to the client, or call `signal.throwIfAborted()` before each step that sends something.
    */
   readonly signal: AbortSignal;
 }
 
 /**
- * One backend. A store handles fields and expiry. It knows nothing about Astro, cookies, session ids or secrets: its keys are already prefixed
- * and hashed.
+ * One backend. A store handles fields and expiry. It knows nothing about Astro, cookies, session ids or secrets: its keys are already
+ * prefixed and hashed.
  *
  * Concurrency: methods may be called at any time, also concurrently for the same key. Each is one atomic step, so concurrent calls have the
  * same effect as the same calls one after another. With `atomic: false`, this is required only within one process.
  *
- * Errors: a method rejects only when the backend failed. A missing, expired or destroyed record is a result and not an error, and a failure is
- * never reported as a missing record. When the backend cannot be reached and nothing was sent, throw `createError(driver, 'unavailable',
+ * Errors: a method rejects only when the backend failed. A missing, expired or destroyed record is a result and not an error, and a failure
+ * is never reported as a missing record. When the backend cannot be reached and nothing was sent, throw `createError(driver, 'unavailable',
  * ...)`: the next operations then fail immediately, until the backend answers again. Throw any other error as the client throws it.
  *
- * Expiry: the hard deadline of a record is the latest expiry of its fields. A field without its own expiry counts as `defaultTtlMs` after the
- * last write. The record expires at its hard deadline or at its idle limit, whichever comes first, and never earlier. Lifetimes are whole
- * milliseconds, of any length. A record may have no fields; it then lives for `lifetimeMs`.
+ * Expiry: the hard deadline of a record is the latest expiry of its fields. A field without its own expiry counts as `defaultTtlMs` after
+ * the last write. The record expires at its hard deadline or at its idle limit, whichever comes first, and never earlier. Lifetimes are
+ * whole milliseconds, of any length. A record may have no fields; it then lives for `lifetimeMs`.
  */
 export interface SessionStore {
   /** Whether changes of one key are atomic across processes. */
@@ -94,9 +94,9 @@ export interface SessionStore {
    * Resolves to all fields of the live record, including fields whose own expiry has passed; to null when the record is missing, expired or
    * destroyed.
    *
-   * `extendIdleMs` (a touch) also sets the idle limit of a live record to that many milliseconds from now, in the same step. The new limit may
-   * be earlier than the old one. A touch changes nothing else: the hard deadline stays, and no record is created. A store with `atomic: false`
-   * rejects a touch.
+   * `extendIdleMs` (a touch) also sets the idle limit of a live record to that many milliseconds from now, in the same step. The new limit
+   * may be earlier than the old one. A touch changes nothing else: the hard deadline stays, and no record is created. A store with `atomic:
+   * false` rejects a touch.
    */
   read(key: string, call: StoreCall & { extendIdleMs?: number | undefined }): Promise<Fields | null>;
 
@@ -104,16 +104,17 @@ export interface SessionStore {
   patch(key: string, change: Change, call: StoreCall): Promise<PatchResult>;
 
   /**
-   * Removes the record and leaves a tombstone. For `tombstoneMs` from now, the key rejects every patch and reads as null; afterwards the key is
-   * free again. Resolves to the last contents of the record: to null when there was no live record, to 'destroyed' when the key already had a
-   * tombstone. Destroying a missing or destroyed key is not an error. Destroying a key twice never shortens its tombstone: the later end wins.
+   * Removes the record and leaves a tombstone. For `tombstoneMs` from now, the key rejects every patch and reads as null; afterwards the
+   * key is free again. Resolves to the last contents of the record: to null when there was no live record, to 'destroyed' when the key
+   * already had a tombstone. Destroying a missing or destroyed key is not an error. Destroying a key twice never shortens its tombstone:
+   * the later end wins.
    */
   destroy(key: string, tombstoneMs: number, call: StoreCall): Promise<Fields | 'destroyed' | null>;
 
   /**
-   * Only for backends that do not expire records themselves: removes up to `limit` expired records, and resolves to their number. It keeps live
-   * records, and tombstones that have not ended. A writer may still write to an expired record for a minute. So the sweep must check that the
-   * record is expired and remove it in one atomic step, or leave expired records alone for more than a minute.
+   * Only for backends that do not expire records themselves: removes up to `limit` expired records, and resolves to their number. It keeps
+   * live records, and tombstones that have not ended. A writer may still write to an expired record for a minute. So the sweep must check
+   * that the record is expired and remove it in one atomic step, or leave expired records alone for more than a minute.
    */
   sweep?(limit: number, call: StoreCall): Promise<number>;
 

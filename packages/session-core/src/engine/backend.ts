@@ -17,13 +17,13 @@ export interface DriverDefinition<Config extends SharedOptions> {
   /** The environment variables that `open` reads by itself. Drivers share a store only if these variables have the same values. */
   variables?: readonly string[];
   /**
-   * The client or binding that the user passed in. Drivers with the same client share a store. The store is garbage-collected together with the
-   * client. Absent: `open` creates the client.
+   * The client or binding that the user passed in. Drivers with the same client share a store. The store is garbage-collected together with
+   * the client. Absent: `open` creates the client.
    */
   client?: object;
   /**
-   * Opens the backend when it is first needed. Import the client here, with `await import(...)`. It does not have to connect: each operation can
-   * do that within its own deadline. When it rejects, the next operation calls it again.
+   * Opens the backend when it is first needed. Import the client here, with `await import(...)`. It does not have to connect: each
+   * operation can do that within its own deadline. When it rejects, the next operation calls it again.
    *
    * @throws an error with the code `configuration` when an option or variable is missing or wrong.
    */
@@ -153,8 +153,9 @@ export function shareBackend<Config extends SharedOptions>(
 ): Backend {
   const holder = globalThis as { [REGISTRY]?: Registry };
   const registry = (holder[REGISTRY] ??= { byOptions: new Map(), byObject: new WeakMap(), names: new WeakMap() });
-  // Drivers that differ only in these options share a connection, because these options affect only keys, lifetimes and encryption. All others
-  // are part of the identity. Of `idleTtl`, only its presence matters: with it, a backend that is not atomic rejects every operation.
+  // Drivers that differ only in these options share a connection, because these options affect only keys, lifetimes and encryption. All
+  // others are part of the identity. Of `idleTtl`, only its presence matters: with it, a backend that is not atomic rejects every
+  // operation.
   const {
     ttl: _ttl,
     prefix: _prefix,

@@ -26,8 +26,8 @@ export interface CheckStep {
 }
 
 /**
- * Tests a driver: connects to its backend, then writes, reads and removes a test session under a random id. The test session expires after a minute
- * if the last step fails. Each step takes at most the driver's `timeout`, and the first failure ends the check.
+ * Tests a driver: connects to its backend, then writes, reads and removes a test session under a random id. The test session expires after
+ * a minute if the last step fails. Each step takes at most the driver's `timeout`, and the first failure ends the check.
  *
  * Use it for monitoring. Do not use it as a liveness probe: an outage of a shared backend would fail every instance.
  *
@@ -78,7 +78,7 @@ function notAsWritten(driver: string): SessionDriverError {
   return createError(
     driver,
     'refused',
-    'The value that was read is not the one that was just written. Check whether the backend is full, drops writes, or reads from a replica.',
+    'The value that was read is not the one that was just written. Is the backend full, does it drop writes, or does it read from a replica?',
     { operation: 'read' },
   );
 }

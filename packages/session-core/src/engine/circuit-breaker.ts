@@ -27,7 +27,8 @@ const STOP_PROBING_AFTER_MS = 30_000;
 
 /**
  * Creates the circuit breaker of one backend. After one operation has timed out or could not reach the backend, further operations fail
- * immediately with the code `unavailable`, while one probe at a time checks the backend. Any answer, even a late one, closes the circuit again.
+ * immediately with the code `unavailable`, while one probe at a time checks the backend. Any answer, even a late one, closes the circuit
+ * again.
  */
 export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreakerOptions): CircuitBreaker {
   let down = false;
@@ -78,8 +79,7 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
       throw createError(
         driver,
         'unavailable',
-        'The backend does not answer; nothing was sent. The driver keeps trying, and sessions work again as soon as the backend answers.' +
-          why,
+        'The backend does not answer; nothing was sent. Sessions work again as soon as it answers.' + why,
         { operation, cause: reason?.cause },
       );
     }

@@ -3,8 +3,8 @@ import type { SessionDriver } from '../contract/driver.ts';
 import type { Engine } from './engine.ts';
 
 /**
- * The property of a driver that holds its engine. `Symbol.for`, because the driver and `createSessions` may come from different copies of this
- * package.
+ * The property of a driver that holds its engine. `Symbol.for`, because the driver and `createSessions` may come from different copies of
+ * this package.
  */
 export const ENGINE: unique symbol = Symbol.for('@coatcheck/session-core/engine@1');
 
@@ -14,7 +14,8 @@ export function engineOf(driver: SessionDriver): Engine | undefined {
 }
 
 /**
- * Removes expired sessions from a backend that does not expire them by itself. Call it from a scheduled job. On other backends it does nothing.
+ * Removes expired sessions from a backend that does not expire them by itself. Call it from a scheduled job. On other backends it does
+ * nothing.
  *
  * @param limit the maximum number of sessions to remove. Default: 1000.
  * @returns the number of removed sessions; 0 on a backend that expires sessions by itself.

@@ -20,8 +20,8 @@ import { type ExpiryPolicy, type FinalContents, recordIn, type SessionChange, ty
 import { isSessionId, isUuid, recordKey } from './session-id.ts';
 
 /**
- * One backend, addressed by session id. Astro's driver (`astro/`) and `Session` (`session/`) are built on it. It adds what all backends share: keys,
- * lifetimes, deadlines, errors, encryption and migration.
+ * One backend, addressed by session id. Astro's driver (`astro/`) and `Session` (`session/`) are built on it. It adds what all backends
+ * share: keys, lifetimes, deadlines, errors, encryption and migration.
  */
 export interface Engine {
   /** The driver's name, such as `session-redis`. */
@@ -30,7 +30,9 @@ export interface Engine {
   readonly timeoutMs: number;
   /** Whether a value is a valid session id for this driver. */
   isSessionId(id: unknown): id is string;
-  /** Resolves to the live session, or to null when there is none or the id is invalid. Reads of one id in the same tick share one operation. */
+  /**
+   * Resolves to the live session, or to null when there is none or the id is invalid. Reads of one id in the same tick share one operation.
+   */
   read(id: string): Promise<SessionFields | null>;
   /**
    * Applies a change to a session.
@@ -39,8 +41,8 @@ export interface Engine {
    */
   patch(id: string, change: SessionChange): Promise<PatchResult>;
   /**
-   * Destroys a session and resolves to its last contents: to null when there was none or the id is invalid, to 'destroyed' when it had already been
-   * destroyed.
+   * Destroys a session and resolves to its last contents: to null when there was none or the id is invalid, to 'destroyed' when it had
+   * already been destroyed.
    */
   destroy(id: string): Promise<FinalContents>;
   /** Removes up to `limit` expired records, and resolves to their number; to 0 when the backend expires records by itself. */
@@ -50,8 +52,9 @@ export interface Engine {
 }
 
 /**
- * Destroys a session again after the first attempt failed with `error`. The first attempt may have succeeded nevertheless. So when the outcome was
- * ambiguous and there is a tombstone now, the tombstone counts as its own, and the result is null (contents unknown) instead of 'destroyed'.
+ * Destroys a session again after the first attempt failed with `error`. The first attempt may have succeeded nevertheless. So when the
+ * outcome was ambiguous and there is a tombstone now, the tombstone counts as its own, and the result is null (contents unknown) instead of
+ * 'destroyed'.
  */
 export async function destroyAgain(engine: Engine, id: string, error: unknown): Promise<FinalContents> {
   const held = await engine.destroy(id);
@@ -71,7 +74,10 @@ export function engineFor<Config extends SharedOptions>(
   });
 }
 
-/** Creates an engine on a store, with the session ids as keys. Used for plain drivers, which are drivers of Astro's interface that are not ours. */
+/**
+ * Creates an engine on a store, with the session ids as keys. Used for plain drivers, which are drivers of Astro's interface that are not
+ * ours.
+ */
 export function engineOver(driver: string, store: SessionStore): Engine {
   const backend = openBackend({ name: driver, options: {}, open: () => store }, {}, readProcessEnv);
   return createEngine(driver, () => withOptions(driver, backend, {}), PLAIN_IDS);
@@ -214,8 +220,8 @@ function untilEnd(driver: string, migrateFrom: Resolved<MigrateFrom>): () => Res
     if (Date.now() < end) return migrateFrom;
     warnOnce(
       driver,
-      `The migration ended on ${migrateFrom.until}, the \`until\` of \`migrateFrom\`: legacy sessions are no longer migrated. Remove the option, and ` +
-        `the sessions of Astro's own driver that are left in the backend.`,
+      `The migration ended on ${migrateFrom.until}, the \`until\` of \`migrateFrom\`. Remove the option, and the sessions that ` +
+        `Astro's own driver left in the backend.`,
     );
     return undefined;
   };

@@ -14,7 +14,10 @@ export interface LegacySource {
   read(): Promise<SessionFields | null>;
   /** Removes the legacy session. Called only after `read` has found one. */
   remove(): Promise<void>;
-  /** Removes the legacy session and resolves to its unexpired fields; to null when there are none. Data that is not a session is not removed. */
+  /**
+   * Removes the legacy session and resolves to its unexpired fields; to null when there are none. Data that is not a session is not
+   * removed.
+   */
   take(): Promise<SessionFields | null>;
 }
 
@@ -49,7 +52,10 @@ export function payloadOfAstro(
   };
 }
 
-/** A record that this driver stored under another prefix. Removing it leaves a tombstone, so late writes of an earlier deployment are rejected. */
+/**
+ * A record that this driver stored under another prefix. Removing it leaves a tombstone, so late writes of an earlier deployment are
+ * rejected.
+ */
 export function recordUnderPrefix(
   store: SessionStore,
   key: string,
@@ -77,8 +83,8 @@ function unexpiredOrNull(fields: SessionFields | null): SessionFields | null {
 }
 
 /**
- * Adds migration to a record. Reading or patching a missing session first migrates it from a legacy source. Destroying a session also destroys its
- * legacy sessions.
+ * Adds migration to a record. Reading or patching a missing session first migrates it from a legacy source. Destroying a session also
+ * destroys its legacy sessions.
  */
 export function withLegacy(record: SessionRecord, driver: string, sources: readonly LegacySource[]): SessionRecord {
   // When several callers migrate one session at once, `mustBeNew` lets only one of them store it. The others read the stored session.

@@ -184,7 +184,7 @@ async function rewrite(
   }
   if (set.size === 0) return;
   const change = { ...toRecord({ set, mustExist: true }, expiry, codecs), expect };
-  // A conflict can be ignored: a concurrent writer of a field uses the first codec as well. An error is ignored, too, because the read itself has
-  // succeeded; the next read tries again.
+  // A conflict can be ignored: a concurrent writer of a field uses the first codec as well. An error is ignored, too, because the read
+  // itself has succeeded; the next read tries again.
   await store.patch(key, change, call).catch(() => undefined);
 }

@@ -11,24 +11,24 @@ export function isSessionId(id: unknown): id is string {
 /**
  * Whether a value is an id as Astro and `createSessionId` create them: a UUID of version 4 in lowercase.
  *
- * When ids are used as keys without hashing, only these ids are valid. Otherwise a cookie could name any key of the backend to be read, overwritten
- * or removed. Uppercase is rejected because on a case-insensitive storage, one session would have several ids.
+ * When ids are used as keys without hashing, only these ids are valid. Otherwise a cookie could name any key of the backend to be read,
+ * overwritten or removed. Uppercase is rejected because on a case-insensitive storage, one session would have several ids.
  */
 export function isUuid(id: unknown): id is string {
   return typeof id === 'string' && /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/.test(id);
 }
 
 /**
- * Creates a session id: a UUID of version 4, with 122 random bits. It is a UUID because Astro 7.3 accepts nothing else from a cookie, and a site
- * must accept the ids of an API that shares its sessions.
+ * Creates a session id: a UUID of version 4, with 122 random bits. It is a UUID because Astro 7.3 accepts nothing else from a cookie, and a
+ * site must accept the ids of an API that shares its sessions.
  */
 export function createSessionId(): string {
   return crypto.randomUUID();
 }
 
 /**
- * The key of a session in the backend: the prefix, followed by the SHA-256 of the id in base64url. The id itself never leaves the process, so nobody
- * can take over a session with the contents of a leaked database.
+ * The key of a session in the backend: the prefix, followed by the SHA-256 of the id in base64url. The id itself never leaves the process,
+ * so nobody can take over a session with the contents of a leaked database.
  *
  * @param id the session id.
  * @param prefix the driver's `prefix` option. Default: `session:`.

@@ -10,8 +10,9 @@ export const DEADLINE: Error = new Error('deadline');
 const TIMER_SLACK_MS = 50;
 
 /**
- * Runs `work` with a deadline, in milliseconds. When `work` has not settled by then, its signal aborts and the promise rejects with `DEADLINE`. If
- * the work then immediately fails with the code `unavailable`, the promise rejects with that error instead: it says why there was no connection.
+ * Runs `work` with a deadline, in milliseconds. When `work` has not settled by then, its signal aborts and the promise rejects with
+ * `DEADLINE`. If the work then immediately fails with the code `unavailable`, the promise rejects with that error instead: it says why
+ * there was no connection.
  */
 export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
@@ -24,7 +25,8 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
       controller.abort();
     };
     const startedAt = thisMoment();
-    // After the event loop was blocked or the process was suspended, an answer may be waiting in the socket. Give the process time to read it.
+    // After the event loop was blocked or the process was suspended, an answer may be waiting in the socket. Give the process time to read
+    // it.
     const onTimer = (): void => {
       timer = msSince(startedAt) - ms > TIMER_SLACK_MS ? setTimeout(expire, TIMER_SLACK_MS) : setTimeout(expire, 0);
     };

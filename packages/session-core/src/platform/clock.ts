@@ -12,8 +12,8 @@ export function thisMoment(): Moment {
 }
 
 /**
- * The milliseconds since a timestamp that was taken in this process. It uses the clock that shows more elapsed time: an old timestamp must not
- * look recent because the system clock was set back or the monotonic clock stopped.
+ * The milliseconds since a timestamp that was taken in this process. It uses the clock that shows more elapsed time: an old timestamp must
+ * not look recent because the system clock was set back or the monotonic clock stopped.
  */
 export function msSince({ wall, monotonic }: Moment): number {
   return Math.max(Date.now() - wall, performance.now() - monotonic);
