@@ -7,7 +7,7 @@ it('the config function checks its options at once', () => {
   expect(cloudflareKvDriver({ namespace: 'CARTS' })).toMatchObject({ config: { namespace: 'CARTS' } });
   // @ts-expect-error The name that Astro's adapter overwrites.
   expect(() => cloudflareKvDriver({ binding: 'CARTS' })).toThrow('`binding` is not an option');
-  expect(() => cloudflareKvDriver({ namespace: '' })).toThrow('`namespace`: expected text that is not empty');
+  expect(() => cloudflareKvDriver({ namespace: '' })).toThrow('`namespace`: expected a non-empty string');
   // @ts-expect-error A binding does not survive the build.
   expect(() => cloudflareKvDriver({ namespace: new Map() })).toThrow('does not survive the build');
 });

@@ -638,7 +638,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       await expect(visit).rejects.toMatchObject({
         name: 'SessionDriverError',
         code: 'invalid-data',
-        message: expect.stringContaining(`Session keys must be strings that are not empty; got ${kind}.`),
+        message: expect.stringContaining(`Session keys must be non-empty strings; got ${kind}.`),
       });
       expect(await look()).toEqual({ user: 'ada' });
     });

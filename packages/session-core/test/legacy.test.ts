@@ -144,7 +144,7 @@ describe('the date on which it ends', () => {
     const config = (migrateFrom: unknown) => memoryDriver({ migrateFrom } as SharedOptions);
     expect(() => config({ until: fromEnv('MIGRATE_UNTIL') })).not.toThrow();
     expect(() => config(fromEnv('ADOPT'))).toThrow(
-      '`migrateFrom` cannot be read from a variable as a whole, but its parts can.',
+      '`migrateFrom` cannot be read from an environment variable as a whole. Use fromEnv() for its parts.',
     );
   });
 
@@ -167,7 +167,7 @@ describe('the date on which it ends', () => {
     expect(warn.mock.calls).toEqual([
       [
         expect.stringMatching(
-          `^\\[${site.name}\\] \`migrateFrom\` ended at its \`until\`, 2030-01-02: .* Remove the option`,
+          `^\\[${site.name}\\] The migration ended on 2030-01-02, the \`until\` of \`migrateFrom\`\\. Remove the option`,
         ),
       ],
     ]);

@@ -185,8 +185,12 @@ describe.each([true, false])('a value that is corrupt (compare-and-set: %s)', (c
     const shelf = createShelf(compareAndSet);
     shelf.values.set('key', { value, version: 1, until: Infinity });
     const store = valueStore(shelf.backend);
-    await expect(store.read('key', call())).rejects.toThrow('not in a form');
-    await expect(store.patch('key', setting('user'), call())).rejects.toThrow('not in a form');
+    await expect(store.read('key', call())).rejects.toThrow(
+      'The stored record is corrupt, or a newer version wrote it.',
+    );
+    await expect(store.patch('key', setting('user'), call())).rejects.toThrow(
+      'The stored record is corrupt, or a newer version wrote it.',
+    );
     expect(shelf.values.get('key')!.value).toBe(value);
   });
 
@@ -300,7 +304,9 @@ describe('requests that share nothing, as those of a Cloudflare Worker', () => {
 it('a value that is no record is an error, never a miss', async () => {
   const shelf = createShelf(true);
   shelf.values.set('key', { value: '{"user":"ada"}', version: 1, until: Infinity });
-  await expect(valueStore(shelf.backend).read('key', call())).rejects.toThrow('not in a form');
+  await expect(valueStore(shelf.backend).read('key', call())).rejects.toThrow(
+    'The stored record is corrupt, or a newer version wrote it.',
+  );
 });
 
 /** Time passes when the suite says so, and no sooner on a busy machine. */

@@ -379,7 +379,7 @@ it('the config function checks its options at once, and holds no path of the bui
   expect(fsDriver({ directory: 'data/sessions' })).toMatchObject({ config: { directory: 'data/sessions' } });
   // @ts-expect-error a wrong option is a compile error, too
   expect(() => fsDriver({ base: 'data' })).toThrow(/`base` is not an option\. Options: prefix, .*, directory/);
-  expect(() => fsDriver({ directory: '' })).toThrow('`directory`: expected text that is not empty');
+  expect(() => fsDriver({ directory: '' })).toThrow('`directory`: expected a non-empty string');
 });
 
 it('two backends on one folder are one', async () => {
