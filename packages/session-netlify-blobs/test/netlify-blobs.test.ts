@@ -148,10 +148,10 @@ describe('a storage in trouble', () => {
 
   it.each([
     ['refuses connections', () => proxy.refuse(), 'unavailable', /ECONNREFUSED.*is the local server running/],
-    ['resets them', () => proxy.reset(), 'unavailable', /does not answer as it should \(.+\)/],
+    ['resets them', () => proxy.reset(), 'unavailable', /does not answer correctly \(.+\)/],
     ['accepts and says nothing', () => proxy.silence(), 'timeout', /did not answer within 1600 ms/],
     ['freezes', () => proxy.hold(), 'timeout', /did not answer within 1600 ms/],
-    ['breaks off in the middle of answers', () => proxy.cut(180), 'unavailable', /does not answer as it should/],
+    ['breaks off in the middle of answers', () => proxy.cut(180), 'unavailable', /does not answer correctly/],
   ] as const)(
     'that %s is reported at the deadline at the latest, and used again as soon as it is back',
     async (_what, breakIt, code, message) => {

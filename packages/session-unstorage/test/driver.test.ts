@@ -163,7 +163,7 @@ describe('a storage that fails', () => {
       writeFileSync(file, text);
       await expect(read(driver, cookie)).rejects.toMatchObject({
         code: 'refused',
-        message: expect.stringContaining('did not give back what was stored'),
+        message: expect.stringContaining('did not return the value that was stored'),
       });
     }
     writeFileSync(file, whole);
