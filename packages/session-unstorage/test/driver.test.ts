@@ -37,7 +37,7 @@ describe('what it is given', () => {
     ['a driver that only reads', { ...memory(), setItem: undefined }],
   ])('%s is refused at once', (_name, driver) => {
     expect(() => fromUnstorage(driver as unknown as Driver)).toThrow(
-      /^\[session-unstorage\] fromUnstorage\(\) takes an unstorage driver that reads and writes.* has no .*setItem/,
+      /^\[session-unstorage\] fromUnstorage\(\) needs an unstorage driver that reads and writes.* has no .*setItem/,
     );
   });
 

@@ -46,7 +46,7 @@ const KNOWN: Known[] = [
   [
     /max concurrent connections|max commands per second|too many requests|rate limit/i,
     'unavailable',
-    'Upstash refuses requests because there are too many at once (429), even after retries.',
+    'Upstash answers 429 (too many requests), even after retries.',
     { transient: true },
   ],
   [
@@ -130,7 +130,7 @@ export function unusableReply(): ErrorRule {
     error: createError(
       DRIVER,
       'unavailable',
-      'The replies are broken or do not come from Upstash: a gateway in between may be failing. Is `url` the REST URL of the database?',
+      'The replies are broken or not from Upstash: a gateway in between may be failing. Is `url` the REST URL of the database?',
     ),
     transient: true,
     ambiguous: true,
