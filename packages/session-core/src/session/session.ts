@@ -1,9 +1,7 @@
 import { expiriesExcept, unexpired, type SessionFields, withField } from '../codec/field-codec.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from '../codec/field.ts';
 import { decodeValue, encodeValue } from '../codec/flat.ts';
-import { unknownOption } from '../config/did-you-mean.ts';
 import { report } from '../contract/diagnostics.ts';
-import type { SessionDriver } from '../contract/driver.ts';
 import { createError, isAmbiguous } from '../contract/errors.ts';
 import type { Fields, PatchResult } from '../contract/store.ts';
 import { type Engine, destroyAgain } from '../engine/engine.ts';
@@ -11,18 +9,7 @@ import type { FinalContents } from '../engine/record.ts';
 import { mayRestore } from '../engine/may-restore.ts';
 import { createSessionId } from '../engine/session-id.ts';
 import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
-import { checkCookie, isLocalDevelopment, readCookie, type SessionCookie, writeCookie } from './cookie.ts';
-
-import { engineOfAny } from './plain-driver.ts';
-
-export interface SessionsOptions {
-  /** Any driver: a runtime of Coatcheck, or three methods of your own. */
-  driver: SessionDriver;
-  /** The cookie's name, or its attributes. Default: what Astro does. */
-  cookie?: string | SessionCookie | undefined;
-  /** How long a value lives after it was set, in seconds, unless `set` says otherwise. Default: as long as the driver's `ttl` says. */
-  ttl?: number | undefined;
-}
+import { isLocalDevelopment, type SessionCookie, writeCookie } from './cookie.ts';
 
 export interface SetOptions {
   /** How long the value lives, in seconds. Default: the `ttl` of `createSessions`. */
@@ -30,14 +17,6 @@ export interface SetOptions {
 }
 
 type Key<Data> = keyof Data & string;
-
-export interface Sessions<Data extends object = Record<string, unknown>> {
-  /**
-   * The session of a request: a `Request`, or the text of its `Cookie` header. Does nothing else: nothing is read before it is asked
-   * for, and a visitor without a session who stores nothing costs no call and gets no cookie. Throws a TypeError for anything else.
-   */
-  open(request: Request | string | null | undefined): Session<Data>;
-}
 
 /** One visitor's session during one request. Methods have the names and the meaning of Astro's. */
 export interface Session<Data extends object = Record<string, unknown>> {
@@ -77,54 +56,8 @@ export interface Session<Data extends object = Record<string, unknown>> {
   commit(): Promise<string | undefined>;
 }
 
-/**
- * Sessions for any server that speaks `Request` and `Response`. Throws a TypeError when the options are wrong.
- *
- * @example
- * const session = sessions.open(request);
- * session.set('cart', ['hat']);
- * const setCookie = await session.commit();
- */
-export function createSessions<Data extends object = Record<string, unknown>>(
-  options: SessionsOptions,
-): Sessions<Data> {
-  const { driver, ttl, cookie: named }: Partial<SessionsOptions> = options ?? {};
-  const unknown = unknownOption(options ?? {}, ['driver', 'cookie', 'ttl']);
-  if (unknown !== undefined) throw new TypeError(`${unknown}.`);
-  const given: SessionCookie = typeof named === 'string' ? { name: named } : (named ?? {});
-  if (typeof given !== 'object' || Array.isArray(given)) {
-    throw new TypeError('`cookie` must be the name of the cookie, or an object with its attributes.');
-  }
-  const cookie = { ...given, name: given.name ?? 'astro-session' };
-  checkCookie(cookie);
-  if (ttl !== undefined && !(Number.isFinite(ttl) && ttl > 0)) {
-    throw new TypeError('`ttl` must be a positive number of seconds.');
-  }
-  if (METHODS.some((method) => typeof driver?.[method] !== 'function')) {
-    throw new TypeError(
-      '`driver` must be a session driver: call the default export of a runtime, as in `driver: redis()`, or pass an object with `getItem`, `setItem` and `removeItem`.',
-    );
-  }
-  const context: Context = { engine: engineOfAny(driver), ttl, cookie };
-  return {
-    open(request) {
-      const isRequest = typeof request === 'object' && request !== null;
-      const isText = typeof request === 'string' || request === undefined || request === null;
-      if (isRequest ? typeof request.headers?.get !== 'function' : !isText) {
-        throw new TypeError(
-          '`open` takes a Request, or the text of its Cookie header: in Node `request.headers.cookie`.',
-        );
-      }
-      const header = isRequest ? request.headers.get('cookie') : request;
-      const id = header ? readCookie(header, cookie.name) : undefined;
-      return new OpenSession(context, id, isRequest ? request : undefined) as unknown as Session<Data>;
-    },
-  };
-}
-
-const METHODS = ['getItem', 'setItem', 'removeItem'] as const;
-
-interface Context {
+/** What the sessions of one `createSessions` share. */
+export interface SessionContext {
   engine: Engine;
   ttl: number | undefined;
   cookie: SessionCookie & { name: string };
@@ -133,8 +66,8 @@ interface Context {
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
 
-class OpenSession {
-  #context: Context;
+export class OpenSession {
+  #context: SessionContext;
   #request: { url: string } | undefined;
   /** The id that the browser holds unless a cookie is sent. */
   #cookieId: string | undefined;
@@ -164,7 +97,7 @@ class OpenSession {
   #wrote = false;
   #committing: Promise<string | undefined> | undefined;
 
-  constructor(context: Context, cookieId: string | undefined, request: { url: string } | undefined) {
+  constructor(context: SessionContext, cookieId: string | undefined, request: { url: string } | undefined) {
     this.#context = context;
     this.#request = request;
     this.#cookieId = this.#id = context.engine.isSessionId(cookieId) ? cookieId : undefined;
