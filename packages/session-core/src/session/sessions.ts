@@ -2,7 +2,7 @@ import { unknownOption } from '../config/did-you-mean.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import { checkCookie, readCookie, type SessionCookie } from './cookie.ts';
 import { engineOfAny } from './plain-driver.ts';
-import { OpenSession, type Session, type SessionContext } from './session.ts';
+import { openSession, type Session, type SessionContext } from './session.ts';
 
 export interface SessionsOptions {
   /** Any driver: a runtime of Coatcheck, or three methods of your own. */
@@ -61,7 +61,8 @@ export function createSessions<Data extends object = Record<string, unknown>>(
       }
       const header = isRequest ? request.headers.get('cookie') : request;
       const id = header ? readCookie(header, cookie.name) : undefined;
-      return new OpenSession(context, id, isRequest ? request : undefined) as unknown as Session<Data>;
+      const knownId = context.engine.isSessionId(id) ? id : undefined;
+      return openSession(context, knownId, isRequest ? request : undefined);
     },
   };
 }
