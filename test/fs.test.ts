@@ -93,7 +93,7 @@ describe('a built site', () => {
     const visitor = createVisitor(site.url);
     expect(await visitor.attempt([['set', 'user', 'ada']])).toMatchObject({ status: 500 });
     await site.logged(
-      /\[session-fs\] .*\.sessions is no folder that this process may read and write \((?:EEXIST|ENOTDIR)\)/,
+      /\[session-fs\] .*\.sessions is not a directory that this process can read and write \((?:EEXIST|ENOTDIR)\)/,
     );
     rmSync(join(folder, '.sessions'));
     await visitor.run([['set', 'user', 'ada']]);

@@ -8,7 +8,6 @@ import { importsOf, isBare, modulesOf, workspace, type Import } from './support/
 
 // What holds for the source of every package, those to come included.
 
-const workspace = fileURLToPath(new URL('../', import.meta.url));
 const CORE = 'session-core';
 
 const folders = globSync('packages/*/package.json', { cwd: workspace }).map(folderOf).sort();

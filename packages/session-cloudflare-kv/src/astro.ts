@@ -3,6 +3,6 @@ import { getSecret } from 'astro:env/server';
 import type { CloudflareKvDriverConfig } from './options.ts';
 import cloudflareKv from './runtime.ts';
 
-// The only way to variables that also sees `.dev.vars` and `.env` in `astro dev`.
+// `getSecret` is the only way to environment variables that also sees `.dev.vars` and `.env` in `astro dev`.
 export default (config?: CloudflareKvDriverConfig): SessionDriver =>
   cloudflareKv(config, { env: getSecret, replaces: import.meta.env.DEV });

@@ -6,10 +6,13 @@ export type { MigrateFrom } from '@coatcheck/session-core';
 export type { CloudflareKvDriverConfig };
 
 /**
- * Keeps Astro's sessions in a namespace of Workers KV: `session: { driver: cloudflareKvDriver() }`. The Worker needs a KV binding of the
- * name `SESSION`, or of the one that `namespace` says.
+ * Stores Astro sessions in a Workers KV namespace. The Worker needs a KV binding named `SESSION`, or as the option `namespace` says.
  *
- * Throws for unknown options, and for values that do not survive the JSON that a config goes through when a site is built.
+ * Each option except `migrateFrom` can be `fromEnv('NAME')`.
+ *
+ * @throws for unknown options, and for values that JSON cannot represent: Astro writes the config into the build as JSON.
+ * @example
+ * export default defineConfig({ session: { driver: cloudflareKvDriver({ namespace: 'SHOP_SESSIONS' }) } });
  */
 export function cloudflareKvDriver(config?: CloudflareKvDriverConfig): SessionDriverConfig {
   return driverConfig('@coatcheck/session-cloudflare-kv', configKinds, config, new URL('./astro.js', import.meta.url));

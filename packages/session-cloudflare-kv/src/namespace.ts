@@ -1,20 +1,24 @@
 import { createError } from '@coatcheck/session-core/driver';
 import { isNamespace, type KvNamespace } from './options.ts';
 
-/** The binding: the one that was passed, or the one of that name in the environment of the Worker that runs this. */
+/**
+ * The KV binding: `namespace` itself, or the binding of that name in the environment of the running Worker.
+ *
+ * @throws {SessionDriverError} `configuration` if there is no such binding, or if this is not a Worker.
+ */
 export async function findNamespace(namespace: string | KvNamespace = 'SESSION'): Promise<KvNamespace> {
   if (typeof namespace !== 'string') return namespace;
   const binding = (await workerEnvironment(namespace))[namespace];
   if (isNamespace(binding)) return binding;
-  const found = binding === undefined ? 'has no' : 'has something else than a';
+  const problem = binding === undefined ? 'has no' : 'has a variable that is not a';
   throw createError(
     'session-cloudflare-kv',
     'configuration',
-    `The Worker's environment ${found} KV namespace \`${namespace}\`. Run\n\n` +
+    `The Worker's environment ${problem} KV namespace: \`${namespace}\`. Run\n\n` +
       `  npx wrangler kv namespace create ${namespace}\n\n` +
-      `and add to wrangler.jsonc, with the id that it prints:\n\n` +
+      `and add this to wrangler.jsonc, with the id that the command prints:\n\n` +
       `  "kv_namespaces": [{ "binding": "${namespace}", "id": "<id>" }]\n\n` +
-      'To use a binding of another name, pass it as the option `namespace`.',
+      'To use a binding with another name, set the option `namespace` to that name.',
   );
 }
 
@@ -25,7 +29,7 @@ async function workerEnvironment(namespace: string): Promise<Record<string, unkn
     throw createError(
       'session-cloudflare-kv',
       'configuration',
-      `This is not a Cloudflare Worker: there is no \`cloudflare:workers\` to find the KV namespace \`${namespace}\` in. Use ` +
+      `This is not a Cloudflare Worker: the KV namespace \`${namespace}\` cannot be found without the module \`cloudflare:workers\`. Use ` +
         '`@astrojs/cloudflare`, or pass the binding itself to "@coatcheck/session-cloudflare-kv/runtime" as `namespace`.',
       { cause },
     );

@@ -7,20 +7,30 @@ import {
   type EnvRef,
 } from '@coatcheck/session-core/driver';
 
-/** What is used of a binding: `env.SESSION` of a Worker is one. */
+/** The part of a KV binding that the driver uses. `env.SESSION` in a Worker is such a binding. */
 export interface KvNamespace {
   get(key: string, options?: { cacheTtl?: number }): Promise<string | null>;
   put(key: string, value: string, options?: { expirationTtl?: number }): Promise<void>;
   delete(key: string): Promise<void>;
 }
 
+/** The options of `cloudflareKvDriver()`. `idleTtl` is refused: changes in KV are not atomic. */
 export interface CloudflareKvDriverConfig extends SharedOptions {
-  /** The name of the KV binding in the Worker's environment. Default: `SESSION`. */
+  /**
+   * The name of the KV binding in the environment of the Worker.
+   *
+   * @default 'SESSION'
+   */
   namespace?: FromEnv<string>;
 }
 
+/** The options of the driver without Astro, which can also take the binding itself. */
 export interface CloudflareKvRuntimeConfig extends SharedOptions {
-  /** The KV binding, such as `env.SESSION`, or its name in the Worker's environment. Default: `SESSION`. */
+  /**
+   * The KV binding, such as `env.SESSION`, or its name in the environment of the Worker.
+   *
+   * @default 'SESSION'
+   */
   namespace?: string | KvNamespace | EnvRef | undefined;
 }
 
@@ -38,7 +48,7 @@ export const runtimeKinds: OptionKinds<Omit<CloudflareKvRuntimeConfig, keyof Sha
   namespace: nameOrBinding,
 };
 
-/** By shape: a binding of a Worker, or what stands for one in Node, such as Wrangler's `getPlatformProxy()`. */
+/** Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. */
 export function isNamespace(value: unknown): value is KvNamespace {
   const { get, put, delete: remove } = (value ?? {}) as Partial<KvNamespace>;
   return typeof get === 'function' && typeof put === 'function' && typeof remove === 'function';

@@ -5,7 +5,12 @@ import { kvStore } from './store.ts';
 
 export type { CloudflareKvRuntimeConfig, KvNamespace } from './options.ts';
 
-/** The driver itself, free of Astro. */
+/**
+ * The driver without Astro. `namespace` can be the KV binding itself.
+ *
+ * @example
+ * const driver = cloudflareKv({ namespace: env.SESSION });
+ */
 const cloudflareKv: (config?: CloudflareKvRuntimeConfig, host?: Host) => SessionDriver =
   defineDriver<CloudflareKvRuntimeConfig>({
     name: 'session-cloudflare-kv',

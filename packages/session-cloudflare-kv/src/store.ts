@@ -12,15 +12,19 @@ import type { KvNamespace } from './options.ts';
 /** https://developers.cloudflare.com/kv/platform/limits/ */
 const MAX_VALUE_BYTES = 25 * 2 ** 20;
 const MIN_EXPIRATION_SECONDS = 60;
-/** For how long a location may answer from its cache; KV's own default is twice as long. */
+/** How long a location may answer reads from its cache. It is the minimum; the default of KV is twice as long. */
 const MIN_CACHE_SECONDS = 30;
-/** KV takes 32 bits. The record itself says when it ends. */
+/** KV accepts 32 bits. A record that lives longer is still correct, because it contains its own expiry. */
 const MAX_EXPIRATION_SECONDS = 2 ** 31 - 1;
 
-/** KV takes one write a second and key, and refuses the next. */
+/** KV accepts one write per second to a key, and refuses others with 429. */
 const WRITE_EVERY_MS = 1000;
 
-/** Sessions in Workers KV, which has no compare-and-set: atomic within an isolate only. */
+/**
+ * A store on Workers KV. KV has no compare-and-set, so changes are atomic within one isolate only.
+ *
+ * @param timeoutMs the deadline of one operation. Writes that KV refuses with 429 are repeated until shortly before it.
+ */
 export function kvStore(kv: KvNamespace, timeoutMs: number): DriverStore {
   const store = valueStore({
     compareAndSet: false,
@@ -32,17 +36,17 @@ export function kvStore(kv: KvNamespace, timeoutMs: number): DriverStore {
 
     async set(key, value, { lifetimeMs, signal }) {
       checkSize(value);
-      await untilTaken(() => kv.put(key, value, expiration(lifetimeMs)), timeoutMs, { signal });
+      await untilAccepted(() => kv.put(key, value, expiration(lifetimeMs)), timeoutMs, { signal });
       return true;
     },
 
-    remove: (key, call) => untilTaken(() => kv.delete(key), timeoutMs, call),
+    remove: (key, call) => untilAccepted(() => kv.delete(key), timeoutMs, call),
   });
   return {
     ...store,
     legacySessions: {
       read: (id, base) => kv.get(legacyKey(id, base), { cacheTtl: MIN_CACHE_SECONDS }),
-      remove: (id, base, call) => untilTaken(() => kv.delete(legacyKey(id, base)), timeoutMs, call),
+      remove: (id, base, call) => untilAccepted(() => kv.delete(legacyKey(id, base)), timeoutMs, call),
     },
   };
 }
@@ -54,27 +58,27 @@ function expiration(lifetimeMs: Lifetime): { expirationTtl?: number } {
 }
 
 function checkSize(value: string): void {
-  // A UTF-16 unit takes three bytes at most.
+  // A UTF-16 code unit takes at most three bytes in UTF-8. So short values need no encoding to be checked.
   if (value.length * 3 <= MAX_VALUE_BYTES) return;
   const bytes = new TextEncoder().encode(value).length;
   if (bytes <= MAX_VALUE_BYTES) return;
   throw createError(
     'session-cloudflare-kv',
     'invalid-data',
-    `The session takes ${bytes} bytes, and KV stores no value of more than ${MAX_VALUE_BYTES} (25 MiB). Nothing was stored. Keep large ` +
-      'values elsewhere, and their names in the session.',
+    `The session takes ${bytes} bytes, and a value in KV has at most ${MAX_VALUE_BYTES} (25 MiB). Nothing was stored. Store large ` +
+      'values elsewhere, and only references to them in the session.',
   );
 }
 
-/** Writes again while KV says that the key was written too recently, as long as the deadline leaves time for it. */
-async function untilTaken(write: () => Promise<void>, timeoutMs: number, call: StoreCall): Promise<void> {
+/** Repeats a write that KV refuses with 429 because the key was written too recently, until shortly before the deadline. */
+async function untilAccepted(write: () => Promise<void>, timeoutMs: number, call: StoreCall): Promise<void> {
   const lastStartAt = Date.now() + timeoutMs - 1.5 * WRITE_EVERY_MS;
   for (;;) {
     try {
       return await write();
     } catch (error) {
-      if (isUsedUp(error)) throw planUsedUp(error);
-      if (!isTooSoon(error)) throw error;
+      if (isQuotaExceeded(error)) throw quotaExceeded(error);
+      if (!isTooManyRequests(error)) throw error;
       if (Date.now() > lastStartAt) throw tooManyWrites(error);
       await pause(WRITE_EVERY_MS * (0.75 + Math.random() / 2), call);
       if (call.signal.aborted) throw error;
@@ -82,20 +86,20 @@ async function untilTaken(write: () => Promise<void>, timeoutMs: number, call: S
   }
 }
 
-// All that KV says is `KV PUT failed: 429 Too Many Requests`.
-function isTooSoon(error: unknown): boolean {
+// The message is all that KV gives: `KV PUT failed: 429 Too Many Requests`.
+function isTooManyRequests(error: unknown): boolean {
   return error instanceof Error && /\b429\b/.test(error.message);
 }
 
-function isUsedUp(error: unknown): boolean {
+function isQuotaExceeded(error: unknown): boolean {
   return error instanceof Error && /limit exceeded/i.test(error.message);
 }
 
-function planUsedUp(cause: unknown): Error {
+function quotaExceeded(cause: unknown): Error {
   return createError(
     'session-cloudflare-kv',
     'refused',
-    "What the account's plan allows KV is used up, as the cause says. Nothing was stored. A limit of the day ends at midnight UTC; a larger " +
+    "The KV quota of the account's plan is used up; the cause says which. Nothing was stored. A daily limit ends at midnight UTC; a larger " +
       'plan has a higher one.',
     { cause },
   );
@@ -105,8 +109,8 @@ function tooManyWrites(cause: unknown): Error {
   return createError(
     'session-cloudflare-kv',
     'refused',
-    'KV takes one write a second and key, and this session is written more often: KV answered 429 until the deadline. Nothing was ' +
-      'stored. Write to the session less often, or keep it in a backend that takes more.',
+    'KV accepts one write per second to a key, and this session is written more often: KV answered 429 until the deadline. Nothing was ' +
+      'stored. Write to the session less often, or use a backend that accepts more writes.',
     { cause },
   );
 }

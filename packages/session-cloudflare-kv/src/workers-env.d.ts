@@ -1,4 +1,4 @@
-// What workerd provides to the modules of a Worker, as far as the driver needs it.
+// The part of workerd's modules that the driver uses.
 declare module 'cloudflare:workers' {
   export const env: Record<string, unknown>;
 }

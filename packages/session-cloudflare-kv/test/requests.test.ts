@@ -238,7 +238,7 @@ describe('KV', () => {
     const { code, message, cause } = JSON.parse(text);
     // And not `timeout`.
     expect(code).toBe('refused');
-    expect(message).toContain('one write a second');
+    expect(message).toContain('one write per second');
     expect(cause).toContain('429');
     await kvIs({});
     expect(await visitor.session()).toEqual({ user: 'ada' });

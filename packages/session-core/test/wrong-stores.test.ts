@@ -5,12 +5,12 @@ import { createShelf, rightStore, timeLeftOn, type Shelf } from './support/right
 import { rightBackend, wrongBackends, type ValueShelf } from './support/wrong-backends.ts';
 import { wrongStores } from './support/wrong-stores.ts';
 
-// A green conformance suite means a right store: a right one passes, and every wrong one fails at the rule that it breaks.
+// Tests of the conformance suite itself: a right store passes, and each wrong store fails at the rule that it breaks.
 
 type Tests = Map<string, () => Promise<void>>;
 
-/** All tests of the suite, by the rules that are their names, on a shelf. `how` is what the store is told of time. */
-function suiteOn(how: 'fake' | 'real', createStore: (shelf: Shelf) => SessionStore): Tests {
+/** All tests of the suite on a new shelf, by their names, which are the rules. */
+function suiteOn(clock: 'fake' | 'real', createStore: (shelf: Shelf) => SessionStore): Tests {
   const shelf = createShelf();
   const tests: Tests = new Map();
   testStore({
@@ -21,7 +21,7 @@ function suiteOn(how: 'fake' | 'real', createStore: (shelf: Shelf) => SessionSto
       shelf.isDown = true;
       return () => (shelf.isDown = false);
     },
-    ...(how === 'fake' ? { passTime } : { timeLeft: async (key) => timeLeftOn(shelf, key) }),
+    ...(clock === 'fake' ? { passTime } : { timeLeft: async (key) => timeLeftOn(shelf, key) }),
   });
   return tests;
 }
@@ -33,10 +33,10 @@ function withFakeClock(): void {
   afterEach(() => void vi.useRealTimers());
 }
 
-/** Runs the test of the suite whose rule begins like that. */
+/** Runs the tests of the suite whose rule starts with `rule`. Returns the first error, if any. */
 async function failureOf(tests: Tests, rule: string): Promise<unknown> {
   const found = [...tests.keys()].filter((name) => name.startsWith(rule));
-  if (found.length === 0) throw new Error(`The suite has no rule that begins with: ${rule}`);
+  if (found.length === 0) throw new Error(`The suite has no rule that starts with: ${rule}`);
   for (const name of found) {
     try {
       await tests.get(name)!();
@@ -54,18 +54,18 @@ const saysWhatToDo = (rule: string): unknown =>
 
 const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
-describe.each(['fake', 'real'] as const)('by a %s clock', (how) => {
-  if (how === 'fake') withFakeClock();
+describe.each(['fake', 'real'] as const)('with a %s clock', (clock) => {
+  if (clock === 'fake') withFakeClock();
 
-  const rules = [...suiteOn(how, rightStore)];
+  const rules = [...suiteOn(clock, rightStore)];
   it.each(rules)('passes a right store: %s', async (_rule, test) => {
     await expect(test()).resolves.toBeUndefined();
   });
 
-  // What a sweep leaves behind takes a day to tell.
-  const stores = wrongStores.filter((store) => how === 'fake' || !store.needsFakeClock);
+  // Some mistakes of a sweep show only after a day.
+  const stores = wrongStores.filter((store) => clock === 'fake' || !store.needsFakeClock);
   it.each(stores)('fails a store in which $name', async ({ breaks, wrong }) => {
-    const tests = suiteOn(how, (shelf) => {
+    const tests = suiteOn(clock, (shelf) => {
       const right = rightStore(shelf);
       return { ...right, ...wrong(shelf, right) };
     });
@@ -73,7 +73,7 @@ describe.each(['fake', 'real'] as const)('by a %s clock', (how) => {
   });
 });
 
-describe('of whole values', () => {
+describe('a backend of whole values', () => {
   withFakeClock();
 
   const suite = (wrong: (typeof wrongBackends)[number]['wrong'] = () => ({})): Tests => {
@@ -92,14 +92,14 @@ describe('of whole values', () => {
     expect(await failureOf(suite(wrong), breaks)).toEqual(saysWhatToDo(breaks));
   });
 
-  it('says that `get` and `set` disagree about expiry, and does not try for ever', async () => {
+  it('fails with an error if `get` and `set` disagree about expiry, and does not retry endlessly', async () => {
     const { breaks, wrong } = wrongBackends.find(({ name }) => name.startsWith('`set` counts an expired value'))!;
     const message = expect.stringContaining('`get` finds no value, and `set` refuses to store one');
     expect(await failureOf(suite(wrong), breaks)).toEqual(expect.objectContaining({ message }));
   });
 });
 
-it('has no lifetime of months to wait for', () => {
+it('requires `passTime` or `timeLeft`, so that it need not wait for months', () => {
   const suite = { it: () => undefined, createStore: () => rightStore(createShelf()) };
   expect(() => testStore(suite as never)).toThrow('testStore() needs `passTime` or `timeLeft`');
 });

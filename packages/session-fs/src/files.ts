@@ -10,28 +10,36 @@ import {
   type ValueBackend,
 } from '@coatcheck/session-core/driver';
 
-/** How often a write looks for expired files as well, in one of 256 folders: all have had their turn after 43 minutes. */
+/** The minimum time between two automatic sweeps. Each sweeps one of 256 folders, so a full round takes 43 minutes or more. */
 const SWEEP_EVERY_MS = 10_000;
-/** Longer than any operation may take: what is older was left by a process that ended in the middle of one. */
+/** Longer than any operation can take. An older draft or claim belongs to a process that ended during a write. */
 const ABANDONED_MS = 3_600_000;
 
 /**
- * A folder of files, one for each value, with compare-and-set across the processes of one machine. There is no lock that a process
- * could leave behind.
+ * Opens a directory as a backend of whole values: one file for each value, with compare-and-set across the processes of one machine. It
+ * uses no locks, so a process that crashes cannot leave one behind. Creates the directory if it is missing.
  *
- * Every stored value has a version that is never used again. A writer puts the new value, complete, into a draft. Then it claims the
- * version that it read: the claim is a hard link to the draft under a name made of that version, and of all who try only one can make
- * it. Then it looks whether the file still has that version: if it has, no other can replace it any more, and the draft takes the
- * file's place in one rename. Should the writer end before that, whoever claims the same version next does the rename for it; the
- * draft's name is unique, so that it happens once however many try. A claim is removed only after the file has left its version.
+ * Each stored value has a version that is never used again. A write has these steps:
  *
- * Readers just read: a file is always one complete value.
+ * 1. Write the complete new value into a draft, a file of its own.
+ * 2. Claim the version that was read: create a hard link to the draft whose name contains that version. Only one writer can create it.
+ * 3. Check that the file still has that version. No other writer can replace it now.
+ * 4. Rename the draft to the file, and remove the claim.
+ *
+ * A new value needs no claim: its draft is linked to the name of the file, which must not exist yet.
+ *
+ * If a writer ends between steps 2 and 4, the next writer that finds the claim finishes the rename. The name of a draft is unique, so the
+ * rename happens once, no matter how many processes try. A claim is removed only after the file no longer has the claimed version.
+ *
+ * Readers need no coordination, because a file is always one complete value.
+ *
+ * @param timeoutMs the deadline of one operation. A sweep uses half of it.
  */
 export async function openFiles(directory: string, timeoutMs: number): Promise<ValueBackend> {
   const run = <Result>(work: () => Promise<Result>): Promise<Result> => explained(directory, work);
 
   let sweptAt = Date.now();
-  /** The folder that was swept last: the next sweep goes on behind it. */
+  /** The folder that was swept last. The next sweep continues after it. */
   let position = '';
 
   const sweepUntil = async (stopAt: number, limit: number, call?: StoreCall): Promise<number> => {
@@ -46,10 +54,10 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
     return count;
   };
 
-  const sweepNowAndThen = (): void => {
+  const sweepInBackground = (): void => {
     if (Date.now() - sweptAt < SWEEP_EVERY_MS) return;
     sweptAt = Date.now();
-    // It belongs to no request, and what it could not do is done the next time.
+    // No request waits for this sweep, so nobody needs its error. The next sweep tries again.
     void sweepUntil(0, Infinity).catch(() => undefined);
   };
 
@@ -78,19 +86,19 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
         const file = fileOf(directory, key);
         const draft = { version: randomBytes(12).toString('base64url'), value, lifetimeMs, signal };
         const stored = version === null ? await create(file, draft) : await replace(file, version as string, draft);
-        if (stored) sweepNowAndThen();
+        if (stored) sweepInBackground();
         return stored;
       }),
 
-    // Nothing but a session can have that name: also a folder, which `unlink` refuses, goes.
+    // Only sessions have such names. `rm` also removes a directory of that name, which `unlink` would refuse.
     remove: (key) => run(() => rm(fileOf(directory, key), { recursive: true, force: true })),
 
-    // Half of the deadline: the caller is told how many there were, and goes on from there with the next call.
+    // Stops after half of the deadline, so that the caller gets the count and not a timeout. The next call continues from there.
     sweep: (limit, call) => run(() => sweepUntil(Date.now() + timeoutMs / 2, limit, call)),
   };
 }
 
-/** What Astro's own driver left: one file a session, under its id. */
+/** Legacy sessions of Astro's own driver: one file per session, named by the session id. */
 export const legacyFiles: LegacySessions = {
   read(id, base) {
     const folder = legacyFolder(base);
@@ -104,17 +112,17 @@ export const legacyFiles: LegacySessions = {
 
 // ------------------------------------------------------------------------------------------------------------------ names
 
-/** 256 folders keep each one short. Every key makes a name that is legal and stays inside of the folder. */
+/** The file for a key. 256 folders keep each folder small. The name is valid for every key and cannot leave its folder. */
 function fileOf(directory: string, key: string): string {
   const digest = hash('sha256', key);
   const name = encodeURIComponent(key).replaceAll('.', '%2E');
   return join(directory, digest.slice(0, 2), name.length <= 200 ? name : digest);
 }
 
-/** Where Astro's own driver puts sessions: by itself in the cache of the build, which has to be where the server runs. */
+/** Where Astro's own driver stores sessions. Its default is in the build cache, which must exist where the server runs. */
 const legacyFolder = (base = 'node_modules/.astro/sessions'): string => resolve(base);
 
-// No name of a file has a `+` in it: it is encoded.
+// Session files never have a `+` in their names, because `encodeURIComponent` encodes it. So `+` marks drafts and claims.
 const draftOf = (file: string, version: string): string => `${file}+${version}`;
 const claimOf = (file: string, version: string): string => `${file}+after+${version}`;
 
@@ -122,11 +130,11 @@ const claimOf = (file: string, version: string): string => `${file}+after+${vers
 
 interface Head {
   version: string;
-  /** When the value goes, in epoch milliseconds. */
+  /** When the value expires, in epoch milliseconds; Infinity if it never does. */
   until: number;
-  /** Where the value begins. */
+  /** The length of the head, in UTF-16 code units. The value starts after it. */
   length: number;
-  /** In UTF-16 units; a value that is shorter was cut off when the machine lost power. */
+  /** The length of the value, in UTF-16 code units. A shorter value was cut off, for example by a power failure. */
   valueLength: number;
 }
 
@@ -143,7 +151,7 @@ function parseHead(text: string): Head | null {
   return { version, until: until ? Number(until) : Infinity, length: head.length, valueLength: Number(valueLength) };
 }
 
-/** Null when there is no such file, or none of ours. */
+/** Null if the file does not exist or does not start with a valid head. */
 async function readHead(file: string): Promise<Head | null> {
   const handle = await unlessMissing(open(file));
   if (!handle) return null;
@@ -178,17 +186,17 @@ async function replace(file: string, version: string, draft: Draft): Promise<boo
     await finish(file, version);
     return false;
   }
-  // From here on a failure leaves the draft and the claim: whoever comes next finishes what this caller cannot know the end of.
+  // From here on, a failure leaves the draft and the claim. The next writer finishes the write, so this caller cannot know its outcome.
   const path = draftOf(file, draft.version);
   let stored = true;
   if (await hasVersion(file, version)) await unlessMissing(rename(path, file));
-  // Another process that met the claim may have finished this write: then the draft has become the file.
+  // Another process that found the claim may have finished this write. Then the draft has been renamed to the file and is gone.
   else stored = !(await removed(path));
   await removed(claim);
   return stored;
 }
 
-/** Writes a draft, and links it to a name that must be free. Whether it was; if not, there is no draft either. */
+/** Writes a draft and links it to `name`. False if that name exists already; the draft is then removed. */
 async function place(file: string, { version, value, lifetimeMs, signal }: Draft, name: string): Promise<boolean> {
   const path = draftOf(file, version);
   let placed = false;
@@ -213,7 +221,7 @@ async function writeNew(path: string, text: string): Promise<void> {
   }
 }
 
-/** Does what the process that claimed this version may not live to do. */
+/** Finishes the write that claimed this version, because its process may have ended. */
 async function finish(file: string, version: string): Promise<void> {
   const claim = claimOf(file, version);
   const next = await readHead(claim);
@@ -222,10 +230,10 @@ async function finish(file: string, version: string): Promise<void> {
   await removed(claim);
 }
 
-/** A file that is to be removed is linked as its own successor. */
+/** A removal claims a version with a link to the file itself, so the claim has the version that it claims. */
 const isRemoval = (next: Head, version: string): boolean => next.version === version;
 
-/** Whether the link could be made: false when there is something under that name. */
+/** Whether the hard link was created: false if `to` exists already. */
 async function linked(from: string, to: string): Promise<boolean> {
   try {
     await link(from, to);
@@ -238,20 +246,20 @@ async function linked(from: string, to: string): Promise<boolean> {
 
 // --------------------------------------------------------------------------------------------------------------- sweeping
 
-/** As many as Node's threads for files: more would wait there, and requests behind them. */
-const LOOKED_AT_AT_ONCE = 4;
+/** The size of Node's thread pool for file operations. More would fill its queue and delay requests. */
+const SWEEP_CONCURRENCY = 4;
 
 async function sweepFolder(folder: string, limit: number): Promise<number> {
   const names = (await readdir(folder, { withFileTypes: true })).filter((it) => it.isFile()).map((it) => it.name);
   let count = 0;
   while (names.length > 0 && count < limit) {
-    const next = names.splice(0, Math.min(LOOKED_AT_AT_ONCE, limit - count));
+    const next = names.splice(0, Math.min(SWEEP_CONCURRENCY, limit - count));
     count += (await Promise.all(next.map((name) => sweepFile(folder, name)))).filter(Boolean).length;
   }
   return count;
 }
 
-/** Whether it was a session that had expired. */
+/** Removes a file if it is an expired session or was abandoned. True if it was an expired session. */
 async function sweepFile(folder: string, found: string): Promise<boolean> {
   const [name = '', ...mark] = found.split('+');
   const file = join(folder, name);
@@ -263,7 +271,7 @@ async function sweepFile(folder: string, found: string): Promise<boolean> {
 async function removeExpired(file: string): Promise<boolean> {
   const head = await readHead(file);
   if (!head || head.until > Date.now()) return false;
-  // The same claim that a writer makes: an expired value that somebody is about to replace is not there to be removed.
+  // Claims the version as a writer would. If a writer has claimed it first, the expired value is about to be replaced and stays.
   const claim = claimOf(file, head.version);
   if (!(await linked(file, claim).catch(ifMissing(false)))) return false;
   const claimed = await hasVersion(file, head.version);
@@ -281,7 +289,7 @@ async function removeAbandoned(file: string, path: string, mark: string[]): Prom
     if (next && isRemoval(next, version)) await removed(path);
     else await finish(file, version);
   } else if (found.nlink === 1) {
-    // One with another name is claimed, and goes with its claim.
+    // This draft is not claimed. A claimed draft has a second link, the claim, and is removed together with it.
     await removed(path);
   }
 }
@@ -298,18 +306,18 @@ function ifCode<Instead>(code: string, instead: Instead): (error: unknown) => In
 }
 
 const ifMissing = <Instead>(instead: Instead) => ifCode('ENOENT', instead);
-/** A folder in a file's place holds nothing that we could read. */
+/** Treats a directory in the place of a file as unreadable. */
 const ifFolder = <Instead>(instead: Instead) => ifCode('EISDIR', instead);
 
-/** Null when there is no such file. */
+/** Null if the file does not exist. */
 function unlessMissing<Result>(work: Promise<Result>): Promise<Result | null> {
   return work.catch(ifMissing(null));
 }
 
-/** Whether there was such a file to remove. */
+/** Removes a file. Whether it existed. */
 const removed = async (path: string): Promise<boolean> => (await unlessMissing(unlink(path))) !== null;
 
-const NO_ROOM = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
+const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
 const DENIED = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
 
@@ -321,15 +329,15 @@ async function explained<Result>(folder: string, work: () => Promise<Result>): P
   }
 }
 
-/** What the system says, in words that say what to do; anything else as it is. */
+/** Replaces known errors of the operating system by errors that say what to do. Returns any other error unchanged. */
 function explain(error: unknown, directory: string): unknown {
   const code = codeOf(error) ?? '';
-  if (NO_ROOM.has(code)) {
+  if (NO_SPACE.has(code)) {
     return createError(
       'session-fs',
       'refused',
-      `There is no room for another file in ${directory} (${code}). Nothing was stored; the session is as it was before. Make room ` +
-        `on that disk, or let \`directory\` name a folder on another.`,
+      `There is no space for another file in ${directory} (${code}). Nothing was stored; the session is unchanged. Free space on that ` +
+        `disk, or set \`directory\` to a directory on another disk.`,
       { cause: error },
     );
   }
@@ -337,8 +345,8 @@ function explain(error: unknown, directory: string): unknown {
     return createError(
       'session-fs',
       'configuration',
-      `The file system of ${directory} makes no hard links (${code}), without which changes are not safe. Let \`directory\` name a ` +
-        `folder on a local disk.`,
+      `The file system of ${directory} does not support hard links (${code}). Changes are not safe without them. Set \`directory\` to a ` +
+        `directory on a local disk.`,
       { cause: error },
     );
   }
@@ -346,7 +354,8 @@ function explain(error: unknown, directory: string): unknown {
     return createError(
       'session-fs',
       'configuration',
-      `${directory} is no folder that this process may read and write (${code}). Make it one, or let \`directory\` name another.`,
+      `${directory} is not a directory that this process can read and write (${code}). Correct that, or set \`directory\` to ` +
+        `another one.`,
       { cause: error },
     );
   }
@@ -357,6 +366,6 @@ function corrupt(file: string): Error {
   return createError(
     'session-fs',
     'refused',
-    `${file} is no session that this version can read. If the machine lost power while it was written, remove it.`,
+    `${file} is not a session that this version can read. If the machine lost power during a write, delete the file.`,
   );
 }

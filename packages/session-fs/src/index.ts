@@ -6,9 +6,13 @@ export type { MigrateFrom } from '@coatcheck/session-core';
 export type { FsDriverConfig };
 
 /**
- * Keeps Astro's sessions in files, in a folder of the server: `session: { driver: fsDriver() }`.
+ * Stores Astro sessions as files in a directory of the server. The processes of one machine can share it.
  *
- * Throws for unknown options, and for values that do not survive the JSON that a config goes through when a site is built.
+ * Each option except `migrateFrom` can be `fromEnv('NAME')`.
+ *
+ * @throws for unknown options, and for values that JSON cannot represent: Astro writes the config into the build as JSON.
+ * @example
+ * export default defineConfig({ session: { driver: fsDriver({ directory: '/var/lib/shop/sessions' }) } });
  */
 export function fsDriver(config?: FsDriverConfig): SessionDriverConfig {
   return driverConfig('@coatcheck/session-fs', fsKinds, config, new URL('./astro.js', import.meta.url));

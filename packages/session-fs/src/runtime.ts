@@ -3,11 +3,11 @@ import { defineDriver, valueStore, type Host, type SessionDriver } from '@coatch
 import { legacyFiles, openFiles } from './files.ts';
 import { fsKinds, type FsDriverConfig } from './options.ts';
 
-/** The driver itself, free of Astro. Drivers and processes with the same folder share their sessions. */
+/** The driver without Astro. Drivers and processes that use the same directory share their sessions. */
 const fs: (config?: FsDriverConfig, host?: Host) => SessionDriver = defineDriver<FsDriverConfig>({
   name: 'session-fs',
   options: fsKinds,
-  // The folder is found here and not when the site is built: that happens in another folder, if not on another machine.
+  // A relative directory is resolved when the server runs: the build may run in another directory, or on another machine.
   open: async ({ directory = '.sessions' }, { timeoutMs }) => ({
     ...valueStore(await openFiles(resolve(directory), timeoutMs)),
     legacySessions: legacyFiles,

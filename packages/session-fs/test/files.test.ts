@@ -316,7 +316,7 @@ describe('a folder that cannot be used', () => {
       writeFileSync(file, text);
       await expect(createSessions({ driver }).open(cookie).get('user')).rejects.toMatchObject({
         code: 'refused',
-        message: expect.stringContaining(`${file} is no session`),
+        message: expect.stringContaining(`${file} is not a session`),
       });
     }
     writeFileSync(file, whole);
@@ -352,7 +352,7 @@ describe('a full disk', () => {
   it('by a limit on the size of files', () => {
     const lines = run(['bash', '-c', 'ulimit -f 16; exec "$@"', 'bash']);
     expect(lines).toEqual([
-      expect.stringMatching(/^refused: \[session-fs\] There is no room .*\(EFBIG\).* Make room/),
+      expect.stringMatching(/^refused: \[session-fs\] There is no space .*\(EFBIG\).* Free space/),
       intact,
       'no file is left over',
     ]);
@@ -364,7 +364,7 @@ describe('a full disk', () => {
       skip('this system does not allow `unshare -rm mount`');
     }
     expect(run(['unshare', '-rm'], 'mount')).toEqual([
-      expect.stringMatching(/^refused: \[session-fs\] There is no room .*\(ENOSPC\).* Make room/),
+      expect.stringMatching(/^refused: \[session-fs\] There is no space .*\(ENOSPC\).* Free space/),
       intact,
       'no file is left over',
       'with room again: {"user":"ada","cart":"x"}',

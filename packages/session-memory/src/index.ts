@@ -6,9 +6,13 @@ export type { MigrateFrom } from '@coatcheck/session-core';
 export type { MemoryDriverConfig };
 
 /**
- * Keeps Astro's sessions in the memory of the server's process: `session: { driver: memoryDriver() }`.
+ * Stores Astro sessions in the memory of the server process. They end with the process.
  *
- * Throws for unknown options, and for values that do not survive the JSON that a config goes through when a site is built.
+ * Each option except `migrateFrom` can be `fromEnv('NAME')`.
+ *
+ * @throws for unknown options, and for values that JSON cannot represent: Astro writes the config into the build as JSON.
+ * @example
+ * export default defineConfig({ session: { driver: memoryDriver({ maxSessions: 10_000 }) } });
  */
 export function memoryDriver(config?: MemoryDriverConfig): SessionDriverConfig {
   return driverConfig('@coatcheck/session-memory', memoryKinds, config, new URL('./astro.js', import.meta.url));

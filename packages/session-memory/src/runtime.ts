@@ -2,7 +2,7 @@ import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-
 import { memoryKinds, type MemoryDriverConfig } from './options.ts';
 import { openMemoryStore } from './store.ts';
 
-/** The driver itself, free of Astro. Drivers of one process with the same limits share their sessions. */
+/** The driver without Astro. Drivers in one process that have the same options share their sessions. */
 const memory: (config?: MemoryDriverConfig, host?: Host) => SessionDriver = defineDriver<MemoryDriverConfig>({
   name: 'session-memory',
   options: memoryKinds,

@@ -16,7 +16,8 @@ import type { MemoryDriverConfig } from './options.ts';
 const PURGE_EVERY_MS = 60_000;
 
 /**
- * Sessions as packed strings: a third of the memory that live objects take, and nothing that a reader could change for another.
+ * Opens an empty store in memory. Records are kept as packed strings: they take a third of the memory of objects, and a caller cannot
+ * change the record of another caller through a shared object.
  */
 export function openMemoryStore({
   maxSessions = 100_000,
@@ -25,7 +26,7 @@ export function openMemoryStore({
   const cache = new LRUCache<string, string>({
     max: maxSessions,
     maxSize: maxBytes,
-    // The records say when they end by this clock, which also runs on while the machine is suspended.
+    // The expiry of a record is based on this clock. Unlike `performance.now()`, it advances while the machine is suspended.
     perf: { now: () => Date.now() },
     ttlResolution: 0,
     sizeCalculation: (packed, key) => packed.length + key.length,
@@ -33,7 +34,7 @@ export function openMemoryStore({
       if (reason === 'evict') onEviction();
     },
   });
-  // Apart from the sessions, so that no lack of room brings a removed one back.
+  // Tombstones are not in the cache: evicting one would let a late write restore a destroyed session.
   const tombstones = createTombstones();
   let warned = false;
   let purgedAt = Date.now();
@@ -43,7 +44,7 @@ export function openMemoryStore({
     if (warned) return;
     warned = true;
     console.warn(
-      `[session-memory] There is no room for more sessions: the ones not used for the longest time are dropped from now on. ` +
+      `[session-memory] The store is full. From now on, the least recently used sessions are evicted. ` +
         `Raise \`maxSessions\` (${maxSessions}) or \`maxBytes\` (${maxBytes}), or use a backend outside of the process.`,
     );
   };
@@ -64,7 +65,7 @@ export function openMemoryStore({
       );
     }
     const now = Date.now();
-    // The cache itself removes what has expired only when somebody asks for it.
+    // The cache removes an expired entry only when that entry is read.
     if (now - purgedAt > PURGE_EVERY_MS) {
       cache.purgeStale();
       purgedAt = now;
@@ -80,8 +81,8 @@ export function openMemoryStore({
       signal.throwIfAborted();
       const record = load(key);
       if (record && extendIdleMs !== undefined) {
-        const touched = { ...record, idleUntil: Date.now() + extendIdleMs };
-        save(key, packRecord(touched), endOf(touched));
+        const extended = { ...record, idleUntil: Date.now() + extendIdleMs };
+        save(key, packRecord(extended), endOf(extended));
       }
       return record && record.fields;
     },
@@ -97,10 +98,10 @@ export function openMemoryStore({
 
     async destroy(key, tombstoneMs, { signal }) {
       signal.throwIfAborted();
-      const held = tombstones.has(key) ? 'destroyed' : (load(key)?.fields ?? null);
+      const result = tombstones.has(key) ? 'destroyed' : (load(key)?.fields ?? null);
       cache.delete(key);
       tombstones.add(key, tombstoneMs);
-      return held;
+      return result;
     },
 
     async close() {

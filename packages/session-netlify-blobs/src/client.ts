@@ -8,45 +8,49 @@ import {
 import type { getDeployStore, getStore, Store } from '@netlify/blobs';
 import type { NetlifyBlobsDriverConfig } from './options.ts';
 
-/** What became of one piece of work in the store, besides its result. */
-export interface Course {
-  /** Whether a write that got no answer may have been carried out all the same. It was sent again. */
-  unclear: boolean;
+/** What is known about one operation besides its result. */
+export interface WorkStatus {
+  /** Whether an attempt of a write got no response and may have been stored. It was sent again. */
+  ambiguous: boolean;
 }
 
-/** Does something with the blob store. Rejects with an error that says what to do, and sends nothing once the call's signal aborts. */
+/**
+ * Runs `work` with the blob store. Failed requests are sent again, up to three times. Nothing is sent after the signal of the call has
+ * aborted. Rejects with an error that says what to do.
+ */
 export type InBlobStore = <Result>(
   call: StoreCall,
-  work: (store: Store, course: Course) => Promise<Result>,
+  work: (store: Store, status: WorkStatus) => Promise<Result>,
 ) => Promise<Result>;
 
-/** What is waited before a failed request is sent again, in milliseconds, give or take half. */
+/** The pauses before a failed request is sent again, in milliseconds. Each is varied at random by up to half. */
 const PAUSES_MS = [50, 150, 450];
 
-/** The part of Netlify's client that is used; it is imported when it is first needed. */
+/** The part of Netlify's client that the driver uses. */
 export interface BlobsClient {
   getStore: typeof getStore;
   getDeployStore: typeof getDeployStore;
 }
 
+/** Returns a function that runs work in the blob store that the options name. */
 export function inBlobStore(
   client: BlobsClient,
   { name = 'sessions', deployScoped = false, siteID, token }: Resolved<NetlifyBlobsDriverConfig>,
 ): InBlobStore {
   return (call, work) =>
     new Promise((resolve, reject) => {
-      const course: Course = { unclear: false };
+      const status: WorkStatus = { ambiguous: false };
       let failed = false;
       const fail = (error: unknown): void => {
         failed = true;
-        reject(explain(error, course));
+        reject(explain(error, status));
       };
 
-      // The client would repeat whatever fails for 25 seconds, and takes most failures of a conditional write for a success: it never hears
-      // of them.
+      // The client must not see failures: it would retry them for 25 seconds, and it reports most failures of a conditional write as success.
+      // So after a failure this promise stays pending, and `fail` rejects the operation.
       const fetch = async (url: unknown, init: RequestInit = {}): Promise<Response> => {
         try {
-          if (!failed) return await sendUntilAnswered(String(url), init, call.signal, course);
+          if (!failed) return await sendUntilAnswered(String(url), init, call.signal, status);
         } catch (error) {
           fail(error);
         }
@@ -54,47 +58,51 @@ export function inBlobStore(
       };
 
       try {
-        // Made for every call: Netlify renews the token between the requests that one process serves.
+        // Each call creates the store, because Netlify renews the token between the requests that one process serves.
         const options = { name, consistency: 'strong', fetch: fetch as typeof globalThis.fetch } as const;
         const store = deployScoped
           ? client.getDeployStore(options)
           : client.getStore({ ...options, ...(siteID !== undefined && { siteID, token: token! }) });
-        work(store, course).then(resolve, fail);
+        work(store, status).then(resolve, fail);
       } catch (error) {
         fail(error);
       }
     });
 }
 
-/** Why a request has no usable answer: the status that came instead, or the code of what broke. Quotes nothing: signed URLs are secrets. */
-type Failure = Error & { status?: number; broke?: string };
+/**
+ * A request without a usable response. It has the HTTP status, or the code of the connection error. It quotes nothing else, because signed
+ * URLs are secrets.
+ */
+type Failure = Error & { status?: number; connectionCode?: string };
 
 async function sendUntilAnswered(
   url: string,
   init: RequestInit,
   signal: AbortSignal,
-  course: Course,
+  status: WorkStatus,
 ): Promise<Response> {
   let failure: unknown;
   for (let attempt = 0; ; attempt++) {
-    // Why the last attempt failed says more than that time is up. How far a request came that is cut off nobody knows.
+    // The failure of the last attempt says more than a timeout does.
     if (signal.aborted) throw failure ?? signal.reason;
     try {
       return await send(url, init, signal);
     } catch (error) {
+      // This request was aborted on its way, so nothing is known about its outcome.
       if (signal.aborted) throw signal.reason;
       failure = error;
-      if (isWrite(init) && mayHaveBeenCarriedOut(error as Failure)) course.unclear = true;
+      if (isWrite(init) && mayHaveBeenStored(error as Failure)) status.ambiguous = true;
       const pauseMs = PAUSES_MS[attempt];
-      if (pauseMs === undefined || !mayPass(error as Failure)) throw error;
+      if (pauseMs === undefined || !isTransient(error as Failure)) throw error;
       await pause(pauseMs * (0.5 + Math.random()), { signal });
     }
   }
 }
 
-/** One request and all of its answer: one that breaks off is none. Rejects with a `Failure`. */
+/** Sends one request and reads the whole response. Rejects with a `Failure`, also when the response is cut off. */
 async function send(url: string, init: RequestInit, signal: AbortSignal): Promise<Response> {
-  // A compressed answer may carry the version of the compressed form, which no write could name.
+  // The ETag of a compressed response may be that of the compressed form, which does not match in a conditional write.
   const headers = { ...(init.headers as Record<string, string>), 'accept-encoding': 'identity' };
   let response: Response;
   let body: ArrayBuffer;
@@ -102,17 +110,17 @@ async function send(url: string, init: RequestInit, signal: AbortSignal): Promis
     response = await fetch(url, { ...init, headers, signal });
     body = await response.arrayBuffer();
   } catch (error) {
-    throw Object.assign(new Error('no answer'), { broke: codeOf(error) }) satisfies Failure;
+    throw Object.assign(new Error('no answer'), { connectionCode: codeOf(error) }) satisfies Failure;
   }
-  const status = meaningOf(response.status, headers);
+  const status = normalizedStatus(response.status, headers);
   if (status >= 400 && status !== 404 && status !== 412) {
     throw Object.assign(new Error('refused'), { status }) satisfies Failure;
   }
   return new Response(body.byteLength > 0 ? body : null, { status, headers: response.headers });
 }
 
-/** Storage also says in other words that a condition does not hold: that two writers met (409), or that the value to replace is gone (404). */
-function meaningOf(status: number, headers: Record<string, string>): number {
+/** Maps a failed condition to 412. Storage also answers 409 if two writers collide, and 404 if the blob to replace is gone. */
+function normalizedStatus(status: number, headers: Record<string, string>): number {
   const isConflict =
     (status === 409 && ('if-match' in headers || 'if-none-match' in headers)) ||
     (status === 404 && 'if-match' in headers);
@@ -123,6 +131,7 @@ function isWrite({ method }: RequestInit): boolean {
   return method?.toUpperCase() === 'PUT';
 }
 
+/** Error codes of a connection that was not established, so that the request was not sent. */
 const NEVER_CONNECTED = new Set([
   'ECONNREFUSED',
   'ENOTFOUND',
@@ -132,12 +141,12 @@ const NEVER_CONNECTED = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-function mayHaveBeenCarriedOut({ status = 0, broke }: Failure): boolean {
-  return status >= 500 || (broke !== undefined && !NEVER_CONNECTED.has(broke));
+function mayHaveBeenStored({ status = 0, connectionCode }: Failure): boolean {
+  return status >= 500 || (connectionCode !== undefined && !NEVER_CONNECTED.has(connectionCode));
 }
 
-function mayPass({ status = 0, broke }: Failure): boolean {
-  return status >= 500 || status === 429 || broke !== undefined;
+function isTransient({ status = 0, connectionCode }: Failure): boolean {
+  return status >= 500 || status === 429 || connectionCode !== undefined;
 }
 
 function codeOf(error: unknown): string {
@@ -145,37 +154,38 @@ function codeOf(error: unknown): string {
   return [cause?.code, code].find((it) => typeof it === 'string') ?? 'the connection broke';
 }
 
-function explain(error: unknown, { unclear }: Course): Error {
+/** Replaces the errors of Netlify's client by errors that say what to do. */
+function explain(error: unknown, { ambiguous }: WorkStatus): Error {
   if (!(error instanceof Error)) return new Error(String(error));
   if (isSessionDriverError(error)) return error;
-  const { name, status, broke } = error as Failure;
+  const { name, status, connectionCode } = error as Failure;
   if (name === 'MissingBlobsEnvironmentError') {
     return problem(
       'configuration',
-      'There is no Netlify Blobs here: NETLIFY_BLOBS_CONTEXT is not set. Netlify sets it where it runs the server, and so do ' +
-        '`netlify dev` and, with the adapter `@astrojs/netlify`, `astro dev`. Anywhere else pass `siteID` and `token`.',
+      'Netlify Blobs is not available here: NETLIFY_BLOBS_CONTEXT is not set. Netlify sets it on its servers, and so do ' +
+        '`netlify dev` and, with the adapter `@astrojs/netlify`, `astro dev`. Anywhere else, set `siteID` and `token`.',
     );
   }
   if (name === 'BlobsConsistencyError') {
     return problem(
       'configuration',
-      'Sessions need consistent reads, and Netlify offers none here: NETLIFY_BLOBS_CONTEXT has no `uncachedEdgeURL`. That is so in ' +
-        'functions in Lambda compatibility mode; `@astrojs/netlify` builds others. Otherwise pass `siteID` and `token`.',
+      'Sessions need consistent reads, which Netlify does not offer here: NETLIFY_BLOBS_CONTEXT has no `uncachedEdgeURL`. This happens ' +
+        'in functions in Lambda compatibility mode. Deploy with `@astrojs/netlify`, or set `siteID` and `token`.',
     );
   }
   if (status === 401 || status === 403) {
     return problem(
       'refused',
-      `Netlify refuses access to the blob store (${status}). With \`siteID\` and \`token\`: is the token valid, and for this site? ` +
+      `Netlify refuses access to the blob store (${status}). If you use \`siteID\` and \`token\`: is the token valid for this site? ` +
         'During a build, only a store with `deployScoped: true` can be written.',
     );
   }
   if (status === 429) {
     return problem('refused', 'Netlify limits how often this site may use its blobs (429). Try again later.');
   }
-  if (!mayPass(error)) return status ? problem('refused', `Netlify Blobs refuses the request (${status}).`) : error;
-  const what = `Netlify Blobs does not answer as it should (${broke ?? status}), also when it is asked again.`;
-  if (unclear) return problem('interrupted', `${what} The write that was under way may have been stored.`);
+  if (!isTransient(error)) return status ? problem('refused', `Netlify Blobs refuses the request (${status}).`) : error;
+  const what = `Netlify Blobs does not answer correctly (${connectionCode ?? status}), even after retries.`;
+  if (ambiguous) return problem('interrupted', `${what} The write may have been stored.`);
   return problem('unavailable', `${what} See netlifystatus.com; in development, is the local server running?`);
 }
 

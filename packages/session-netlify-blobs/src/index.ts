@@ -6,10 +6,14 @@ export type { MigrateFrom } from '@coatcheck/session-core';
 export type { NetlifyBlobsDriverConfig };
 
 /**
- * Keeps Astro's sessions in Netlify Blobs: `session: { driver: netlifyBlobsDriver() }`.
+ * Stores Astro sessions in Netlify Blobs. On Netlify it needs no options.
  *
- * Throws for unknown and contradicting options, and for values that do not survive the JSON that a config goes through when a site is
- * built.
+ * Each option except `migrateFrom` can be `fromEnv('NAME')`.
+ *
+ * @throws for unknown and contradictory options, and for values that JSON cannot represent: Astro writes the config into the build as
+ *   JSON.
+ * @example
+ * export default defineConfig({ session: { driver: netlifyBlobsDriver({ deployScoped: true }) } });
  */
 export function netlifyBlobsDriver(config?: NetlifyBlobsDriverConfig): SessionDriverConfig {
   checkTogether(config ?? {});

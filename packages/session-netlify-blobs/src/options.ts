@@ -9,19 +9,35 @@ import {
   string,
 } from '@coatcheck/session-core/driver';
 
-/** Where the sessions are. Without any option: in the store `sessions` of the site that Netlify runs. */
+/** The options of `netlifyBlobsDriver()`. Without any, sessions are in the blob store `sessions` of the current site. */
 export interface NetlifyBlobsDriverConfig extends SharedOptions {
-  /** The name of the blob store; at most 64 bytes, no slash. Default: `sessions`. */
+  /**
+   * The name of the blob store: at most 64 bytes, without a slash.
+   *
+   * @default 'sessions'
+   */
   name?: FromEnv<string>;
-  /** `true`: every deploy has sessions of its own, and a new deploy signs everybody out. Default: false, one store for the site. */
+  /**
+   * Gives each deploy its own sessions. A new deploy then signs out all users. Cannot be used with `siteID` and `token`.
+   *
+   * @default false (one store for the site)
+   */
   deployScoped?: FromEnv<boolean>;
-  /** The site's id, where Netlify does not run the server. Goes with `token`. */
+  /**
+   * The id of the site, for a server outside of Netlify. Requires `token`.
+   *
+   * @default the site that Netlify runs
+   */
   siteID?: FromEnv<string>;
-  /** A personal access token, where Netlify does not run the server. Goes with `siteID`. */
+  /**
+   * A personal access token, for a server outside of Netlify. Requires `siteID`.
+   *
+   * @default the token that Netlify provides
+   */
   token?: FromEnv<string>;
 }
 
-// Netlify's own rules; its client finds out with the first session.
+// These are Netlify's rules. Its client would report a violation only when the first session is used.
 const storeName: OptionKind<string> = {
   read(raw) {
     const name = string.read(raw);
@@ -38,7 +54,11 @@ export const netlifyBlobsKinds: OptionKinds<Omit<NetlifyBlobsDriverConfig, keyof
   token: secretString,
 };
 
-/** Throws for options that do not go together; one that is read from the environment counts as given. */
+/**
+ * Checks options that depend on each other. An option with `fromEnv` counts as set.
+ *
+ * @throws {SessionDriverError} `configuration` if options contradict each other.
+ */
 export function checkTogether({ siteID, token, deployScoped }: NetlifyBlobsDriverConfig): void {
   if ((siteID === undefined) !== (token === undefined)) {
     throw createError('session-netlify-blobs', 'configuration', 'Pass `siteID` and `token` together, or neither.');
@@ -47,7 +67,7 @@ export function checkTogether({ siteID, token, deployScoped }: NetlifyBlobsDrive
     throw createError(
       'session-netlify-blobs',
       'configuration',
-      '`deployScoped` is for servers that Netlify runs; leave out `siteID` and `token`.',
+      '`deployScoped` works only on Netlify. Remove it, or remove `siteID` and `token`.',
     );
   }
 }

@@ -3,7 +3,7 @@ import { inBlobStore } from './client.ts';
 import { checkTogether, netlifyBlobsKinds, type NetlifyBlobsDriverConfig } from './options.ts';
 import { blobBackend } from './store.ts';
 
-/** The driver itself, free of Astro. */
+/** The driver without Astro. */
 const netlifyBlobs: (config?: NetlifyBlobsDriverConfig, host?: Host) => SessionDriver =
   defineDriver<NetlifyBlobsDriverConfig>({
     name: 'session-netlify-blobs',

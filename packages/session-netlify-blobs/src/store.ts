@@ -2,23 +2,27 @@ import { createError, type Lifetime, type ValueBackend } from '@coatcheck/sessio
 import type { Store } from '@netlify/blobs';
 import type { InBlobStore } from './client.ts';
 
-/** Metadata of a blob: when it may be swept, in epoch milliseconds. A name that no other blob in the store is likely to use. */
+/** The metadata key for the expiry of a blob, in epoch milliseconds. Other blobs in the store are unlikely to use this name. */
 const EXPIRES = 'sessionExpires';
 
 /**
- * How long an expired record is kept: a request that read the session while it lived may still write to it, and Netlify cannot remove a
- * blob on the condition that nobody has. Core writes nothing that was read more than a minute ago.
+ * How long a sweep keeps an expired record. A request that read the session before it expired may still write to it, and Netlify cannot
+ * delete a blob on the condition that it has not changed. Core restores an expired record only if it was read less than a minute ago.
  */
-const KEPT_MS = 120_000;
+const GRACE_MS = 120_000;
 
-/** One blob a record, compared and set by its ETag. */
+/**
+ * Netlify Blobs as a backend of whole values: one blob per record, with compare-and-set by ETag.
+ *
+ * @param timeoutMs the deadline of one operation. A sweep uses 80% of it.
+ */
 export function blobBackend(inStore: InBlobStore, timeoutMs: number): ValueBackend {
   const get: ValueBackend['get'] = (key, call) =>
     inStore(call, async (store) => {
       const name = blobName(key);
       const found = await store.getWithMetadata(name);
       if (!found) return null;
-      return found.etag ? { value: found.data, version: found.etag } : getAsListed(store, name);
+      return found.etag ? { value: found.data, version: found.etag } : getWithListedVersion(store, name);
     });
 
   return {
@@ -26,14 +30,14 @@ export function blobBackend(inStore: InBlobStore, timeoutMs: number): ValueBacke
     get,
 
     async set(key, value, call) {
-      const done = await inStore(call, async (store, course) => {
+      const outcome = await inStore(call, async (store, status) => {
         const condition = call.version === null ? { onlyIfNew: true } : { onlyIfMatch: call.version as string };
         const metadata = expiryIn(call.lifetimeMs);
         const { modified } = await store.set(blobName(key), value, { ...condition, metadata });
-        return modified ? 'stored' : course.unclear ? 'unclear' : 'refused';
+        return modified ? 'stored' : status.ambiguous ? 'ambiguous' : 'refused';
       });
-      // What stands in the way may be the first attempt of this very write, whose answer was lost.
-      return done === 'unclear' ? (await get(key, call))?.value === value : done === 'stored';
+      // The conflict may be with an earlier attempt of this same write, which was stored although its response was lost.
+      return outcome === 'ambiguous' ? (await get(key, call))?.value === value : outcome === 'stored';
     },
 
     remove: (key, call) => inStore(call, (store) => store.delete(blobName(key))),
@@ -43,11 +47,11 @@ export function blobBackend(inStore: InBlobStore, timeoutMs: number): ValueBacke
 }
 
 /**
- * Netlify's development server tells versions only in lists. The list is asked for first: a version that is too old for its value only
- * makes the write fail.
+ * Reads a blob whose version is only in lists, as on Netlify's development server. It requests the list before the value: a version that
+ * is older than its value only makes a write fail, but a newer one would overwrite a change.
  */
-async function getAsListed(store: Store, name: string): ReturnType<ValueBackend['get']> {
-  // A list may lack a blob while another is written.
+async function getWithListedVersion(store: Store, name: string): ReturnType<ValueBackend['get']> {
+  // A list can miss a blob while another blob is written.
   for (let attempt = 0; attempt < 20; attempt++) {
     const { blobs } = await store.list({ prefix: name });
     const etag = blobs.find(({ key }) => key === name)?.etag;
@@ -58,49 +62,49 @@ async function getAsListed(store: Store, name: string): ReturnType<ValueBackend[
   throw createError(
     'session-netlify-blobs',
     'refused',
-    'Netlify Blobs tells no ETag of a session: concurrent changes could not be told apart.',
+    'Netlify Blobs returns no ETag for a session. Without it, concurrent changes could not be detected.',
   );
 }
 
-/** The characters that a record's key, a hash in base64url, can end with. */
+/** All possible last characters of a key: it ends with a hash in base64url. */
 const SHARDS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'.split('');
 
 /**
- * The key, in one of 64 folders by its last character, so that a sweep can begin anywhere. Netlify's client puts the name into a URL as
- * it is: what has a meaning there is written as `~<code point>~`.
+ * The name of the blob for a key. Its last character selects one of 64 folders, so that a sweep can start anywhere. Netlify's client puts
+ * the name into a URL without encoding it, so special characters are written as `~<code point>~`.
  */
 export function blobName(key: string): string {
   const name = key.replace(/[^\w:-]/gu, (char) => `~${char.codePointAt(0)!.toString(16)}~`);
   return `${name.slice(-1)}/${name}`;
 }
 
-const AT_ONCE = 16;
+const SWEEP_CONCURRENCY = 16;
 
-/** Every run begins at another place, so that runs whose time ends early see all of the store between them. */
+/** Each sweep starts in a random folder, so that sweeps that run out of time still cover the whole store together. */
 async function sweepStore(store: Store, limit: number, stopAt: number): Promise<number> {
   const start = Math.floor(Math.random() * SHARDS.length);
   const shards = [...SHARDS.slice(start), ...SHARDS.slice(0, start)];
   let removed = 0;
-  const isOver = (): boolean => removed >= limit || Date.now() > stopAt;
+  const isDone = (): boolean => removed >= limit || Date.now() > stopAt;
 
   const removeIfExpired = async (name: string): Promise<void> => {
     const expires = (await store.getMetadata(name))?.metadata[EXPIRES];
-    if (typeof expires !== 'number' || expires + KEPT_MS > Date.now() || isOver()) return;
+    if (typeof expires !== 'number' || expires + GRACE_MS > Date.now() || isDone()) return;
     removed += 1;
     await store.delete(name);
   };
   const sweepShard = async (shard: string): Promise<void> => {
     for await (const { blobs } of store.list({ prefix: `${shard}/`, paginate: true })) {
       for (const { key } of blobs) {
-        if (isOver()) return;
+        if (isDone()) return;
         await removeIfExpired(key);
       }
     }
   };
   const sweeper = async (): Promise<void> => {
-    for (let shard; !isOver() && (shard = shards.shift());) await sweepShard(shard);
+    for (let shard; !isDone() && (shard = shards.shift());) await sweepShard(shard);
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, sweeper));
+  await Promise.all(Array.from({ length: SWEEP_CONCURRENCY }, sweeper));
   return removed;
 }
 

@@ -148,10 +148,10 @@ describe('a storage in trouble', () => {
 
   it.each([
     ['refuses connections', () => proxy.refuse(), 'unavailable', /ECONNREFUSED.*is the local server running/],
-    ['resets them', () => proxy.reset(), 'unavailable', /does not answer as it should \(.+\)/],
+    ['resets them', () => proxy.reset(), 'unavailable', /does not answer correctly \(.+\)/],
     ['accepts and says nothing', () => proxy.silence(), 'timeout', /did not answer within 1600 ms/],
     ['freezes', () => proxy.hold(), 'timeout', /did not answer within 1600 ms/],
-    ['breaks off in the middle of answers', () => proxy.cut(180), 'unavailable', /does not answer as it should/],
+    ['breaks off in the middle of answers', () => proxy.cut(180), 'unavailable', /does not answer correctly/],
   ] as const)(
     'that %s is reported at the deadline at the latest, and used again as soon as it is back',
     async (_what, breakIt, code, message) => {
@@ -197,10 +197,10 @@ describe('a storage in trouble', () => {
   });
 
   it.each([
-    [500, 'unavailable', /\(500\), also when it is asked again/],
+    [500, 'unavailable', /\(500\), even after retries/],
     [429, 'refused', /limits how often/],
-    [401, 'refused', /is the token valid, and for this site/],
-    [403, 'refused', /is the token valid, and for this site/],
+    [401, 'refused', /is the token valid for this site/],
+    [403, 'refused', /is the token valid for this site/],
     [400, 'refused', /refuses the request \(400\)/],
   ])('nothing but %i fails', async (status, code, message) => {
     const sessions = createSessions({ driver: newDriver({ timeout: NEVER_MS }) });
@@ -258,7 +258,7 @@ describe('where Netlify offers no blobs', () => {
     const failure = await failureOf(visit(createSessions({ driver: newDriver() }), { cart: 1 }));
     expect(failure).toMatchObject({
       code: 'configuration',
-      message: expect.stringMatching(/NETLIFY_BLOBS_CONTEXT is not set.*`netlify dev`.*pass `siteID` and `token`/),
+      message: expect.stringMatching(/NETLIFY_BLOBS_CONTEXT is not set.*`netlify dev`.*set `siteID` and `token`/),
     });
   });
 
@@ -391,7 +391,7 @@ describe('options', () => {
     expect(() => netlifyBlobsDriver({ name: 'ä'.repeat(33) })).toThrow('`name`: expected');
     expect(() => netlifyBlobsDriver({ siteID: SITE })).toThrow('Pass `siteID` and `token` together, or neither.');
     expect(() => netlifyBlobsDriver({ siteID: SITE, token: { fromEnv: 'T' }, deployScoped: true })).toThrow(
-      '`deployScoped` is for',
+      '`deployScoped` works only on Netlify',
     );
     // @ts-expect-error a wrong option is a compile error, too
     expect(() => netlifyBlobsDriver({ consistency: 'eventual' })).toThrow('`consistency` is not an option');

@@ -10,21 +10,25 @@ import {
 import type { Driver } from 'unstorage';
 
 /**
- * How long a value stays after it has expired before a sweep takes it. Without compare-and-set that is what keeps a sweep from
- * removing what another process has just renewed.
+ * How long a sweep keeps an expired value. Without compare-and-set, this keeps a sweep from removing a value that another process has just
+ * renewed.
  */
 const GRACE_MS = 60_000;
 
 /**
- * A value that is not whole may be one that is being written, which fs and fs-lite do in place: it is read again until nothing has
- * changed it for this long. At most half of the deadline, so that the error says more than that time is up.
+ * An incomplete value may be a write in progress, because fs and fs-lite write in place. It is read again until it has not changed for this
+ * long, but for at most half of the deadline. The caller then gets an error that says more than a timeout does.
  */
-const STILL_AFTER_MS = 1000;
+const UNCHANGED_FOR_MS = 1000;
 const READ_AGAIN_EVERY_MS = 10;
 
-/** An unstorage driver as a backend of whole values. */
+/**
+ * An unstorage driver as a backend of whole values, without compare-and-set.
+ *
+ * @param timeoutMs the deadline of one operation. A sweep uses half of it.
+ */
 export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBackend {
-  /** The key that was swept last: the next sweep goes on behind it. */
+  /** The key that was swept last. The next sweep continues after it. */
   let position = '';
 
   return {
@@ -40,7 +44,7 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
         if (framed) return { value: framed.value };
         if (typeof stored !== 'string') break;
         if (stored !== seen) [seen, seenAt] = [stored, performance.now()];
-        else if (performance.now() - seenAt >= Math.min(STILL_AFTER_MS, timeoutMs / 2)) break;
+        else if (performance.now() - seenAt >= Math.min(UNCHANGED_FOR_MS, timeoutMs / 2)) break;
         await pause(READ_AGAIN_EVERY_MS, { signal });
         signal.throwIfAborted();
       }
@@ -48,14 +52,14 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
         unreadable: createError(
           'session-unstorage',
           'refused',
-          'The storage did not give back what was stored: the value is cut off or mixed, or something else is under its key. Does another ' +
-            'program write there, or did one end in the middle of a write?',
+          'The storage did not return the value that was stored: it is cut off or mixed, or another value is under its key. Does another ' +
+            'program write to this storage, or did a process end during a write?',
         ),
       };
     },
 
     async set(key, value, { lifetimeMs }) {
-      // In seconds: those of unstorage's drivers that can expire values by themselves take it, the others leave it alone.
+      // The unstorage drivers that can expire values use `ttl`, in seconds. The others ignore it.
       const options = lifetimeMs === 'never' ? {} : { ttl: Math.max(Math.ceil(lifetimeMs / 1000), 1) };
       settled(await driver.setItem!(key, frame(value, lifetimeMs), options));
       return true;
@@ -87,7 +91,7 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
   };
 }
 
-/** What Astro's own driver left, which is an unstorage driver as well. */
+/** Legacy sessions of Astro's own driver, which uses an unstorage driver as well. */
 export function legacySessions(driver: Driver): LegacySessions {
   return {
     read: async (id, base) => settled(await driver.getItem(legacyKey(id, base), {})),
@@ -97,23 +101,26 @@ export function legacySessions(driver: Driver): LegacySessions {
   };
 }
 
-/** Prefix and hash, and the same for a tombstone: a sweep does not read what others keep in the same place. */
+/** Matches the keys of records and of tombstones, which end with a hash. A sweep does not read other keys in the same storage. */
 const OUR_KEY = /[\w-]{43}(\.retired)?$/;
 
-// fs and fs-lite return the errors of reading and removing in place of the result.
+/** Throws an error that was returned: fs and fs-lite return the errors of reads and removals in place of the result. */
 function settled<Result>(result: Result): Exclude<Result, Error> {
   if (result instanceof Error) throw result;
   return result as Exclude<Result, Error>;
 }
 
-// Words in front, so that no client takes it for JSON and parses it, and the hash, so that half a value is known from a whole one, and so is
-// one that was read while it was replaced: the beginning of the old and the end of the new one, of the same length.
+/**
+ * Puts a head in front of a value. It starts with a word, so that no client takes the value for JSON and parses it. The hash detects a
+ * value that is cut off, and a mix of the start of an old value and the end of a new one, which a read during a write can return.
+ */
 function frame(value: string, lifetimeMs: Lifetime): string {
   const until =
     lifetimeMs === 'never' ? lifetimeMs : Math.min(Math.ceil(Date.now() + lifetimeMs), Number.MAX_SAFE_INTEGER);
   return `coatcheck ${until} ${sha256Of(value)} ${value}`;
 }
 
+/** The value and its expiry in epoch milliseconds; undefined if it was not stored by `frame`, or is incomplete. */
 function unframe(stored: unknown): { value: string; until: number } | undefined {
   if (typeof stored !== 'string') return undefined;
   const [head, until, hash] = /^coatcheck (\d+|never) ([\w-]{43}) /.exec(stored) ?? [];

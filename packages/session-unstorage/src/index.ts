@@ -11,15 +11,19 @@ import { legacySessions, unstorageBackend } from './backend.ts';
 export { check, fromEnv, sweep } from '@coatcheck/session-core';
 export type { MigrateFrom } from '@coatcheck/session-core';
 
-/** What every Coatcheck driver takes, but `idleTtl`: extending a session by reading it needs changes that are atomic. */
+/** The options of `fromUnstorage()`. There is no `idleTtl`: extending a session with each read needs atomic changes. */
 export type UnstorageDriverConfig = Omit<SharedOptions, 'idleTtl'>;
 
 /**
- * A session driver around an unstorage driver: what the entrypoint of a site returns.
+ * Makes a session driver from an unstorage driver, for the entrypoint of a site. It does not use the storage before the first request.
  *
- * Touches nothing before the first request. Throws when it is given something else than a driver that reads and writes.
+ * @param driver from `unstorage/drivers/*`, or any object with the same methods. Session drivers from the same object share one queue of
+ *   writes.
+ * @throws {SessionDriverError} `configuration` if `driver` cannot read, write and remove, and for invalid options.
+ * @example
+ * import fsLite from 'unstorage/drivers/fs-lite';
  *
- * @param driver from `unstorage/drivers/*`, or any other of that shape. Drivers around the same one share the queue of their writes.
+ * export default () => fromUnstorage(fsLite({ base: '.sessions' }), { ttl: 86_400 });
  */
 export function fromUnstorage(driver: Driver, options: UnstorageDriverConfig = {}): SessionDriver {
   const missing = methods.filter((name) => typeof (driver as Partial<Driver> | undefined)?.[name] !== 'function');
@@ -27,7 +31,7 @@ export function fromUnstorage(driver: Driver, options: UnstorageDriverConfig = {
     throw createError(
       NAME,
       'configuration',
-      `fromUnstorage() takes an unstorage driver that reads and writes, such as fsLite({ base }); what it was given has no ` +
+      `fromUnstorage() needs an unstorage driver that reads and writes, such as fsLite({ base }). The driver that you passed has no ` +
         `${missing.join(', ')}.`,
     );
   }

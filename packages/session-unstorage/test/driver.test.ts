@@ -37,7 +37,7 @@ describe('what it is given', () => {
     ['a driver that only reads', { ...memory(), setItem: undefined }],
   ])('%s is refused at once', (_name, driver) => {
     expect(() => fromUnstorage(driver as unknown as Driver)).toThrow(
-      /^\[session-unstorage\] fromUnstorage\(\) takes an unstorage driver that reads and writes.* has no .*setItem/,
+      /^\[session-unstorage\] fromUnstorage\(\) needs an unstorage driver that reads and writes.* has no .*setItem/,
     );
   });
 
@@ -163,7 +163,7 @@ describe('a storage that fails', () => {
       writeFileSync(file, text);
       await expect(read(driver, cookie)).rejects.toMatchObject({
         code: 'refused',
-        message: expect.stringContaining('did not give back what was stored'),
+        message: expect.stringContaining('did not return the value that was stored'),
       });
     }
     writeFileSync(file, whole);

@@ -1,28 +1,31 @@
 import { pause } from '@coatcheck/session-core/driver';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type * as upstash from '@upstash/redis/cloudflare';
-import { explain, interrupted, notSent, unusable, type Meaning } from './errors.ts';
+import { explain, interrupted, notSent, unusableReply, type ErrorRule } from './errors.ts';
 import type { Target } from './options.ts';
 
-/** The module of the client, loaded when it is first needed. */
+/** The module of Upstash's client. */
 export type Client = typeof upstash;
 
-/** The part of the deadline in which what failed is sent again. What is left is for saying why. */
-const PATIENCE = 0.75;
+/** The part of the deadline in which failed commands are sent again. The rest is kept for returning the reason of the failure. */
+const RETRY_PORTION = 0.75;
 const FIRST_RETRY_MS = 50;
 const LAST_RETRY_MS = 800;
 
 /**
- * Upstash's client makes the requests, one a command. What else it does is switched off: its retries send writes twice and know no
- * deadline, and its parsing takes values for JSON.
+ * Opens a connection that sends each command in one request of Upstash's client. The other features of the client are turned off: its
+ * retries could apply a write twice and ignore the deadline, and its parser takes values for JSON.
+ *
+ * @param timeoutMs the deadline of one operation.
  */
 export function openConnection({ Redis }: Client, target: Target, timeoutMs: number): RedisConnection {
   let signalOfNext: AbortSignal | undefined;
   const redis = new Redis({
     ...target,
-    // Asked for within `exec`, before that returns. Only from a function: of another kind the client makes a reply when it aborts.
+    // The client calls this function inside of `exec`, before `exec` returns. It must be a function: if a plain signal aborts, the client
+    // returns a reply instead of an error.
     signal: () => signalOfNext!,
-    // `false` stands for one retry.
+    // `retry: false` would still retry once.
     retry: { retries: 0 },
     automaticDeserialization: false,
     responseEncoding: false,
@@ -35,11 +38,11 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
     return redis.exec([name, ...args]);
   };
 
-  /** The reply, or what went wrong. */
-  const attempt = async (command: RedisCommand, signal: AbortSignal): Promise<{ reply: unknown } | Meaning> => {
+  /** Sends a command once. Returns the reply, or the rule for the error. */
+  const attempt = async (command: RedisCommand, signal: AbortSignal): Promise<{ reply: unknown } | ErrorRule> => {
     try {
       const reply = await exchange(command, signal);
-      return isReply(command, reply) ? { reply } : unusable();
+      return isReply(command, reply) ? { reply } : unusableReply();
     } catch (error) {
       if (command.name === 'EVALSHA' && isUnknownScript(error)) return attempt(withSource(command), signal);
       return explain(error);
@@ -48,22 +51,22 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
 
   return {
     async send(command, { signal }) {
-      const patienceEndsAt = Date.now() + timeoutMs * PATIENCE;
-      let refused: Error | undefined;
-      // After a freeze the process learns only now which connections were closed meanwhile. A write that went out on one of them would
-      // be lost.
+      const retryUntil = Date.now() + timeoutMs * RETRY_PORTION;
+      let lastError: Error | undefined;
+      // A process that was frozen learns about connections that were closed in the meantime only on this turn of the event loop. A write on
+      // such a connection would be lost.
       await nextTurn();
       for (let waitMs = FIRST_RETRY_MS; ; waitMs = Math.min(waitMs * 2, LAST_RETRY_MS)) {
-        if (signal.aborted) throw refused ?? notSent();
+        if (signal.aborted) throw lastError ?? notSent();
         const outcome = await attempt(command, signal);
         if ('reply' in outcome) return outcome.reply;
-        // Nobody knows how far the request came: the engine says that time is up.
+        // The outcome of an aborted request is unknown, and the engine reports the timeout.
         signal.throwIfAborted();
-        if (outcome.uncertain && !command.repeatable) throw interrupted();
-        // Those who were refused together do not come back together.
+        if (outcome.ambiguous && !command.repeatable) throw interrupted();
+        // Jitter spreads the retries of requests that failed together.
         const jitteredMs = waitMs * (0.5 + Math.random());
-        if (!outcome.passing || Date.now() + jitteredMs > patienceEndsAt) throw outcome.error;
-        refused = outcome.error;
+        if (!outcome.transient || Date.now() + jitteredMs > retryUntil) throw outcome.error;
+        lastError = outcome.error;
         await pause(jitteredMs, { signal });
       }
     },
@@ -79,23 +82,23 @@ function isUnknownScript(error: unknown): boolean {
 }
 
 /**
- * Whether Redis can have answered so: a script with a text, pairs of texts or nothing; HGETALL with pairs; DEL with a number; MGET of one key with
- * one text or nothing.
+ * Whether Redis could have sent this reply. A script replies with a string, with pairs of strings or with null; HGETALL with pairs; DEL
+ * with a number; MGET of one key with one string or null.
  */
 function isReply({ name }: RedisCommand, reply: unknown): boolean {
   if (name === 'DEL') return typeof reply === 'number';
-  if (name === 'MGET') return Array.isArray(reply) && reply.length === 1 && isTextOrNull(reply[0]);
+  if (name === 'MGET') return Array.isArray(reply) && reply.length === 1 && isStringOrNull(reply[0]);
   if (Array.isArray(reply)) return reply.length % 2 === 0 && reply.every((item) => typeof item === 'string');
-  return name !== 'HGETALL' && isTextOrNull(reply);
+  return name !== 'HGETALL' && isStringOrNull(reply);
 }
 
-function isTextOrNull(reply: unknown): boolean {
+function isStringOrNull(reply: unknown): boolean {
   return typeof reply === 'string' || reply === null;
 }
 
 function nextTurn(): Promise<void> {
   return new Promise((resolve) => {
-    // A Worker has it only with the flag `nodejs_compat`.
+    // A Worker has `setImmediate` only with the flag `nodejs_compat`.
     const schedule = (globalThis as { setImmediate?: (work: () => void) => void }).setImmediate ?? setTimeout;
     schedule(resolve);
   });

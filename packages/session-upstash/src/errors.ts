@@ -3,98 +3,105 @@ import { recordError } from '@coatcheck/session-core/redis';
 
 export const DRIVER = 'session-upstash';
 
-/** What an error of the client means to whoever waits for an answer. */
-export interface Meaning {
+/** How to handle an error of the client. */
+export interface ErrorRule {
+  /** The error for the caller. */
   error: Error;
-  /** A state that may go by; the command can be sent again. */
-  passing?: boolean;
-  /** Whether the command may have been carried out all the same. */
-  uncertain?: boolean;
+  /** Whether the cause may go away by itself, so that the command can be sent again. */
+  transient?: boolean;
+  /** Whether the command may have been executed despite the error. */
+  ambiguous?: boolean;
 }
 
-type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Omit<Meaning, 'error'>];
+type Known = [pattern: RegExp, code: SessionErrorCode, message: string, handling?: Omit<ErrorRule, 'error'>];
 
-// The client does not tell the status of an answer, only its words: https://upstash.com/docs/redis/troubleshooting has Upstash's own.
+// The client reports the text of an error response, but not its HTTP status. Upstash's texts: https://upstash.com/docs/redis/troubleshooting
 const KNOWN: Known[] = [
   [
     /\b(WRONGPASS|NOAUTH)\b|^unauthorized/i,
     'configuration',
-    'Upstash refuses the token. Correct `token` or UPSTASH_REDIS_REST_TOKEN: the console shows it under "REST API". The password is another one.',
+    'Upstash refuses the token. Correct `token` or UPSTASH_REDIS_REST_TOKEN: the console shows it under "REST API". It is not the password.',
   ],
   [
     /\bNOPERM\b/,
     'configuration',
-    'The token may not do what sessions need: it may be the one that only reads. Take the standard token.',
+    'The token does not allow what sessions need; it may be the read-only token. Use the standard token.',
   ],
   [
     /max (request|single record) size/i,
     'invalid-data',
-    'The session is too large for one request to Upstash (ERR max request size exceeded; 1 MB, or what your plan says). What was stored ' +
-      'before is kept. Keep less in the session.',
+    'The session is too large for one request to Upstash (ERR max request size exceeded; 1 MB, or the limit of your plan). The session ' +
+      'that was stored before is kept. Store less in the session.',
   ],
   [
     /DB capacity quota|\bOOM\b/i,
     'refused',
-    'The database is full, and the session was not stored. Take a larger plan, or look for keys without an expiry.',
+    'The database is full, and the session was not stored. Choose a larger plan, or look for keys without an expiry.',
   ],
   [
     /max (daily )?requests? limit/i,
     'unavailable',
-    'The requests that the plan of the Upstash database includes are used up. Take a larger plan, or wait for the next period.',
+    'The request quota of the Upstash database is used up. Choose a larger plan, or wait for the next period.',
   ],
   [
     /max concurrent connections|max commands per second|too many requests|rate limit/i,
     'unavailable',
-    'Upstash gets too many requests at once (429), and went on saying so.',
-    { passing: true },
+    'Upstash answers 429 (too many requests), even after retries.',
+    { transient: true },
   ],
   [
     /\b(LOADING|MASTERDOWN|BUSY)\b/,
     'unavailable',
-    'Upstash takes no commands now, and went on saying so.',
-    { passing: true },
+    'Upstash does not accept commands now, even after retries.',
+    { transient: true },
   ],
   [
     /\b(READONLY|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b/,
     'refused',
-    'Upstash does not take this command now, and went on saying so.',
-    { passing: true },
+    'Upstash does not accept this command now, even after retries.',
+    { transient: true },
   ],
 ];
 
-/** From before a request is sent: the connection was not there yet. Node, Bun and Deno each have words of their own. */
+/** Errors from before a request is sent, when there is no connection yet. Node, Bun and Deno each have their own texts. */
 const NOT_CONNECTED =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|ConnectionRefused|client error \(Connect\)/;
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
-/** The client quotes commands and answers, with all that is in them: nothing of its words is passed on but Redis's own. */
-export function explain(error: unknown): Meaning {
+/**
+ * The rule for an error of the client. The client's messages quote commands and replies, which contain session data, so only error messages
+ * of Redis itself are passed on.
+ */
+export function explain(error: unknown): ErrorRule {
   const { name, message } = error as Error;
-  if (name === 'UpstashError') return meaningOf(message.replace(/, command was: .*$/s, ''));
+  if (name === 'UpstashError') return ruleFor(message.replace(/, command was: .*$/s, ''));
   if (name === 'UpstashJSONParseError') {
     const page = message.replace('Unable to parse response body: ', '');
-    // A gateway may say so in HTML. A part of a real answer is no such page, whatever a session in it says.
-    return page.startsWith('{') ? unusable() : meaningOf(page);
+    // The page of a gateway may contain an error text. A part of a JSON reply must not be searched for one, because it can contain session
+    // data.
+    return page.startsWith('{') ? unusableReply() : ruleFor(page);
   }
   return connectionError(error as Error);
 }
 
-function meaningOf(answer: string): Meaning {
+function ruleFor(answer: string): ErrorRule {
   const aboutRecord = recordError(DRIVER, answer);
   if (aboutRecord) return { error: aboutRecord };
   const known = KNOWN.find(([pattern]) => pattern.test(answer));
   if (known) {
-    const [, code, text, how] = known;
-    return { error: createError(DRIVER, code, text), ...how };
+    const [, code, text, handling] = known;
+    return { error: createError(DRIVER, code, text), ...handling };
   }
-  const isOfRedis = /^[A-Z]{2,} /.test(answer) && !/\b(internal|unavailable|timed? ?out)\b/i.test(answer);
-  if (!isOfRedis) return unusable();
+  const isFromRedis = /^[A-Z]{2,} /.test(answer) && !/\b(internal|unavailable|timed? ?out)\b/i.test(answer);
+  if (!isFromRedis) return unusableReply();
   return {
-    error: createError(DRIVER, 'refused', 'Upstash refused; the cause says why.', { cause: new Error(answer) }),
+    error: createError(DRIVER, 'refused', 'Upstash refused the command; the cause says why.', {
+      cause: new Error(answer),
+    }),
   };
 }
 
-function connectionError(error: Error): Meaning {
+function connectionError(error: Error): ErrorRule {
   const { code } = ((error.cause as Error | undefined) ?? error) as { code?: unknown };
   const reason = typeof code === 'string' ? code : '';
   if (TLS.test(reason)) {
@@ -102,7 +109,7 @@ function connectionError(error: Error): Meaning {
       error: createError(
         DRIVER,
         'configuration',
-        `There is no TLS connection to Upstash (${reason}). Is \`url\` right?`,
+        `Cannot open a TLS connection to Upstash (${reason}). Is \`url\` correct?`,
       ),
     };
   }
@@ -110,35 +117,36 @@ function connectionError(error: Error): Meaning {
     error: createError(
       DRIVER,
       'unavailable',
-      `Upstash could not be reached${reason && ` (${reason})`}. Is \`url\` or UPSTASH_REDIS_REST_URL right, and does the database still exist?`,
+      `Upstash could not be reached${reason && ` (${reason})`}. Is \`url\` or UPSTASH_REDIS_REST_URL correct, and does the database still exist?`,
     ),
-    passing: true,
-    uncertain: !NOT_CONNECTED.test(`${reason} ${error.message}`),
+    transient: true,
+    ambiguous: !NOT_CONNECTED.test(`${reason} ${error.message}`),
   };
 }
 
-/** An answer that is broken, or that somebody else than Redis gave. */
-export function unusable(): Meaning {
+/** The rule for a reply that is broken, or that did not come from Redis. */
+export function unusableReply(): ErrorRule {
   return {
     error: createError(
       DRIVER,
       'unavailable',
-      'The answers that come are broken, or not from Upstash: a gateway in between may be in trouble. Is `url` the REST URL of the database?',
+      'The replies are broken or not from Upstash: a gateway in between may be failing. Is `url` the REST URL of the database?',
     ),
-    passing: true,
-    uncertain: true,
+    transient: true,
+    ambiguous: true,
   };
 }
 
-/** A write to which there was no usable answer. */
+/** The error for a write that got no usable reply. */
 export function interrupted(): Error {
   return createError(
     DRIVER,
     'interrupted',
-    'There was no usable answer to a write: the connection broke, or Upstash failed. It may have been stored; it is not sent again.',
+    'A write got no usable reply: the connection broke, or Upstash failed. It may have been stored; it is not sent again.',
   );
 }
 
+/** The error for a command that was not sent before its signal aborted. */
 export function notSent(): Error {
   return createError(DRIVER, 'unavailable', 'Upstash could not be reached in time; nothing was sent.');
 }

@@ -11,23 +11,30 @@ import {
 } from '@coatcheck/session-core/driver';
 import { DRIVER } from './errors.ts';
 
-/** Where the database is, and the key to it: what its page in Upstash's console shows under "REST API". */
+/** The options of `upstashDriver()`. The Upstash console shows `url` and `token` of a database under "REST API". */
 export interface UpstashDriverConfig extends SharedOptions {
-  /** `https://name.upstash.io`. Default: the variable `UPSTASH_REDIS_REST_URL`, or `KV_REST_API_URL`, read when the server runs. */
+  /**
+   * The REST URL of the database, such as `https://name.upstash.io`.
+   *
+   * @default the environment variable `UPSTASH_REDIS_REST_URL`, or `KV_REST_API_URL`, read when the server runs
+   */
   url?: FromEnv<string>;
   /**
-   * The standard token; one that may only read is not enough. Default: the variable `UPSTASH_REDIS_REST_TOKEN`, or `KV_REST_API_TOKEN`,
-   * read when the server runs, which keeps it out of the build.
+   * The standard REST token of the database. A read-only token is not enough. A token that is written here literally becomes part of the
+   * build; the environment variables and `fromEnv` do not.
+   *
+   * @default the environment variable `UPSTASH_REDIS_REST_TOKEN`, or `KV_REST_API_TOKEN`, read when the server runs
    */
   token?: FromEnv<string>;
 }
 
-// The client's own errors for what cannot be a URL or a header quote it.
+// The values are checked here because the client's own errors quote an invalid URL or token.
 const restUrl: OptionKind<string> = {
   read(raw) {
     const url = typeof raw === 'string' && URL.canParse(raw) ? new URL(raw) : undefined;
-    const fits = url && /^https?:$/.test(url.protocol) && url.username + url.password + url.search + url.hash === '';
-    if (!fits) {
+    const isRestUrl =
+      url && /^https?:$/.test(url.protocol) && url.username + url.password + url.search + url.hash === '';
+    if (!isRestUrl) {
       throw new Error('expected the REST URL of the database, https://name.upstash.io; redis:// is for session-redis');
     }
     return url.href.replace(/\/$/, '');
@@ -45,19 +52,26 @@ const token: OptionKind<string> = {
 
 export const upstashKinds: OptionKinds<Omit<UpstashDriverConfig, keyof SharedOptions>> = { url: restUrl, token };
 
+/** The database to connect to. */
 export interface Target {
   url: string;
   token: string;
 }
 
-/** Upstash's own names, and those that Vercel gives to a database that it has made. The first pair that is there counts. */
+/** The variables of Upstash, and those that Vercel sets for a database that it created. The first complete pair is used. */
 const PAIRS = [
   ['UPSTASH_REDIS_REST_URL', 'UPSTASH_REDIS_REST_TOKEN'],
   ['KV_REST_API_URL', 'KV_REST_API_TOKEN'],
 ] as const;
 
+/** The names of all environment variables that the driver may read. */
 export const variables: string[] = PAIRS.flat();
 
+/**
+ * The database that the options and the environment name.
+ *
+ * @throws {SessionDriverError} `configuration` if the URL or the token is missing or invalid.
+ */
 export function targetOf(options: Resolved<UpstashDriverConfig>, env: ReadEnv): Target {
   for (const [urlName, tokenName] of PAIRS) {
     const [urlValue, tokenValue] = [options.url ?? env(urlName), options.token ?? env(tokenName)];

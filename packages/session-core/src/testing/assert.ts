@@ -1,37 +1,39 @@
-/** The `it` or `test` of any test runner: this suite imports none. The third argument is the time-out, in milliseconds. */
+/** The `it` or `test` of any test runner; the suite does not import one. The third argument is the timeout, in milliseconds. */
 export type It = (name: string, run: () => Promise<void>, timeoutMs: number) => unknown;
 
-/** Fails unless both show alike. Maps and objects are equal in any order. */
+/** Fails unless both values have the same text form. The order of entries in Maps and objects does not matter. */
 export function same(actual: unknown, expected: unknown, about = ''): void {
   const [left, right] = [show(actual), show(expected)];
   if (left !== right) fail(`${about && `${about}: `}expected ${shorten(right)}, got ${shorten(left)}`);
 }
 
+/** Fails with `message` unless `holds` is true. */
 export function isTrue(holds: boolean, message: string): void {
   if (!holds) fail(message);
 }
 
+/** Resolves to the error with which `promise` rejects. Fails if it resolves. */
 export async function rejects(promise: Promise<unknown>, about = ''): Promise<unknown> {
-  let answer: unknown;
+  let result: unknown;
   try {
-    answer = await promise;
+    result = await promise;
   } catch (error) {
     return error;
   }
-  return fail(`${about && `${about}: `}expected a rejection, got ${shorten(show(answer))}`);
+  return fail(`${about && `${about}: `}expected a rejection, got ${shorten(show(result))}`);
 }
 
 export function fail(message: string): never {
   throw new Error(message);
 }
 
-/** Runs a test, and adds to whatever fails in it which rule was broken and what to do. */
+/** Runs a test. If it fails, adds to the error which rule was broken and what to do. */
 export async function explained(rule: string, whatToDo: string, run: () => Promise<void>): Promise<void> {
   try {
     await run();
   } catch (error) {
-    const what = error instanceof Error ? error.message : String(error);
-    throw new Error(`${what}\nRule: ${rule}.\nWhat to do: ${whatToDo}`, { cause: error });
+    const message = error instanceof Error ? error.message : String(error);
+    throw new Error(`${message}\nRule: ${rule}.\nWhat to do: ${whatToDo}`, { cause: error });
   }
 }
 

@@ -3,13 +3,13 @@ import { changed, DAY, payload, SECRET, values, type DriverTests } from './drive
 
 import { createSessionId } from '../engine/session-id.ts';
 
-/** Sessions from before. */
+/** Tests of the migration of legacy sessions. */
 export function testMigration({ it, createDriver, legacyDriver }: DriverTests): void {
   const day = Date.now() + DAY;
-  /** Until when sessions from before are taken over in these tests. */
+  /** The end of the migration in these tests. */
   const until = new Date(day).toISOString();
 
-  it('sessions under another prefix, and those that are not encrypted, are taken over', async () => {
+  it('sessions under another prefix and plaintext sessions are migrated', async () => {
     const id = createSessionId();
     await (await createDriver({ prefix: 'before:' })).setItem(id, payload({ user: 'ada', cart: ['hat'] }, day));
     const moved = { prefix: 'after:', secrets: [SECRET] };
@@ -25,7 +25,7 @@ export function testMigration({ it, createDriver, legacyDriver }: DriverTests): 
     same(values(await (await createDriver(encrypting)).getItem(id)), { user: 'grace' });
   });
 
-  it('a session that is removed before it is taken over stays removed', async () => {
+  it('a session that is destroyed before it is migrated stays destroyed', async () => {
     const id = createSessionId();
     await (await createDriver({ prefix: 'before:' })).setItem(id, payload({ user: 'ada' }, day));
     const migrating = await createDriver({ prefix: 'after:', migrateFrom: { until, prefix: 'before:' } });
@@ -35,7 +35,7 @@ export function testMigration({ it, createDriver, legacyDriver }: DriverTests): 
   });
 
   if (legacyDriver) {
-    it("sessions of Astro's own driver are taken over, once, and gone from where they were", async () => {
+    it("sessions of Astro's own driver are migrated once, and removed from their old place", async () => {
       const legacy = await legacyDriver();
       const migrating = await createDriver({ migrateFrom: { until } });
       const id = createSessionId();
@@ -54,7 +54,7 @@ export function testMigration({ it, createDriver, legacyDriver }: DriverTests): 
       same(values(await (await createDriver({})).getItem(id)), { user: 'ada' });
     });
 
-    it("a session of Astro's own driver that is removed before it is taken over stays removed", async () => {
+    it("a session of Astro's own driver that is destroyed before it is migrated stays destroyed", async () => {
       const legacy = await legacyDriver();
       const migrating = await createDriver({ migrateFrom: { until } });
       const id = createSessionId();
@@ -65,7 +65,7 @@ export function testMigration({ it, createDriver, legacyDriver }: DriverTests): 
       same(await migrating.getItem(id), null);
     });
 
-    it("what Astro's own driver left expired, or corrupt, is no session", async () => {
+    it("expired and corrupt sessions of Astro's own driver are not migrated", async () => {
       const legacy = await legacyDriver();
       const migrating = await createDriver({ migrateFrom: { until } });
       const [expired, corrupt] = [createSessionId(), createSessionId()];
@@ -74,7 +74,7 @@ export function testMigration({ it, createDriver, legacyDriver }: DriverTests): 
       for (const id of [expired, corrupt]) same(await migrating.getItem(id), null);
     });
 
-    it("what Astro's own driver could not have left is neither read nor removed, whatever a cookie names", async () => {
+    it("values that Astro's own driver could not have written are neither read nor removed", async () => {
       const legacy = await legacyDriver();
       const migrating = await createDriver({ migrateFrom: { until } });
       const [foreign, noUuid] = [createSessionId(), createSessionId().replaceAll('-', '_')];
@@ -83,7 +83,7 @@ export function testMigration({ it, createDriver, legacyDriver }: DriverTests): 
       for (const id of [foreign, noUuid]) {
         same(await migrating.getItem(id), null);
         await migrating.removeItem(id);
-        if (((await legacy.getItem(id)) ?? null) === null) fail('what is no session was removed');
+        if (((await legacy.getItem(id)) ?? null) === null) fail('a value that is not a session was removed');
       }
     });
   }

@@ -3,11 +3,11 @@ import { changed, DAY, entry, payload, SECRET, values, type DriverTests } from '
 
 import { createSessionId } from '../engine/session-id.ts';
 
-/** What is encrypted. */
+/** Tests of encryption at rest. */
 export function testSecrets({ it, createDriver, dump }: DriverTests): void {
   const day = Date.now() + DAY;
 
-  it('what is encrypted comes back to whoever has the secret, and to nobody else', async () => {
+  it('encrypted data can be read with the secret, and not without it', async () => {
     const encrypting = await createDriver({ secrets: [SECRET] });
     const id = createSessionId();
     await encrypting.setItem(id, payload({ user: { name: 'ada' }, cart: ['hat'] }, day));
@@ -22,7 +22,7 @@ export function testSecrets({ it, createDriver, dump }: DriverTests): void {
     }
   });
 
-  it('when secrets change nobody is signed out', async () => {
+  it('rotating secrets signs nobody out', async () => {
     const next = SECRET.toUpperCase();
     const [before, between, after] = [
       await createDriver({ secrets: [SECRET] }),
@@ -38,24 +38,24 @@ export function testSecrets({ it, createDriver, dump }: DriverTests): void {
       changed(read, (map) => map.set('cart', entry([], day)).delete('flash')),
     );
     same(values(await between.getItem(id)), { user: 'ada', cart: [] });
-    // Reading was enough for what nobody changed.
+    // Reading alone encrypted the unchanged values again, with the new secret.
     same(values(await after.getItem(id)), { user: 'ada', cart: [] });
   });
 
   if (dump) {
-    it('the backend holds no id, and of what is encrypted neither keys nor values', async () => {
+    it('the backend stores no session ids, and no encrypted keys or values as plaintext', async () => {
       const [id, other, key, value] = Array.from({ length: 4 }, createSessionId) as [string, string, string, string];
       const data = { [key]: value, another: { deep: [value] } };
       await (await createDriver({ prefix: 'plaintext:' })).setItem(other, payload(data, day));
       const plaintext = await dump();
       for (const text of [key, value]) {
-        if (!plaintext.includes(text)) fail('the dump does not show what is stored as plaintext');
+        if (!plaintext.includes(text)) fail('the dump does not show values that are stored as plaintext');
       }
       await (await createDriver({ prefix: 'plaintext:' })).removeItem(other);
       await (await createDriver({ secrets: [SECRET] })).setItem(id, payload(data, day));
       const encrypted = await dump();
       for (const text of [id, other, key, value, SECRET]) {
-        if (encrypted.includes(text)) fail('the backend shows an id, or what is encrypted');
+        if (encrypted.includes(text)) fail('the backend shows a session id, or encrypted data as plaintext');
       }
     });
   }

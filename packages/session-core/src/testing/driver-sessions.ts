@@ -5,11 +5,11 @@ import { check } from '../engine/check.ts';
 
 import { createSessionId } from '../engine/session-id.ts';
 
-/** What Astro does with a session. */
+/** Tests of what Astro does with sessions. */
 export function testSessions({ it, createDriver }: DriverTests): void {
   const day = Date.now() + DAY;
 
-  it('a session that Astro stores comes back', async () => {
+  it('a session that Astro stores can be read back', async () => {
     const driver = await createDriver({});
     const id = createSessionId();
     same(await driver.getItem(id), null);
@@ -18,7 +18,7 @@ export function testSessions({ it, createDriver }: DriverTests): void {
     same(values(await driver.getItem(id)), session);
   });
 
-  it('requests that change different keys do not erase each other', async () => {
+  it('concurrent requests that change different keys do not overwrite each other', async () => {
     const driver = await createDriver({});
     const id = createSessionId();
     await driver.setItem(id, payload({ kept: 1, gone: 1 }, day));
@@ -45,7 +45,7 @@ export function testSessions({ it, createDriver }: DriverTests): void {
     same('gone' in values(await driver.getItem(id)), false);
   });
 
-  it('a removed session stays removed', async () => {
+  it('a destroyed session stays destroyed', async () => {
     const driver = await createDriver({});
     const id = createSessionId();
     await driver.setItem(id, payload({ user: 'ada' }, day));
@@ -58,7 +58,7 @@ export function testSessions({ it, createDriver }: DriverTests): void {
     same(await driver.getItem(id), null);
   });
 
-  it('an entry that has expired is not handed out', async () => {
+  it('an expired entry is not returned', async () => {
     const driver = await createDriver({});
     const id = createSessionId();
     const entries = new Map([
@@ -69,7 +69,7 @@ export function testSessions({ it, createDriver }: DriverTests): void {
     same(values(await driver.getItem(id)), { alive: 2 });
   });
 
-  it('sites under different prefixes do not see each other', async () => {
+  it('sites with different prefixes do not see each other', async () => {
     const [one, other] = [await createDriver({ prefix: 'one:' }), await createDriver({ prefix: 'other:' })];
     const id = createSessionId();
     await one.setItem(id, payload({ site: 1 }, day));
@@ -79,7 +79,7 @@ export function testSessions({ it, createDriver }: DriverTests): void {
     same(values(await one.getItem(id)), { site: 1 });
   });
 
-  it('an id that cannot be ours reads as null, cannot be written, and has nothing to remove', async () => {
+  it('an invalid session id reads as null, cannot be written, and can be removed without an error', async () => {
     const driver = await createDriver({});
     for (const id of [
       '',
@@ -95,7 +95,7 @@ export function testSessions({ it, createDriver }: DriverTests): void {
     }
   });
 
-  it('check() finds nothing wrong, and leaves nothing', async () => {
+  it('check() reports that everything works', async () => {
     const { ok, steps } = await check(await createDriver({}));
     same(
       [ok, ...steps.map(({ name, error }) => `${name} ${error ?? 'works'}`)],

@@ -4,17 +4,24 @@ import type { SharedOptions } from '../config/option.ts';
 
 import type { SessionDriver } from '../contract/driver.ts';
 
+/** The driver under test, and the test runner. */
 export interface DriverSuite {
   it: It;
-  /** The `runtime` of a package, on the one backend under test. */
+  /**
+   * Creates a driver on the backend under test, as the `runtime` of a package does. Called several times in a test; all these drivers must
+   * share the same sessions.
+   */
   createDriver(config: SharedOptions): SessionDriver | Promise<SessionDriver>;
-  /** Everything that the backend holds, keys included, as text that shows whatever it would show a thief. */
+  /**
+   * Everything that the backend stores, keys included, in one string: what an attacker who copies the backend would see. Without it, the
+   * suite does not check which data is encrypted.
+   */
   dump?(): Promise<string>;
-  /** Astro's own driver for the backend, where it has one. */
+  /** Creates Astro's own driver for the same backend. Without it, the suite does not check its migration. */
   legacyDriver?(): SessionDriver | Promise<SessionDriver>;
 }
 
-/** The same, with a time-out for each test. */
+/** A `DriverSuite` whose `it` sets a timeout for each test. */
 export interface DriverTests extends Omit<DriverSuite, 'it'> {
   it(name: string, run: () => Promise<void>): void;
 }
@@ -22,9 +29,10 @@ export interface DriverTests extends Omit<DriverSuite, 'it'> {
 export const DAY: number = 86_400_000;
 export const SECRET = 'a-secret-of-the-conformance-suite-42';
 
-/** What a session is as Astro writes it. */
+/** One value of a session, as Astro writes it. */
 export interface Entry {
   data: unknown;
+  /** In epoch milliseconds. */
   expires: number;
 }
 
@@ -32,19 +40,23 @@ export function entry(data: unknown, expires: number): Entry {
   return { data, expires };
 }
 
+/** A session as Astro writes it, in which all values expire at the same time. */
 export function payload(data: Record<string, unknown>, expires: number): string {
   return stringify(new Map(Object.entries(data).map(([key, value]) => [key, entry(value, expires)])));
 }
 
+/** Parses what a driver returned, as Astro does. Fails if there is no session. */
 function hydrate(read: unknown): Map<string, Entry> {
-  if (read === null) fail('the session is not there');
+  if (read === null) fail('expected a session, got none');
   return parse(typeof read === 'string' ? read : JSON.stringify(read)) as Map<string, Entry>;
 }
 
+/** The values of a session that a driver returned. */
 export function values(read: unknown): Record<string, unknown> {
   return Object.fromEntries([...hydrate(read)].map(([key, { data }]) => [key, data]));
 }
 
+/** A session that a driver returned, with an edit, as Astro writes it. */
 export function changed(read: unknown, edit: (map: Map<string, Entry>) => unknown): string {
   const map = hydrate(read);
   edit(map);

@@ -17,9 +17,10 @@ export type { DriverSuite } from './driver-suite.ts';
 export type { StoreSuite } from './store-suite.ts';
 
 /**
- * What every store must do: the contract is `SessionStore`. A failure says which rule of it was broken, and what to do. A store that is
- * not atomic runs the same tests; where it can promise less, the test asks for that.
+ * Registers the conformance tests for a store: the contract of `SessionStore`. A failure names the rule that was broken and says what to
+ * do. A store with `atomic: false` runs the same tests; some check less for it.
  *
+ * @throws {TypeError} if the suite has neither `passTime` nor `timeLeft`.
  * @example
  * testStore({ it, createStore: () => openStore(url), timeLeft: (key) => client.pttl(key) });
  */
@@ -35,7 +36,7 @@ export function testStore(suite: StoreSuite): void {
 }
 
 /**
- * What every driver must do, played as Astro plays it.
+ * Registers the conformance tests for a driver. They call the driver as Astro does.
  *
  * @example
  * testDriver({ it, createDriver: (config) => thing({ ...config, url }) });

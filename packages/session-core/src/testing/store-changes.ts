@@ -3,11 +3,11 @@ import { call, change, fields, HOUR, MINUTE, type StoreTests } from './store-sui
 
 import type { Change } from '../contract/store.ts';
 
-/** What a change means: its conditions, and the order of its parts. */
+/** Tests of a change: its conditions, and the order of its parts. */
 export function testChanges({ test }: StoreTests): void {
   test(
-    '`mustExist` refuses where there is no record',
-    'Answer `missing` and store nothing.',
+    '`mustExist` refuses a change if there is no record',
+    'Return `missing` and store nothing.',
     async ({ store, key }) => {
       same(await store.patch(key, change({ set: fields({ a: ':1' }), mustExist: true }), call()), 'missing');
       same(await store.read(key, call()), null);
@@ -15,8 +15,8 @@ export function testChanges({ test }: StoreTests): void {
   );
 
   test(
-    '`mustBeNew` refuses where there is a record',
-    'Answer `conflict` and store nothing.',
+    '`mustBeNew` refuses a change if there is a record',
+    'Return `conflict` and store nothing.',
     async ({ store, key }) => {
       const attempt = (value: string) =>
         store.patch(key, change({ set: fields({ a: value }), mustBeNew: true }), call());
@@ -30,8 +30,8 @@ export function testChanges({ test }: StoreTests): void {
   );
 
   test(
-    '`expect` refuses unless every field holds what is expected, where null stands for no field',
-    'Look at every field of `expect` in the same step that writes.',
+    '`expect` refuses a change unless every field has its expected value; null stands for no field',
+    'Compare every field of `expect` in the same step that writes.',
     async ({ store, key }) => {
       await store.patch(key, change({ set: fields({ a: ':1', x: ':"X"' }) }), call());
       const attempt = (expect: [string, string | null][], value: string) =>
@@ -39,8 +39,8 @@ export function testChanges({ test }: StoreTests): void {
       same(await attempt([['a', ':2']], ':9'), 'conflict');
       same(await attempt([['a', ':']], ':9'), 'conflict');
       same(await attempt([['a', null]], ':9'), 'conflict');
-      for (const alike of [':"x"', ':"X" ', ': "X"', ':"X', `${Date.now() + HOUR}:"X"`])
-        same(await attempt([['x', alike]], ':9'), 'conflict', alike);
+      for (const similar of [':"x"', ':"X" ', ': "X"', ':"X', `${Date.now() + HOUR}:"X"`])
+        same(await attempt([['x', similar]], ':9'), 'conflict', similar);
       const bothNeeded: [string, string][] = [
         ['a', ':1'],
         ['b', ':1'],
@@ -58,8 +58,8 @@ export function testChanges({ test }: StoreTests): void {
   );
 
   test(
-    '`expect` holds for a missing record as for one without fields',
-    'Where there is no record, no field is there: null is what is expected, and any value is a conflict.',
+    '`expect` treats a missing record like a record without fields',
+    'If there is no record, it has no fields: an expected null is met, and any other expected value is a conflict.',
     async ({ store, key }) => {
       const attempt = (expected: string | null) =>
         store.patch(key, change({ set: fields({ a: ':1' }), expect: new Map([['a', expected]]) }), call());
@@ -86,7 +86,7 @@ export function testChanges({ test }: StoreTests): void {
   for (const [condition, refused] of refusals) {
     test(
       `a change that ${condition} refuses changes nothing: no field, no lifetime, no idle limit`,
-      'Look at all conditions before the first write, in one step with it.',
+      'Check all conditions before the first write, in the same step.',
       async ({ store, key, livesFor, now }) => {
         const held = fields({ a: ':1', b: ':1', past: `${Date.now() - HOUR}:1` });
         const since = now();
@@ -100,7 +100,7 @@ export function testChanges({ test }: StoreTests): void {
 
   test(
     'the order is `unset`, `purge`, `ifAbsent`, `set`',
-    'Remove first. Then write what is absent now, the removed included, and last what is to be written in any case.',
+    'Remove fields first. Then write `ifAbsent` where the field is absent now, also if it was just removed. Write `set` last.',
     async ({ store, key }) => {
       const now = Date.now();
       await store.patch(
@@ -127,18 +127,18 @@ export function testChanges({ test }: StoreTests): void {
   );
 
   test(
-    '`ifAbsent` makes a record where there is none',
-    'Treat a missing record as one without fields.',
+    '`ifAbsent` creates a record if there is none',
+    'Treat a missing record like a record without fields.',
     async ({ store, key }) => {
-      const change1 = change({ set: fields({ a: ':1' }), ifAbsent: fields({ a: ':8', b: ':8' }) });
-      same(await store.patch(key, change1, call()), 'applied');
+      const creation = change({ set: fields({ a: ':1' }), ifAbsent: fields({ a: ':8', b: ':8' }) });
+      same(await store.patch(key, creation, call()), 'applied');
       same(await store.read(key, call()), fields({ a: ':1', b: ':8' }));
     },
   );
 
   test(
-    '`purge` removes what has expired, and leaves what was renewed',
-    'Look at the expiry that is stored with the field now: another request may have renewed it.',
+    '`purge` removes expired fields, and keeps renewed ones',
+    'Check the expiry that is stored with the field now: another request may have renewed it.',
     async ({ store, key }) => {
       const now = Date.now();
       const held = fields({ old: `${now - 10}:1`, renewed: `${now + HOUR}:1`, open: ':1', kept: `${now - 10}:1` });
@@ -150,8 +150,8 @@ export function testChanges({ test }: StoreTests): void {
   );
 
   test(
-    '`purge` goes by the clock of the writer',
-    'Compare a field with `now` of the change, and not with a clock of your own: the two may be hours apart.',
+    '`purge` uses the clock of the writer',
+    'Compare the expiry of a field with `now` of the change, not with your own clock: the two may be hours apart.',
     async ({ store, key }) => {
       for (const offset of [-2 * HOUR, 2 * HOUR]) {
         const now = Date.now() + offset;

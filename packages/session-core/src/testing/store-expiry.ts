@@ -2,15 +2,15 @@ import { isTrue, rejects, same } from './assert.ts';
 
 import { call, change, DAY, fields, HOUR, LIMITS, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
 
-/** For how long a record lives. */
+/** Tests of expiry: the hard deadline and the idle limit of a record, and sweeps. */
 export function testExpiry({ test }: StoreTests): void {
   const keepTime =
-    'Keep lifetimes in whole milliseconds and 64 bits: no rounding down to seconds, no upper limit, no timer of 32 bits.';
+    'Store lifetimes as whole milliseconds in 64 bits: no rounding down to seconds, no upper limit, no 32-bit timer.';
 
-  // 60 days are more milliseconds than 31 bits count, and 3 years more seconds than a cookie's caches like.
+  // 60 days in milliseconds do not fit into 31 bits. 1100 days are more than the 400 days that browsers allow for a cookie.
   for (const lifetime of [1999, 90_000, HOUR, 36 * HOUR, 60 * DAY, 1100 * DAY]) {
     test(
-      `a record lives for as long as it was told: ${lifetime} ms`,
+      `a record lives exactly as long as requested: ${lifetime} ms`,
       keepTime,
       async ({ store, key, livesFor, now: moment }) => {
         const [now, since] = [Date.now(), moment()];
@@ -22,8 +22,8 @@ export function testExpiry({ test }: StoreTests): void {
   }
 
   test(
-    'fields without an expiry keep a record for `defaultTtlMs`, and without `defaultTtlMs` for ever',
-    'Take an absent `defaultTtlMs` for "never", and not for zero or for a default of your own.',
+    'fields without an expiry keep a record for `defaultTtlMs`, or forever if it is absent',
+    'An absent `defaultTtlMs` means that the record never expires. Do not use zero or a default of your own.',
     async ({ store, key, livesFor, now }) => {
       const since = now();
       await store.patch(
@@ -41,11 +41,11 @@ export function testExpiry({ test }: StoreTests): void {
   for (const [clock, offset] of [
     ['', 0],
     [', with a writer whose clock is two hours behind', -2 * HOUR],
-    [', with one two hours ahead', 2 * HOUR],
+    [', with a writer whose clock is two hours ahead', 2 * HOUR],
   ] as const) {
     test(
       `a record lives as long as its longest-lived field${clock}`,
-      "Reckon from now by the backend's clock: the expiry of a field less `now` of the change. Compute the deadline anew with every change.",
+      "Subtract `now` of the change from the expiry of a field, and add the result to the backend's clock. Do this with every change.",
       async ({ store, key, livesFor, now: moment }) => {
         const now = Date.now() + offset;
         const until = (ms: number) => `${now + ms}:1`;
@@ -63,8 +63,8 @@ export function testExpiry({ test }: StoreTests): void {
   }
 
   test(
-    'a record whose longest-lived field goes lives shorter',
-    'Compute the deadline from the fields that are left.',
+    'a record expires earlier when its longest-lived field is removed',
+    'Compute the deadline from the remaining fields.',
     async ({ store, key, livesFor, now: moment }) => {
       const [now, since] = [Date.now(), moment()];
       const set = fields({ long: `${now + HOUR}:1`, short: `${now + MINUTE}:1` });
@@ -75,7 +75,7 @@ export function testExpiry({ test }: StoreTests): void {
   );
 
   test(
-    'a field without an expiry keeps the record for `defaultTtlMs` after the last write, whichever field that wrote',
+    'a field without an expiry keeps the record for `defaultTtlMs` after the last write, whichever field was written',
     'Count `defaultTtlMs` from every write.',
     async ({ store, key, livesFor, now: moment }) => {
       await store.patch(key, change({ set: fields({ open: ':1' }), lifetimeMs: MINUTE, defaultTtlMs: MINUTE }), call());
@@ -88,7 +88,7 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     'a record without fields lives for `lifetimeMs`',
-    'Keep an empty record for as long as its writer says: no field says it.',
+    'Use `lifetimeMs` of the change for an empty record, because it has no fields with an expiry.',
     async ({ store, key, livesFor, now }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       const since = now();
@@ -98,8 +98,8 @@ export function testExpiry({ test }: StoreTests): void {
   );
 
   test(
-    'a record that was to live for ever ends when a writer says so',
-    'Let a later change shorten the life of a record.',
+    'a later change can give an expiry to a record that never expires',
+    'Let a later change shorten the lifetime of a record.',
     async ({ store, key, livesFor, now }) => {
       await store.patch(key, openEnded({ set: fields({ a: ':1' }) }), call());
       const since = now();
@@ -109,19 +109,20 @@ export function testExpiry({ test }: StoreTests): void {
   );
 
   test(
-    'what is past when it is written is not there',
-    'Store nothing, or what is gone at once, for a lifetime of zero or less. Backends take it for "for ever", or refuse it.',
+    'a record that is already expired when it is written does not exist',
+    'For a lifetime of zero or less, store nothing, or a record that expires at once. Many backends refuse such a lifetime, or take it for no ' +
+      'limit.',
     async ({ store, key, eventually }) => {
       for (const age of [0, 1, DAY]) {
         const now = Date.now();
-        // Also where a record lives.
+        // The change replaces a live record.
         await store.patch(key, change({ set: fields({ b: ':1' }) }), call());
         await store.patch(
           key,
           change({ set: fields({ a: `${now - age}:1` }), unset: ['b'], lifetimeMs: -age, now }),
           call(),
         );
-        await eventually(async () => (await store.read(key, call())) === null, 'the record is there');
+        await eventually(async () => (await store.read(key, call())) === null, 'the record still exists');
       }
     },
   );
@@ -129,7 +130,7 @@ export function testExpiry({ test }: StoreTests): void {
   for (const limit of LIMITS) {
     test(
       `an expired record counts as missing for every change (by its ${limit})`,
-      'Look at the expiry in the step that writes: a record that is still lying there is not merged into, and refuses nothing.',
+      'Check the expiry in the step that writes. An expired record that is still stored must not affect the change.',
       async ({ store, key, expired }) => {
         await expired(key, limit);
         same(await store.patch(key, change({ set: fields({ a: ':1' }), mustExist: true }), call()), 'missing');
@@ -143,8 +144,8 @@ export function testExpiry({ test }: StoreTests): void {
 
   for (const limit of LIMITS) {
     test(
-      `a change of an expired record does not bring its fields back (by its ${limit})`,
-      'Replace a record that has expired, whether or not anything has removed it yet.',
+      `a change of an expired record does not restore its old fields (by its ${limit})`,
+      'Replace an expired record, even if it is still stored.',
       async ({ store, key, expired }) => {
         await expired(key, limit);
         same(
@@ -158,8 +159,8 @@ export function testExpiry({ test }: StoreTests): void {
 
   for (const limit of LIMITS) {
     test(
-      `removing an expired record returns null (by its ${limit})`,
-      "Return what was live. What has expired is nobody's session any more.",
+      `destroying an expired record returns null (by its ${limit})`,
+      'Return a record only if it is unexpired.',
       async ({ store, key, expired }) => {
         await expired(key, limit);
         same(await store.destroy(key, MINUTE, call()), null);
@@ -170,7 +171,7 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     '`idleMs` limits how long a record lives after a write',
-    'The record goes at its deadline or after `idleMs`, whichever comes first.',
+    'Let the record expire at its deadline or after `idleMs`, whichever comes first.',
     async ({ store, key, livesFor, now }) => {
       const since = now();
       await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
@@ -187,7 +188,7 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     'a write renews the idle limit',
-    'Count `idleMs` from the last write, whatever it changed.',
+    'Count `idleMs` from the last write, whatever it changes.',
     async ({ store, key, livesFor, now }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
       const since = now();
@@ -196,7 +197,7 @@ export function testExpiry({ test }: StoreTests): void {
       for (const set of [fields({ a: ':1' }), new Map<string, string>()]) {
         await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
         const again = now();
-        // The same once more, and nothing at all.
+        // First a change that writes the same value again, then an empty change.
         same(await store.patch(key, change({ set, idleMs: 5 * MINUTE }), call()), 'applied');
         await livesFor(5 * MINUTE, again);
       }
@@ -204,8 +205,8 @@ export function testExpiry({ test }: StoreTests): void {
   );
 
   test(
-    'a write without `idleMs` ends the idle limit',
-    'Keep no idle limit of an earlier write: the option may have been taken out.',
+    'a write without `idleMs` removes the idle limit',
+    'Do not keep the idle limit of an earlier write: the option may have been removed from the configuration.',
     async ({ store, key, livesFor, now }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
       const since = now();
@@ -214,7 +215,7 @@ export function testExpiry({ test }: StoreTests): void {
     },
   );
 
-  test('idle limits are as exact, and as long, as lifetimes', keepTime, async ({ store, key, livesFor, now }) => {
+  test('idle limits are as precise and as long as lifetimes', keepTime, async ({ store, key, livesFor, now }) => {
     for (const idleMs of [1999, 36 * HOUR, 60 * DAY]) {
       const since = now();
       const set = fields({ a: ':1' });
@@ -222,9 +223,9 @@ export function testExpiry({ test }: StoreTests): void {
       await livesFor(idleMs, since);
       if (!store.atomic) continue;
       await store.patch(key, openEnded({ set, idleMs: HOUR }), call());
-      const touched = now();
+      const touchedAt = now();
       await store.read(key, { ...call(), extendIdleMs: idleMs });
-      await livesFor(idleMs, touched);
+      await livesFor(idleMs, touchedAt);
     }
   });
 
@@ -243,8 +244,8 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     'a touch sets the idle limit, later or sooner',
-    'Let the record go `extendIdleMs` after this read, unless its deadline comes first, whatever its idle limit was. A store that is not atomic ' +
-      'rejects a touch: it would bring back what another process removed.',
+    'Let the record expire `extendIdleMs` after this read, unless its deadline comes first, whatever its idle limit was. A store that is not ' +
+      'atomic rejects a touch, which could restore a record that another process destroyed.',
     async ({ store, key, livesFor, now }) => {
       const set = fields({ a: ':1' });
       await store.patch(key, change({ set, idleMs: MINUTE }), call());
@@ -267,7 +268,7 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     'a touch never moves the hard deadline',
-    'Keep the deadline beside the idle limit, and let the record go at the earlier of the two.',
+    'Store the deadline and the idle limit separately, and let the record expire at the earlier one.',
     async ({ store, key, livesFor, now: moment }) => {
       if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
       const [now, since] = [Date.now(), moment()];
@@ -279,8 +280,8 @@ export function testExpiry({ test }: StoreTests): void {
   );
 
   test(
-    'a touch keeps fields and expiries as they are',
-    'Change the idle limit and nothing else.',
+    'a touch does not change fields or their expiries',
+    'Change only the idle limit.',
     async ({ store, key, livesFor, now: moment }) => {
       if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
       const [now, since] = [Date.now(), moment()];
@@ -295,8 +296,8 @@ export function testExpiry({ test }: StoreTests): void {
 
   for (const limit of LIMITS) {
     test(
-      `a touch of what is not there makes nothing (by its ${limit})`,
-      'Touch only a record that is live: not a missing key, not what has expired, and not a tombstone.',
+      `a touch does not create a missing record, revive an expired one, or change a tombstone (by its ${limit})`,
+      'Touch only a live record.',
       async ({ store, key, expired, refusesFor, now }) => {
         if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
         same(await store.read(key, touching(HOUR)), null, 'a missing record');
@@ -314,9 +315,9 @@ export function testExpiry({ test }: StoreTests): void {
   }
 
   test(
-    '`sweep` takes what has expired and nothing else, and no more than it was asked to',
-    'Select what has expired in the step that removes it. Tombstones and living records stay, those included that live for ever.',
-    async ({ store, key, expired, leaveBehind, newKey }) => {
+    '`sweep` removes expired records only, and no more than its limit',
+    'Check the expiry in the step that removes a record. Keep tombstones and live records, also records that never expire.',
+    async ({ store, key, expired, passSweepGrace, newKey }) => {
       if (!store.sweep) return;
       const [living, open, destroyed] = [newKey(), newKey(), newKey()];
       const set = fields({ a: ':1' });
@@ -325,17 +326,17 @@ export function testExpiry({ test }: StoreTests): void {
       await store.patch(destroyed, change({ set }), call());
       await store.destroy(destroyed, 9 * DAY, call());
       for (const each of [key, newKey(), newKey()]) await expired(each);
-      const mustFindAll = await leaveBehind();
+      const mustFindAll = await passSweepGrace();
 
       let total = 0;
       for (const limit of [2, 1, 1000, 1000, 1000]) {
         const count = await store.sweep(limit, call());
-        isTrue(count <= limit, `sweep(${limit}) says that it removed ${count}`);
+        isTrue(count <= limit, `sweep(${limit}) returned ${count}`);
         total += count;
       }
-      if (mustFindAll) isTrue(total >= 3, `three records had expired for a day, and ${total} were removed`);
+      if (mustFindAll) isTrue(total >= 3, `three records had been expired for a day, and only ${total} were removed`);
       same(await store.read(living, call()), set, 'a record that lives for days');
-      same(await store.read(open, call()), set, 'a record that lives for ever');
+      same(await store.read(open, call()), set, 'a record that never expires');
       same(await store.patch(destroyed, change({ set }), call()), 'destroyed', 'a tombstone');
     },
   );

@@ -4,11 +4,12 @@ import { isSessionDriverError } from '../contract/errors.ts';
 
 import type { SessionStore, StoreCall } from '../contract/store.ts';
 
-/** What was refused is not done, and what could not be done is an error. */
+/** Tests of failures: an aborted call has no effect, and a failure is an error. */
 export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 'outage'>): void {
   test(
-    'after its signal has aborted a call stores nothing, and rejects',
-    'Hand `signal` to the client, and call `signal.throwIfAborted()` before each step that sends something: the caller was told that it failed.',
+    'a call whose signal has aborted stores nothing and rejects',
+    'Pass `signal` to the client, and call `signal.throwIfAborted()` before each step that sends something: the caller was told that the call ' +
+      'failed.',
     async ({ store, key }) => {
       const aborted = (): StoreCall => ({ signal: AbortSignal.abort() });
       const held = fields({ a: ':1' });
@@ -19,7 +20,7 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
       await rejects(store.read(key, { ...aborted(), extendIdleMs: MINUTE }), 'a touch');
       await rejects(store.destroy(key, HOUR, aborted()), 'a removal');
       same(await store.read(key, call()), held);
-      // Nothing is used up by what was refused: no connection, no transaction.
+      // Refused calls must not use up resources such as connections or transactions.
       for (let attempt = 0; attempt < 30; attempt++) {
         await rejects(store.patch(key, change({ unset: ['a'] }), aborted()), 'a change');
         same(await store.patch(key, change({ mustBeNew: true }), call()), 'conflict');
@@ -31,9 +32,9 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
   if (!outage) return;
 
   test(
-    'a backend that cannot be reached is an `unavailable` error, and never a null',
-    "Throw `createError('session-thing', 'unavailable', ...)` where the backend cannot be reached. A null would sign the visitor out, and " +
-      '`applied` would lose what they did.',
+    'an unreachable backend causes an `unavailable` error, never null',
+    "Throw `createError('session-thing', 'unavailable', ...)` if the backend cannot be reached. A null would sign the user out, and " +
+      '`applied` would lose their changes.',
     async ({ store, key }) => {
       const held = fields({ a: ':1' });
       await store.patch(key, change({ set: held }), call());
@@ -41,20 +42,20 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
       const restore = await outage();
       try {
         for (const [what, operation] of operations(store, key)) {
-          const error = await rejects(operation({ signal: AbortSignal.timeout(PATIENCE_MS) }), what);
+          const error = await rejects(operation({ signal: AbortSignal.timeout(DEADLINE_MS) }), what);
           const code = isSessionDriverError(error) ? error.code : String(error);
           isTrue(code === 'unavailable', `${what}: expected an error with the code unavailable, got ${code}`);
         }
       } finally {
         await restore();
       }
-      same(await store.read(key, call()), held, 'when the backend is back');
+      same(await store.read(key, call()), held, 'after the outage');
     },
   );
 }
 
-/** A store that waits for its backend waits until the signal aborts. */
-const PATIENCE_MS = 300;
+/** The deadline of a call during an outage. A store that waits for its backend waits until then. */
+const DEADLINE_MS = 300;
 
 function operations(store: SessionStore, key: string): [string, (call: StoreCall) => Promise<unknown>][] {
   return [

@@ -3,11 +3,11 @@ import { call, change, fields, type StoreTests } from './store-suite.ts';
 
 import type { Fields } from '../contract/store.ts';
 
-/** What is written is what is read. */
+/** Tests that fields are read back as they were written. */
 export function testFields({ test }: StoreTests): void {
   test(
     'a key that was never written reads as null',
-    'Answer null, and not an empty Map, when there is no record.',
+    'Return null, not an empty Map, if there is no record.',
     async ({ store, key }) => {
       same(await store.read(key, call()), null);
     },
@@ -15,8 +15,8 @@ export function testFields({ test }: StoreTests): void {
 
   test(
     'fields come back byte for byte, whatever their names and values',
-    'Take names and values as opaque text. `__proto__` is a name like any other, so no object of JavaScript can hold them. V8 parses ' +
-      'JSON objects with backslashes in their keys wrongly now and then (nodejs/node#63785): encode these characters, or keep a list of pairs.',
+    'Treat names and values as opaque strings. `__proto__` is a valid name, so do not use plain JavaScript objects. V8 sometimes parses ' +
+      'JSON objects with backslashes in their keys wrongly (nodejs/node#63785): encode these characters, or store a list of pairs.',
     async ({ store, key }) => {
       const all: Fields = new Map([
         ['cart', ':[{"hat":1},2]'],
@@ -44,8 +44,8 @@ export function testFields({ test }: StoreTests): void {
   );
 
   test(
-    'a value of 100,000 characters comes back whole',
-    'Choose a type of column, or of value, that holds a session as large as sites make them.',
+    'a value of 100,000 characters comes back complete',
+    'Choose a column type, or value type, that is large enough for the sessions of real sites.',
     async ({ store, key }) => {
       const large = fields({ large: `:["${'x'.repeat(100_000)}"]` });
       await store.patch(key, change({ set: large }), call());
@@ -54,8 +54,8 @@ export function testFields({ test }: StoreTests): void {
   );
 
   test(
-    'one change may write 1,000 fields',
-    'Hand the fields over as one value (an array, a JSON text) where the backend limits the parameters of a statement.',
+    'one change can write 1,000 fields',
+    'If the backend limits the parameters of a statement, pass the fields as one value, such as an array or a JSON string.',
     async ({ store, key }) => {
       const many: Fields = new Map(Array.from({ length: 1000 }, (_, index) => [`field-${index}`, `:${index}`]));
       await store.patch(key, change({ set: many }), call());
@@ -67,7 +67,7 @@ export function testFields({ test }: StoreTests): void {
 
   test(
     'names that differ in case, spaces, normal form or a late character are different fields',
-    'Compare names by their bytes: a binary collation, a column as wide as the longest name, and no trimming.',
+    'Compare names by their bytes: use a binary collation, a column as wide as the longest name, and no trimming.',
     async ({ store, key }) => {
       const long = 'n'.repeat(2000);
       const names = ['name', 'Name', 'NAME', ' name', 'name ', 'name\n', 'naïve', 'nai\u0308ve', 'ﬁ', 'fi', 'ss', 'ß'];
@@ -85,7 +85,7 @@ export function testFields({ test }: StoreTests): void {
 
   test(
     'keys that differ only in the case of a letter are different records',
-    'Compare keys by their bytes: they are hashes in base64url, where `a` and `A` are different digits.',
+    'Compare keys by their bytes: they contain hashes in base64url, where `a` and `A` are different digits.',
     async ({ store, key }) => {
       const index = key.search(/[a-z][^a-z]*$/);
       const other = key.slice(0, index) + key[index]!.toUpperCase() + key.slice(index + 1);
@@ -97,8 +97,8 @@ export function testFields({ test }: StoreTests): void {
   );
 
   test(
-    'a change of some fields leaves the others alone',
-    'Write the fields of the change, and not the record that somebody read before.',
+    'a change of some fields keeps the others',
+    'Write only the fields of the change, not a whole record that was read before.',
     async ({ store, key }) => {
       await store.patch(key, change({ set: fields({ a: ':1', b: ':2', c: ':3' }) }), call());
       await store.patch(key, change({ set: fields({ b: ':4' }), unset: ['c', 'unknown'] }), call());
@@ -108,7 +108,7 @@ export function testFields({ test }: StoreTests): void {
 
   test(
     'a record without fields is a record',
-    'Keep the record when its last field goes: a session that is empty is not one that was removed.',
+    'Keep the record when its last field is removed: an empty session is not a destroyed session.',
     async ({ store, key }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       await store.patch(key, change({ unset: ['a'] }), call());
@@ -118,8 +118,8 @@ export function testFields({ test }: StoreTests): void {
   );
 
   test(
-    'what a reader does to its fields changes nothing for others',
-    'Return a Map of its own to every reader.',
+    'changing a returned or a passed Map does not change the record',
+    'Return a new Map to every reader, and do not keep the Map of a writer.',
     async ({ store, key }) => {
       const written = fields({ a: ':1' });
       await store.patch(key, change({ set: written }), call());

@@ -8,13 +8,13 @@ import { applyChange } from '../stores/apply-patch.ts';
 const HISTORIES = 80;
 const STEPS = 16;
 
-/** One call after another, each answered as the contract says. What the other tests forget, chance finds. */
+/** Runs random sequences of calls and compares each result with a model of the contract. They find combinations that the other tests miss. */
 export function testHistories({ test, passTime, slackMs }: StoreTests): void {
   for (const part of [1, 2, 3, 4]) {
     test(
-      `calls that follow each other at random are answered as the contract says, part ${part} of 4`,
-      'Compare what your store does with `applyChange`, which is what a change means, and with the contract of `SessionStore`. The steps say what was ' +
-        'done; the last one was answered wrongly.',
+      `random sequences of calls return what the contract says, part ${part} of 4`,
+      'Compare your store with `applyChange`, which defines what a change does, and with the contract of `SessionStore`. The message lists the ' +
+        'steps; the last one returned a wrong result.',
       async (subject) => {
         for (let seed = part; seed <= HISTORIES; seed += 4) await play(subject, randomOf(seed), { passTime, slackMs });
       },
@@ -22,17 +22,17 @@ export function testHistories({ test, passTime, slackMs }: StoreTests): void {
   }
 }
 
-/** One run of calls of one key. */
+/** One sequence of calls for one key. */
 interface History {
   random: Random;
   store: SessionStore;
   key: string;
   model: Model;
-  /** Of its fields. */
+  /** The names of its fields. */
   names: string[];
-  /** By what the clock of its writers differs. */
+  /** How far the clock of its writers is ahead, in milliseconds. */
   offset: number;
-  /** With a real clock nothing may end in the middle of a history. */
+  /** Whether the clock is fake. With a real one, nothing may expire in the middle of a history. */
   isFake: boolean;
 }
 
@@ -44,7 +44,8 @@ async function play(subject: Subject, random: Random, time: Pick<StoreTests, 'pa
   const offset = random.of([0, 0, -2 * HOUR, 2 * HOUR]);
   const history: History = { random, store, key, model, names, offset, isFake: time.passTime !== undefined };
   const steps: string[] = [];
-  // The backend's clock starts later than the model's, by what a call takes, and the end that one call sets is looked at after others.
+  // The backend starts counting a lifetime later than the model, by the duration of the call. An expiry may be checked several calls later, so
+  // the slowest call counts.
   let slowestMs = 0;
 
   for (let step = 0; step < STEPS; step++) {
@@ -60,14 +61,14 @@ async function play(subject: Subject, random: Random, time: Pick<StoreTests, 'pa
     } catch (error) {
       fail(`${(error as Error).message}\nSteps:\n  ${steps.join('\n  ')}`);
     }
-    // Where changes are not atomic, a tombstone may live longer than it was told.
+    // A store that is not atomic may keep a tombstone for longer than requested.
     if (!store.atomic && what.startsWith('destroy')) return;
     if (time.passTime && random.chance(0.5)) {
       const ms = random.of([1, 1000, MINUTE, HOUR, DAY, 35 * DAY]);
       steps.push(`${ms} ms pass`);
       await time.passTime(ms);
     }
-    // Shortly after its end a backend may still hold what has expired.
+    // A backend may still return a record shortly after it has expired. Skip that time.
     while (time.passTime && model.endsBetween(Date.now() - time.slackMs - 2, Date.now() + 1))
       await time.passTime(time.slackMs + 4);
   }
@@ -135,16 +136,18 @@ function randomChange({ random, names, offset, isFake, model }: History): Change
   const lifetimes = isFake ? [-HOUR, 0, 1, 1999, MINUTE, HOUR, 3 * DAY, 40 * DAY] : [HOUR, 3 * DAY, 40 * DAY];
   const value = (): string => {
     if (random.chance(0.4)) return `:${random.of(['1', '"x"', '"X"', ' 1 '])}`;
-    // What has expired is purged, and keeps nothing alive beside a field that lives.
+    // Some fields are expired already. They can be purged, and do not extend the life of the record.
     return `${now + random.of([...lifetimes, -MINUTE])}:1`;
   };
   const fields = (chance: number): Fields =>
     new Map(names.filter(() => random.chance(chance)).map((name) => [name, value()]));
   const some = (chance: number): string[] => names.filter(() => random.chance(chance));
-  const held = model.fields();
+  const current = model.fields();
   const expected = (name: string): string | null => {
-    const is = held?.get(name) ?? null;
-    return random.chance(0.8) ? is : random.of([null, ':1', is?.toUpperCase() ?? null, is?.toLowerCase() ?? null]);
+    const value = current?.get(name) ?? null;
+    return random.chance(0.8)
+      ? value
+      : random.of([null, ':1', value?.toUpperCase() ?? null, value?.toLowerCase() ?? null]);
   };
   const open = isFake ? [] : [':open'];
   const set = new Map([...fields(0.4), ...open.map((text) => ['kept', text] as const)]);
@@ -170,15 +173,15 @@ function describe(change: Change): string {
 
 // -------------------------------------------------------------------------------------------------------------- the model
 
-/** One key, as the contract has it. */
+/** A model of one key that follows the contract. */
 interface Model {
   read(extendIdleMs?: number): Fields | null;
   patch(change: Change): PatchResult;
   destroy(ms: number): Fields | 'destroyed' | null;
   fields(): Fields | undefined;
-  /** When what is there ends; undefined when there is nothing. */
+  /** When the live record or the tombstone expires, in epoch milliseconds; undefined if there is neither. */
   end(): number | undefined;
-  /** Whether something ends between two moments. */
+  /** Whether the record or the tombstone expires between two timestamps. */
   endsBetween(from: number, to: number): boolean;
 }
 
@@ -222,7 +225,7 @@ interface Random {
   of<Item>(items: readonly Item[]): Item;
 }
 
-/** The same numbers for the same seed: a history that failed fails again. https://github.com/cprosche/mulberry32 */
+/** Returns the same numbers for the same seed, so that a failed history can be repeated. https://github.com/cprosche/mulberry32 */
 function randomOf(seed: number): Random {
   let state = seed * 0x9e3779b9;
   const next = (): number => {

@@ -3,7 +3,7 @@ import { call, change, fields, HOUR, MINUTE, type StoreTests, type Subject } fro
 
 import type { Fields, PatchResult } from '../contract/store.ts';
 
-/** So often that a store that is wrong does not get through by chance. */
+/** Enough repetitions that a wrong store does not pass by chance. */
 const ROUNDS = 20;
 const WRITERS = 8;
 
@@ -11,11 +11,11 @@ const ONE_APPLIED: PatchResult[] = Array.from({ length: WRITERS }, (_, index) =>
   index === 0 ? 'applied' : 'conflict',
 );
 
-/** What many do at once is as if one had done it after the other. */
+/** Tests that concurrent calls have the same effect as calls one after the other. */
 export function testRaces({ test }: StoreTests): void {
   test(
-    '64 writers at once lose nothing',
-    'Make each change in one step: a statement, a transaction that locks the record before it reads, or compare-and-set.',
+    '64 concurrent writers lose no updates',
+    'Apply each change in one step: one statement, a transaction that locks the record before it reads, or compare-and-set.',
     async ({ store, other, key }) => {
       const names = Array.from({ length: 64 }, (_, index) => `field-${index}`);
       const write = (name: string, index: number) =>
@@ -26,8 +26,8 @@ export function testRaces({ test }: StoreTests): void {
   );
 
   test(
-    'writers that meet lose nothing, however they meet',
-    'Lock the record before you read what you write back, or write only on the condition that nobody else has. A window of microseconds is enough.',
+    'concurrent writers lose no updates, whatever their timing',
+    'Lock the record before you read it, or write only if it has not changed since. A window of microseconds is enough to lose an update.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key }, round) => {
         const results = await all(WRITERS, async (index) => {
@@ -42,11 +42,11 @@ export function testRaces({ test }: StoreTests): void {
   );
 
   test(
-    'of many who expect the same value one is right',
-    'Compare in the step that writes. A condition that is read before it waits for a lock may not hold any more behind it.',
+    'of concurrent changes that expect the same value, exactly one is applied',
+    'Compare in the step that writes. A condition that was checked before waiting for a lock may be false after it.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key }, round) => {
-        // Of nothing, too: null is what all of them expect then.
+        // In every other round there is no record, and all of them expect null.
         const before = round % 2 ? ':0' : null;
         if (before !== null) await store.patch(key, change({ set: fields({ count: before }) }), call());
         const results = await all(WRITERS, (index) => {
@@ -60,8 +60,8 @@ export function testRaces({ test }: StoreTests): void {
   );
 
   test(
-    'of many who make a new record one does, also where one has expired',
-    'Look whether there is a live record in the step that writes.',
+    'of concurrent changes that create a record, exactly one is applied, even after an expired record',
+    'Check whether there is a live record in the step that writes.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key, expired }, round) => {
         if (round % 10 === 1) await expired(key);
@@ -78,20 +78,20 @@ export function testRaces({ test }: StoreTests): void {
 
   for (const [what, initial] of [
     ['a record', fields({ first: ':1' })],
-    ['nothing yet', undefined],
+    ['no record', undefined],
   ] as const) {
     test(
-      `a removal that meets writers returns exactly what they had stored, and they do not bring it back: ${what}`,
-      'Lock the key, also where there is no record, and read what the removal returns behind the lock. A change comes before the removal, ' +
-        'is `applied` and part of what it returns, or comes after it and is `destroyed`.',
+      `destroying a record during writes returns exactly the writes that were applied, and no write restores it: ${what}`,
+      'Lock the key, even if there is no record, and read the result of the removal after that. A change before the removal is `applied` and is ' +
+        'part of its result. A change after it returns `destroyed`.',
       async (subject) => {
         await repeat(subject, async ({ store, other, key }, round) => {
           if (initial) await store.patch(key, change({ set: initial }), call());
-          const place = round % (WRITERS + 1);
+          const position = round % (WRITERS + 1);
           const writers: Promise<PatchResult>[] = [];
           let removal: Promise<Fields | 'destroyed' | null> | undefined;
           for (let index = 0; index <= WRITERS; index++) {
-            if (index === place) removal = store.destroy(key, HOUR, call());
+            if (index === position) removal = store.destroy(key, HOUR, call());
             else {
               const set = fields({ [`w${index}`]: ':1' });
               writers.push((index % 2 ? store : other).patch(key, change({ set }), call()));
@@ -100,7 +100,7 @@ export function testRaces({ test }: StoreTests): void {
           }
           const held = await removal!;
           const results = await Promise.all(writers);
-          const names = Array.from({ length: WRITERS + 1 }, (_, index) => `w${index}`).toSpliced(place, 1);
+          const names = Array.from({ length: WRITERS + 1 }, (_, index) => `w${index}`).toSpliced(position, 1);
           const applied = names.filter((_, index) => results[index] === 'applied');
           same(
             results.filter((result) => result !== 'applied' && result !== 'destroyed'),
@@ -116,8 +116,8 @@ export function testRaces({ test }: StoreTests): void {
   }
 
   test(
-    'of two removals at once one returns the record, and the other `destroyed`',
-    'Read what a removal returns in the step that removes it.',
+    'of two concurrent removals, one returns the record and the other `destroyed`',
+    'Read the record in the step that removes it.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key, refusesAfter }) => {
         await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
@@ -133,8 +133,8 @@ export function testRaces({ test }: StoreTests): void {
   );
 
   test(
-    '`purge` leaves what is renewed at the same time',
-    'Look at the stored expiry in the step that removes the field.',
+    '`purge` keeps a field that is renewed concurrently',
+    'Check the stored expiry in the step that removes the field.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key }, round) => {
         const now = Date.now();
@@ -154,7 +154,7 @@ export function testRaces({ test }: StoreTests): void {
 
   test(
     'a reader sees all of a change or nothing of it',
-    'Write and remove the fields of one change in one step, and read a record in one step as well.',
+    'Write and remove the fields of a change in one step, and read the record in one step as well.',
     async (subject) => {
       await repeat(subject, async ({ store, other, key }) => {
         await store.patch(key, change({ set: fields({ left1: ':1', left2: ':1' }) }), call());
@@ -178,15 +178,15 @@ export function testRaces({ test }: StoreTests): void {
         await moving;
         for (const each of seen) {
           const sides = new Set([...(each?.keys() ?? [])].map((name) => name.slice(0, -1)));
-          same([each?.size, sides.size], [2, 1], 'the two fields that are moved together');
+          same([each?.size, sides.size], [2, 1], 'two fields that are always moved together');
         }
       });
     },
   );
 
   test(
-    'a touch loses nothing that is written at the same time',
-    'Extend the record in the step that reads it, and write nothing else: a touch that writes back what it read loses what was written in between.',
+    'a touch does not lose concurrent writes',
+    'Extend the record in the step that reads it, and write nothing else. Writing back the fields that were read loses the writes in between.',
     async (subject) => {
       if (!subject.store.atomic) return;
       await repeat(subject, async ({ store, other, key }) => {
@@ -204,8 +204,8 @@ export function testRaces({ test }: StoreTests): void {
   );
 
   test(
-    'a touch does not bring back what is removed at the same time',
-    'Extend the record only where it still is: a touch that writes back what it read takes the place of the tombstone.',
+    'a touch does not restore a record that is destroyed concurrently',
+    'Extend the record only if it still exists. Writing back the fields that were read would overwrite the tombstone.',
     async (subject) => {
       if (!subject.store.atomic) return;
       await repeat(subject, async ({ store, other, key }, round) => {
@@ -224,9 +224,9 @@ export function testRaces({ test }: StoreTests): void {
   );
 
   test(
-    'a sweep does not take a record that has just expired and is written anew at the same time',
-    'Remove what has expired on the condition that it still has, in the same step, or leave it for more than a minute. Write a record whether or ' +
-      'not the sweep has taken the old one.',
+    'a sweep does not remove an expired record that is written again concurrently',
+    'Remove a record on the condition that it is still expired, in one step, or keep it for more than a minute after it has expired. Writes must ' +
+      'succeed whether or not the sweep has removed the old record.',
     async (subject) => {
       if (!subject.store.sweep) return;
       const { store, other, newKey, expired } = subject;
@@ -245,7 +245,7 @@ export function testRaces({ test }: StoreTests): void {
   );
 }
 
-/** The same on one key after another. */
+/** Runs a test several times, each with a new key. */
 async function repeat(subject: Subject, run: (subject: Subject, round: number) => Promise<void>): Promise<void> {
   for (let round = 0; round < ROUNDS; round++) await run({ ...subject, key: subject.newKey() }, round);
 }
@@ -254,7 +254,7 @@ function all<Result>(count: number, run: (index: number) => Promise<Result>): Pr
   return Promise.all(Array.from({ length: count }, (_, index) => run(index)));
 }
 
-/** Lets others go first, without a timer: a fake clock may stand for it. */
+/** Yields to other promises. It uses no timer, because the clock may be fake. */
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await Promise.resolve();
 }

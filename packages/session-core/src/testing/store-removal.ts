@@ -3,11 +3,11 @@ import { call, change, DAY, fields, HOUR, MINUTE, openEnded, type StoreTests } f
 
 import type { Change } from '../contract/store.ts';
 
-/** A removed session stays removed. */
+/** Tests that a destroyed session stays destroyed. */
 export function testRemoval({ test }: StoreTests): void {
   test(
-    'retiring returns what the record held, and removes it',
-    'Return the fields that the record had in the step that removes it.',
+    'destroying a record returns its fields and removes it',
+    'Return the fields that the record has in the step that removes it.',
     async ({ store, key }) => {
       const held = fields({ a: ':1', b: ':2' });
       await store.patch(key, change({ set: held }), call());
@@ -17,8 +17,8 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'retiring a record without fields returns an empty Map',
-    'Tell a record without fields from none: null says that there was nobody to sign out.',
+    'destroying a record without fields returns an empty Map',
+    'Distinguish a record without fields from a missing record: null means that there was no session.',
     async ({ store, newKey }) => {
       const key = newKey();
       await store.patch(key, change({}), call());
@@ -28,9 +28,9 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   const changes: [string, Partial<Change>][] = [
-    ['nothing at all', { set: new Map() }],
+    ['an empty change', { set: new Map() }],
     ['`unset` alone', { set: new Map(), unset: ['a'] }],
-    ['any change', {}],
+    ['`set`', {}],
     ['`mustExist`', { mustExist: true }],
     ['`mustBeNew`', { mustBeNew: true }],
     ['`expect`', { expect: new Map([['a', ':1']]) }],
@@ -38,7 +38,7 @@ export function testRemoval({ test }: StoreTests): void {
   ];
   test(
     'a destroyed key refuses every change',
-    'Put a tombstone in the place of the record, and look at it before the conditions: the answer is `destroyed`.',
+    'Replace the record by a tombstone, and check for it before the conditions. The result is `destroyed`.',
     async ({ store, key }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       await store.destroy(key, HOUR, call());
@@ -49,8 +49,8 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'a key without a record can be destroyed, and refuses changes too',
-    'Answer null, and leave a tombstone all the same: a request that creates the record may be on its way.',
+    'a key without a record can be destroyed, and then refuses changes',
+    'Return null, but still leave a tombstone: a request that creates the record may be on its way.',
     async ({ store, key, refusesFor, now }) => {
       const since = now();
       same(await store.destroy(key, HOUR, call()), null);
@@ -61,28 +61,28 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'a destroyed key is free again when its time is over, and what it held does not come back',
-    'Remove the record when the tombstone is made: do not only hide it.',
+    'a destroyed key can be used again after the tombstone has expired, and its old fields are gone',
+    'Remove the record when the tombstone is created. Do not only hide it.',
     async ({ store, key, eventually, expired }) => {
       for (const held of [openEnded({ set: fields({ a: ':1' }) }), undefined]) {
         if (held) await store.patch(key, held, call());
         else await expired();
-        // Where changes are not atomic, a tombstone lives as long as the record that it stands for may come back.
+        // A store that is not atomic keeps the tombstone for as long as the record could be restored.
         if (held && !store.atomic) continue;
         await store.destroy(key, 1, call());
         same(await store.read(key, call()), null);
         await eventually(
           async () => (await store.patch(key, change({ mustExist: true }), call())) === 'missing',
-          'the key is still destroyed, or its record is back',
+          'the key is still destroyed, or its record was restored',
         );
         same(await store.read(key, call()), null);
         same(await store.patch(key, change({ set: fields({ b: ':1' }) }), call()), 'applied');
         same(await store.read(key, call()), fields({ b: ':1' }));
         if (!store.atomic) continue;
-        same(await store.destroy(key, 1, call()), fields({ b: ':1' }), 'of a second life');
+        same(await store.destroy(key, 1, call()), fields({ b: ':1' }), 'the second record');
         await eventually(
           async () => (await store.patch(key, change({ mustExist: true }), call())) === 'missing',
-          'the key is still destroyed, or its record is back',
+          'the key is still destroyed, or its record was restored',
         );
         same(await store.patch(key, change({ set: fields({ c: ':1' }), mustBeNew: true }), call()), 'applied');
         same(await store.read(key, call()), fields({ c: ':1' }));
@@ -91,8 +91,8 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'the tombstone lives for as long as it was told, and not only as long as the record would have',
-    "Give the tombstone a lifetime of its own: the record's deadline and idle limit end with the record.",
+    'the tombstone lives as long as requested, even if the record would have expired earlier',
+    "Give the tombstone its own lifetime. Do not use the record's deadline and idle limit.",
     async ({ store, key, refusesFor, now }) => {
       const set = fields({ a: `${Date.now() + MINUTE}:1` });
       await store.patch(key, change({ set, lifetimeMs: MINUTE, defaultTtlMs: MINUTE, idleMs: MINUTE / 2 }), call());
@@ -103,8 +103,8 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'a tombstone may live for months',
-    'Keep its lifetime in whole milliseconds and 64 bits, as that of a record.',
+    'a tombstone can live for months',
+    'Store its lifetime as whole milliseconds in 64 bits, as for a record.',
     async ({ store, key, refusesFor, now }) => {
       const since = now();
       await store.destroy(key, 60 * DAY, call());
@@ -113,8 +113,8 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'a second removal answers `destroyed`, and never ends or shortens the first',
-    'Keep the later of the two ends.',
+    'a second removal returns `destroyed`, and never ends or shortens the first tombstone',
+    'Keep the later of the two expiries.',
     async ({ store, key, refusesFor, now }) => {
       await store.patch(key, change({ set: fields({ a: ':1' }) }), call());
       const since = now();
@@ -127,14 +127,14 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'tombstones and records do not push each other out',
-    'Keep every tombstone for its time, however many there are.',
+    'tombstones and records do not evict each other',
+    'Keep every tombstone until it expires, however many there are.',
     async ({ store, newKey }) => {
       const keys = Array.from({ length: 150 }, newKey);
       const each = <Result>(run: (key: string, index: number) => Promise<Result>) => Promise.all(keys.map(run));
       const set = (index: number) => fields({ [`of-${index}`]: ':1' });
       await each((key, index) => store.patch(key, change({ set: set(index) }), call()));
-      // Many at once, each with its own key.
+      // Many concurrent calls, each with its own key.
       same(
         await each((key) => store.read(key, call())),
         keys.map((_key, index) => set(index)),
@@ -149,8 +149,8 @@ export function testRemoval({ test }: StoreTests): void {
   );
 
   test(
-    'a second removal that lasts longer extends the first',
-    'Keep the later of the two ends.',
+    'a second removal with a longer time extends the first tombstone',
+    'Keep the later of the two expiries.',
     async ({ store, key, refusesFor, now }) => {
       await store.destroy(key, MINUTE, call());
       const since = now();

@@ -6,63 +6,66 @@ import { createSessionId, recordKey } from '../engine/session-id.ts';
 interface StoreSuiteOptions {
   it: It;
   /**
-   * Makes a store on the one backend under test. Called twice for each test, as two processes would. Where one process is all that the
-   * backend is for, it may return the same store each time.
+   * Creates a store on the backend under test. It is called twice for each test, as in two processes. It can return the same store each time
+   * if the backend is for a single process.
    */
   createStore(): SessionStore | Promise<SessionStore>;
   /**
-   * For how long what has expired may still be there, in milliseconds: the backend's own coarseness. Nothing may go sooner than it was to.
-   * The suite derives from it how long it waits, and the time-out that it hands to `it`.
+   * How long after its expiry a record or a tombstone may still exist, in milliseconds. None may expire early. The suite derives from this
+   * how long it waits, and the timeout that it passes to `it`.
    *
    * @default 250
    */
   slackMs?: number;
   /**
-   * Makes the backend unreachable, and resolves to what makes it reachable again. With it the suite checks that a failure is an
-   * `unavailable` error and never a null.
+   * Makes the backend unreachable, and resolves to a function that makes it reachable again. The suite then checks that a failure is an
+   * `unavailable` error and never null.
+   *
+   * @default failures of the backend are not tested
    */
   outage?(): Promise<() => unknown>;
 }
 
 /**
- * How the suite checks lifetimes of months without waiting for them. One of the two is needed.
+ * How the suite checks lifetimes of months without waiting. One of the two is required.
  *
- * - `passTime` moves a fake clock that the store and its backend go by, and that stands still otherwise.
- * - `timeLeft` asks a backend that has its own clock how long what it keeps under a key still lives there, record or tombstone, in
- *   milliseconds. Null when there is nothing. Records of a millisecond's life are then really waited for.
+ * - `passTime` advances a fake clock, in milliseconds. The store and its backend must use this clock, which otherwise stands still.
+ * - `timeLeft` asks a backend with its own clock how long the record or the tombstone of a key still lives, in milliseconds. Null means that
+ *   there is neither. The suite then waits for records that live for a millisecond.
  */
 type Time =
   | { passTime(ms: number): unknown; timeLeft?: undefined }
   | { timeLeft(key: string): Promise<Lifetime | null>; passTime?: undefined };
 
+/** The store under test, the test runner, and how to check lifetimes. */
 export type StoreSuite = StoreSuiteOptions & Time;
 
-/** What a test works with. */
+/** What a test works with: two stores, and helpers for time. */
 export interface Subject {
   store: SessionStore;
-  /** As in another process. The same store where changes are not atomic across processes: then they are so within one. */
+  /** The store of another process. If the store is not atomic across processes, it is the same store. */
   other: SessionStore;
   key: string;
-  /** Lets time pass until something holds; fails with `message` when it never does. */
+  /** Lets time pass until `holds` resolves to true. Fails with `message` if it never does. */
   eventually(holds: () => Promise<boolean>, message: string): Promise<void>;
-  /** Makes a record with the field `old`, and waits until it has expired: at its hard deadline, or at its idle limit. */
+  /** Creates a record with the field `old`, and waits until it has expired by its hard deadline or by its idle limit. */
   expired(key?: string, by?: Limit): Promise<void>;
-  /** Asserts how long the record lives that was written or touched since `since`. The last that a test does with its key. */
+  /** Asserts how long the record lives that was written or touched after `since`. It must be the last use of the key in a test. */
   livesFor(lifetime: Lifetime, since: number): Promise<void>;
-  /** Asserts how long the key refuses changes that was destroyed since `since`. The last that a test does with its key. */
+  /** Asserts how long the key that was destroyed after `since` refuses changes. It must be the last use of the key in a test. */
   refusesFor(ms: number, since: number): Promise<void>;
-  /** The time now, for `since`. */
+  /** The current time, for `since`. */
   now(): number;
-  /** Lets so much time pass that a sweep may take what has expired. False where that would have to be waited for. */
-  leaveBehind(): Promise<boolean>;
+  /** Lets so much time pass that a sweep must remove expired records. False with a real clock, because that would take too long. */
+  passSweepGrace(): Promise<boolean>;
   newKey(): string;
-  /** Asserts by what the backend says when what lies under a key ends; undefined: there is nothing. */
+  /** Asserts with `timeLeft` when the record or tombstone of a key expires, in epoch milliseconds; undefined means that there is neither. */
   endsAt(key: string, end: number | undefined, sinceMs: number): Promise<void>;
-  /** Asserts that a key still refuses changes when so much time has passed. */
+  /** Asserts that a key still refuses changes after `ms` milliseconds. */
   refusesAfter(key: string, ms: number): Promise<void>;
 }
 
-/** What ends a record. */
+/** By which of its limits a record expires. */
 export type Limit = 'deadline' | 'idle';
 export const LIMITS: Limit[] = ['deadline', 'idle'];
 
@@ -76,47 +79,47 @@ export const MINUTE: number = 60_000;
 export const HOUR: number = 60 * MINUTE;
 export const DAY: number = 24 * HOUR;
 
-/** By what the clocks of two processes on one machine may seem to differ. */
+/** How far the clocks of two processes on one machine may appear to differ. */
 const TWO_CLOCKS_MS = 20;
 
-/** How often a test looks whether something has gone, in ten times the time that it may take. */
-const LOOKS = 100;
+/** How often a test polls for an expiry. The polls take up to ten times `slackMs`. */
+const POLLS = 100;
 
 export function storeTests(suite: StoreSuite): StoreTests {
   const { it, createStore, passTime, timeLeft, slackMs = 250 } = suite;
   if (!passTime && !timeLeft)
-    throw new TypeError('testStore() needs `passTime` or `timeLeft`: it does not wait for lifetimes of months.');
+    throw new TypeError('testStore() needs `passTime` or `timeLeft`, because it cannot wait for lifetimes of months.');
 
   const subjectOn = (store: SessionStore, other: SessionStore, ownKey: string): Subject => {
     const eventually = async (holds: () => Promise<boolean>, message: string): Promise<void> => {
-      for (let look = 0; look < LOOKS; look++) {
+      for (let poll = 0; poll < POLLS; poll++) {
         if (await holds()) return;
         await (passTime ?? wait)(Math.ceil(slackMs / 10));
       }
       fail(message);
     };
 
-    /** The backend may have been told of the end up to `sinceMs` after it was reckoned. */
+    /** The backend may have started counting up to `sinceMs` later than the test. */
     const endsAt: Subject['endsAt'] = async (key, end, sinceMs) => {
       const askedAt = Date.now();
       const left = await timeLeft!(key);
       const answeredAt = Date.now();
       const expected = end === undefined ? null : end === Infinity ? 'never' : end - answeredAt;
       if (typeof expected !== 'number') return same(left, expected, 'the backend says');
-      // On a busy machine it may have ended meanwhile, as it was to.
+      // On a busy machine the time may be over already.
       if (left === null && expected <= 0) return;
       if (typeof left !== 'number') return same(left, expected, 'the backend says');
       isTrue(
         left >= expected - TWO_CLOCKS_MS,
-        `it was to end in ${expected} ms, and the backend lets it go in ${left} ms`,
+        `expected it to expire in ${expected} ms, but the backend expires it in ${left} ms`,
       );
       isTrue(
         left <= expected + (answeredAt - askedAt) + sinceMs + slackMs,
-        `it was to end in ${expected} ms, and the backend keeps it for ${left} ms`,
+        `expected it to expire in ${expected} ms, but the backend keeps it for ${left} ms`,
       );
     };
 
-    const isLeft = (lifetime: Lifetime, since: number): Promise<void> =>
+    const expiresAfter = (lifetime: Lifetime, since: number): Promise<void> =>
       endsAt(ownKey, lifetime === 'never' ? Infinity : since + lifetime, Date.now() - since);
 
     return {
@@ -134,32 +137,32 @@ export function storeTests(suite: StoreSuite): StoreTests {
         await store.patch(key, change(by === 'deadline' ? soon : idle), call());
         await eventually(
           async () => (await store.read(key, call())) === null,
-          'the record is still there long after its lifetime',
+          'the record still exists long after its expiry',
         );
       },
 
       async livesFor(lifetime, since) {
-        if (!passTime) return isLeft(lifetime, since);
+        if (!passTime) return expiresAfter(lifetime, since);
         await passTime(lifetime === 'never' ? 10_000 * DAY : lifetime - 1);
         isTrue(
           (await store.read(ownKey, call())) !== null,
-          `the record was to live for ${lifetime} ms, and went before`,
+          `the record expired before its lifetime of ${lifetime} ms was over`,
         );
         if (lifetime === 'never') return;
         await passTime(slackMs + 2);
-        same(await store.read(ownKey, call()), null, `the record was to go after ${lifetime} ms`);
+        same(await store.read(ownKey, call()), null, `the record must expire after ${lifetime} ms`);
       },
 
       async refusesFor(ms, since) {
         const attempt = () => store.patch(ownKey, change({ set: new Map([['late', ':1']]) }), call());
         if (!passTime) {
-          await isLeft(ms, since);
+          await expiresAfter(ms, since);
           return same(await attempt(), 'destroyed');
         }
         await passTime(ms - 1);
-        same(await attempt(), 'destroyed', `shortly before the ${ms} ms end`);
+        same(await attempt(), 'destroyed', `shortly before the ${ms} ms are over`);
         await passTime(slackMs + 2);
-        same(await attempt(), 'applied', `when the ${ms} ms are over`);
+        same(await attempt(), 'applied', `after the ${ms} ms are over`);
       },
 
       endsAt,
@@ -169,12 +172,12 @@ export function storeTests(suite: StoreSuite): StoreTests {
         const left = passTime ? 'never' : await timeLeft(key);
         isTrue(
           left === 'never' || (left ?? 0) >= ms,
-          `the tombstone is to live longer than ${ms} ms, and ends in ${left} ms`,
+          `the tombstone must live for more than ${ms} ms, but expires in ${left} ms`,
         );
         same(await store.patch(key, change({ set: new Map([['late', ':1']]) }), call()), 'destroyed');
       },
 
-      async leaveBehind() {
+      async passSweepGrace() {
         await passTime?.(DAY);
         return passTime !== undefined;
       },
@@ -194,16 +197,17 @@ export function storeTests(suite: StoreSuite): StoreTests {
           for (const each of new Set(stores)) await each.close?.();
         }
       };
-      it(rule, () => explained(rule, whatToDo, once), MINUTE + LOOKS * slackMs);
+      it(rule, () => explained(rule, whatToDo, once), MINUTE + POLLS * slackMs);
     },
   };
 }
 
-/** A key such as core makes. */
+/** A new key in the form that core uses. */
 function newKey(): string {
   return recordKey(createSessionId(), 'conformance:');
 }
 
+/** The argument of a call that is not aborted. */
 export function call(): StoreCall {
   return { signal: AbortSignal.timeout(MINUTE) };
 }
@@ -212,14 +216,14 @@ export function fields(entries: Record<string, string>): Fields {
   return new Map(Object.entries(entries));
 }
 
-/** A change that lets the record live for an hour, unless it says otherwise. */
+/** A change with a lifetime of one hour, unless `part` says otherwise. */
 export function change(part: Partial<Change>): Change {
   return { set: new Map(), unset: [], lifetimeMs: HOUR, defaultTtlMs: HOUR, now: Date.now(), ...part };
 }
 
-/** The same with nothing that keeps fields without an expiry from living for ever. */
+/** A change after which fields without an expiry never expire, unless `part` says otherwise. */
 export function openEnded(part: Partial<Change>): Change {
-  const { defaultTtlMs: _capMs, ...rest } = change({ lifetimeMs: 'never', ...part });
+  const { defaultTtlMs: _defaultTtlMs, ...rest } = change({ lifetimeMs: 'never', ...part });
   return rest;
 }
 

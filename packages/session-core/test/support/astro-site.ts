@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { everything } from '../../../../test/support/scope.ts';
 import type { SessionDriver } from '@coatcheck/session-core';
 
-/** What these tests use of Astro's own session. It is not exported by Astro. */
+/** The part of Astro's session that the tests use. Astro does not export the type. */
 export interface AstroSession {
   get(key: unknown): Promise<unknown>;
   has(key: string): Promise<boolean>;
@@ -30,14 +30,14 @@ interface SessionModule {
 export interface Astro {
   version: string;
   openSession(driver: SessionDriver, cookies: Cookies): AstroSession;
-  /** What Astro does at the end of a request. */
+  /** Saves the session, as Astro does at the end of a request. */
   persist(session: AstroSession): Promise<void>;
 }
 
-/** The real thing, of both versions that are supported. */
+/** The real session of each supported version of Astro. */
 export const astros: Astro[] = await Promise.all(['astro-6', 'astro-7'].map(loadAstro));
 
-/** Those on which a test runs that would only prove the same again on the older one. */
+/** The versions for tests that need not run on every version: usually only the latest one. */
 export const astrosInScope: Astro[] = everything ? astros : astros.slice(-1);
 
 async function loadAstro(name: string): Promise<Astro> {
@@ -47,7 +47,7 @@ async function loadAstro(name: string): Promise<Astro> {
   const { AstroSession, PERSIST_SYMBOL } = (await import(
     new URL('dist/core/session/runtime.js', pathToFileURL(manifest)).href
   )) as SessionModule;
-  // Astro keeps one storage for each entrypoint.
+  // Astro keeps one driver for each entrypoint, so each driver needs its own name.
   const names = new WeakMap<SessionDriver, string>();
   const nameOf = (driver: SessionDriver): string => {
     if (!names.has(driver)) names.set(driver, crypto.randomUUID());
@@ -68,12 +68,12 @@ async function loadAstro(name: string): Promise<Astro> {
   };
 }
 
-/** The cookie of one request, as far as a session needs it. */
+/** The part of a request's cookies that a session uses. */
 export interface Cookies {
   get(): { value: string } | undefined;
   set(name: string, value: string): void;
   delete(): void;
-  /** What the response sets: an id, or null to delete the cookie; undefined when it says nothing. */
+  /** What the response sets: an id, or null to delete the cookie; undefined if it does not change the cookie. */
   readonly sent: string | null | undefined;
 }
 
@@ -97,18 +97,22 @@ export function createCookies(given: string | undefined): Cookies {
 }
 
 export interface RequestOptions {
-  /** Whether Node's HTTP server serves the request, so that the driver can tell it from others. Default: yes. */
+  /**
+   * Whether Node's HTTP server serves the request, so that the driver can identify it.
+   *
+   * @default true
+   */
   identified?: boolean;
 }
 
 const requestStart = channel('http.server.request.start');
-/** Where no request is: the identity of one would otherwise stay in the context that began it. */
+/** A context without a request. Otherwise a new request would inherit the identity of the one that started it. */
 const outside = AsyncLocalStorage.snapshot();
 
-/** An asynchronous context of its own, as a server gives to every request. */
+/** A request with its own asynchronous context, as a server creates it. */
 export interface OpenRequest {
   run<Result>(work: () => Result): Result;
-  /** What Node's server does when it has sent the answer. */
+  /** Emits the event that Node's server emits after it has sent the response. */
   answer(): void;
 }
 
@@ -121,20 +125,20 @@ export function newRequest({ identified = true }: RequestOptions = {}): OpenRequ
   });
 }
 
-/** One request under way. */
+/** A request that has not ended yet. */
 export interface Page {
   session: AstroSession;
-  /** What the page does next. */
+  /** Runs code of the page in the context of the request. */
   run<Result>(work: (session: AstroSession) => Result): Result;
-  /** Ends the request as Astro does; the browser gets its cookie. */
+  /** Ends the request as Astro does. The browser receives its cookie. */
   end(): Promise<void>;
 }
 
-/** A browser on a site: it keeps the cookie that it was given last. */
+/** A browser on a site. It keeps the cookie that it received last. */
 export interface Browser {
   cookie: string | undefined;
   open(): Page;
-  /** A whole request: the work of a page, then what Astro does afterwards, even when the page throws. */
+  /** Runs a whole request: `work` is the page. Astro then saves the session, even if the page throws. */
   visit<Result>(work: (session: AstroSession) => Result | Promise<Result>): Promise<Result>;
 }
 

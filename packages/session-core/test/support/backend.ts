@@ -12,33 +12,33 @@ import { openMemoryStore } from '../../../session-memory/src/store.ts';
 
 export type Operation = 'read' | 'patch' | 'destroy';
 
-/** The memory backend, which tells how often it was asked, and lets a test step in. */
+/** A backend in memory that records its calls and lets a test intervene. */
 export interface Backend {
   driver: SessionDriver;
-  /** What the store was asked so far; a test empties it. */
+  /** The calls of the store so far. A test can empty the list. */
   calls: Operation[];
-  /** Runs before the store is asked; what it throws, the operation fails with. */
+  /** Runs before each call of the store. If it throws, the operation fails with that error. */
   before: (operation: Operation) => unknown;
-  /** What the store answers after it has done its work: by default, what it found. */
+  /** Runs after each call of the store, and returns the result of the operation: by default, the result of the store. */
   after: (operation: Operation, answer: unknown) => unknown;
-  /** How long each change said that its record has to live. */
+  /** The `lifetimeMs` of each change. */
   lifetimes: Lifetime[];
-  /** Every key that the store was asked about. */
+  /** The keys of all calls. */
   keys: Set<string>;
-  /** What is stored under an id, past the counting. */
+  /** The fields that are stored for an id. The read is not recorded. */
   peek(id: string): Promise<Fields | null>;
-  /** Writes fields as they are, past the counting and past every check. */
+  /** Stores fields unchecked and unencoded. The write is not recorded. */
   poke(id: string, fields: Record<string, string>): Promise<void>;
-  /** A driver with other options on the same records. */
+  /** Another driver with other options, on the same records. */
   again(config: SharedOptions): SessionDriver;
-  /** Loses every record, as a backend that is full does with some. */
+  /** Loses all records, as a full backend loses some. */
   evict(): void;
 }
 
 let backends = 0;
 
 export function createBackend(config: SharedOptions = {}): Backend {
-  // Drivers of one name and configuration share a store.
+  // Drivers with the same name and configuration share a store, so each backend needs its own name.
   const name = `session-test-${++backends}`;
   let store = openMemoryStore({ maxSessions: 1000 });
   const call = { signal: new AbortController().signal };
@@ -82,15 +82,15 @@ export function createBackend(config: SharedOptions = {}): Backend {
   return backend;
 }
 
-/** What a browser does: it sends the cookie that it was given last. */
+/** A browser: it sends the cookie that it received last. */
 export interface Browser<Data extends object> {
   cookie: string | undefined;
-  /** The id in the cookie. */
+  /** The session id in the cookie. */
   readonly id: string;
   open(): Session<Data>;
-  /** One request, committed; resolves to what the work resolves to. */
+  /** Runs one request and commits its session. Resolves to the result of `work`. */
   visit<Result>(work: (session: Session<Data>) => Result | Promise<Result>): Promise<Result>;
-  /** Commits, and takes the cookie. */
+  /** Commits a session and stores its cookie. */
   take(session: Session<Data>): Promise<string | undefined>;
 }
 

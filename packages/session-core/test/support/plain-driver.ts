@@ -1,11 +1,12 @@
 import type { SessionDriver } from '@coatcheck/session-core';
 
+/** A driver of whole sessions, in memory. */
 export interface PlainDriver extends SessionDriver {
-  /** Every session that it holds, by id. */
+  /** The stored sessions, by id. */
   payloads: Map<string, string>;
 }
 
-/** The driver that Astro's own documentation would write: whole sessions, the last write wins, and nothing more. */
+/** A driver like the one in Astro's documentation: it stores whole sessions, and the last write wins. */
 export function plainDriver(): PlainDriver {
   const payloads = new Map<string, string>();
   return {

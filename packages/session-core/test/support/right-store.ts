@@ -8,14 +8,14 @@ import {
   type StoredRecord,
 } from '@coatcheck/session-core/driver';
 
-/** What lies in the backend under a key. */
+/** The record or the tombstone that is stored under a key. */
 export type Slot = StoredRecord & { tombstoneUntil?: number };
 
-/** A backend that is asked over a network: every statement takes a round trip, and is one step. */
+/** A backend that is used over a network: every statement takes one round trip, and is one step. */
 export interface Shelf {
   slots: Map<string, Slot>;
   isDown: boolean;
-  /** One round trip, after which a statement is carried out before anything else happens. */
+  /** Waits for one round trip. The statement after it runs before anything else does. */
   trip(call: StoreCall): Promise<void>;
 }
 
@@ -26,7 +26,7 @@ export function createShelf(): Shelf {
     async trip({ signal }) {
       signal.throwIfAborted();
       for (let turn = 0; turn < 3; turn++) await Promise.resolve();
-      if (shelf.isDown) throw createError('session-shelf', 'unavailable', 'The shelf is not there; nothing was sent.');
+      if (shelf.isDown) throw createError('session-shelf', 'unavailable', 'The backend is down; nothing was sent.');
     },
   };
   return shelf;
@@ -40,7 +40,7 @@ export function liveIn(shelf: Shelf, key: string): StoredRecord | null {
   return slot && slot.tombstoneUntil === undefined && endOf(slot) > Date.now() ? slot : null;
 }
 
-/** How long what lies under a key still lives. */
+/** How long the record or tombstone of a key still lives, in milliseconds; null if there is neither. */
 export function timeLeftOn(shelf: Shelf, key: string): Lifetime | null {
   const slot = shelf.slots.get(key);
   if (!slot) return null;
@@ -48,7 +48,7 @@ export function timeLeftOn(shelf: Shelf, key: string): Lifetime | null {
   return left === Infinity ? 'never' : left > 0 ? left : null;
 }
 
-/** A store that keeps the contract. */
+/** A store that follows the contract. */
 export function rightStore(shelf: Shelf, apply: typeof applyChange = applyChange): SessionStore {
   return {
     atomic: true,

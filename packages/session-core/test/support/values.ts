@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 
-/** How often properties are checked: `PROPERTY_RUNS=100 vitest run ...` checks each of them a hundred times as often. */
+/** How often a property is checked. `PROPERTY_RUNS=100 vitest run ...` multiplies it by 100. */
 export function runs(usual: number): number {
   return usual * Number(process.env['PROPERTY_RUNS'] ?? 1);
 }
@@ -27,9 +27,9 @@ const oddText = [
   '#',
 ];
 
-// fast-check's unit `binary`, and whatever it builds on it, takes 1.5 seconds to make a table of all code points.
+// fast-check's unit `binary` would take 1.5 seconds to build a table of all code points.
 
-/** Any code point but surrogates. */
+/** Any code point except surrogates. */
 export const codePoint: fc.Arbitrary<string> = fc
   .integer({ min: 0, max: 0x10ffff - 0x800 })
   .map((code) => String.fromCodePoint(code < 0xd800 ? code : code + 0x800));
@@ -40,10 +40,10 @@ export const text: fc.Arbitrary<string> = fc.oneof(
   fc.string({ unit: codePoint, maxLength: 4 }),
 );
 
-/** Keys of a session: any text but none. */
+/** Session keys: any string that is not empty. */
 export const sessionKey: fc.Arbitrary<string> = text.filter((key) => key !== '');
 
-// devalue refuses `__proto__` as the key of an object. A backslash makes JSON.parse take other keys for this one:
+// devalue refuses `__proto__` as the key of an object. A backslash can make JSON.parse take one key for another:
 // https://github.com/nodejs/node/issues/63785
 const propertyKey = text.filter((key) => key !== '__proto__' && !key.includes('\\'));
 
@@ -112,7 +112,7 @@ function temporal(): fc.Arbitrary<() => unknown>[] {
   ];
 }
 
-/** Part of a value: a primitive, or one of the objects of the graph, by a number that is taken modulo their count. */
+/** Part of a value: a primitive, or the number of an object in the graph, modulo the count of objects. */
 type Part = { primitive: unknown } | { object: number };
 
 const part: fc.Arbitrary<Part> = fc.oneof(
@@ -120,7 +120,7 @@ const part: fc.Arbitrary<Part> = fc.oneof(
   fc.nat(30).map((object) => ({ object })),
 );
 
-/** One object, made in two steps, so that objects can hold each other and themselves. */
+/** Creates an object in two steps, so that objects can contain each other and themselves. */
 interface Maker {
   create(): unknown;
   fill?(object: never, resolve: (part: Part) => unknown): void;
@@ -162,7 +162,7 @@ const maker: fc.Arbitrary<Maker> = fc.oneof(
   leaf.map((create) => ({ create })),
 );
 
-/** A few views on one buffer, whole or in part. */
+/** A few views of one buffer, each of the whole buffer or of a part. */
 const views = fc
   .tuple(fc.uint8Array({ maxLength: 40 }), fc.array(fc.tuple(fc.nat(20), fc.nat(5), fc.nat(5)), { maxLength: 3 }))
   .map(([bytes, specs]) => () => {
@@ -179,7 +179,7 @@ const views = fc
   });
 
 /**
- * Some values of every kind that devalue supports, which share objects with each other and may hold themselves. Each call makes them anew.
+ * Values of every kind that devalue supports. They share objects, and may contain themselves. Each call creates new ones.
  */
 export const values: fc.Arbitrary<() => unknown[]> = fc
   .tuple(
@@ -195,7 +195,7 @@ export const values: fc.Arbitrary<() => unknown[]> = fc
     return parts.map(resolve);
   });
 
-/** Changes an object in place as a page might, so that it is another value; false when there is no way to do so. */
+/** Changes an object in place, as a page might, so that its value differs. Returns false if that is not possible. */
 export function changeInPlace(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
   if (Array.isArray(value)) value.push('changed');

@@ -7,13 +7,13 @@ interface Stored {
   until: number;
 }
 
-/** Whole values with compare-and-set, in a backend that is asked over a network. */
+/** The data of a backend of whole values with compare-and-set, which is used over a network. */
 export interface ValueShelf {
   values: Map<string, Stored>;
   versions: number;
 }
 
-/** A backend that keeps its contract. */
+/** A backend that follows its contract. */
 export function rightBackend(shelf: ValueShelf, { trip }: Pick<Shelf, 'trip'>): ValueBackend {
   const live = (key: string): Stored | undefined => {
     const stored = shelf.values.get(key);
@@ -44,15 +44,18 @@ function store(shelf: ValueShelf, key: string, value: string, lifetimeMs: Lifeti
 }
 
 interface WrongBackend {
+  /** What is wrong with it; completes "a backend in which". */
   name: string;
-  /** How the rule begins that it breaks. */
+  /** The start of the name of the rule that it breaks. */
   breaks: string;
+  /** The methods that differ from those of a right backend with the same data. */
   wrong(shelf: ValueShelf, right: ValueBackend): Partial<ValueBackend>;
 }
 
 const DAY = 86_400_000;
 
-const living =
+/** Every value lives for another time. */
+const changingLifetime =
   (edit: (ms: number) => number): WrongBackend['wrong'] =>
   (_shelf, right) => ({
     set: (key, value, call) => {
@@ -61,11 +64,11 @@ const living =
     },
   });
 
-/** Backends of whole values that differ from a right one in one rule. */
+/** Backends of whole values, each of which breaks one rule. */
 export const wrongBackends: WrongBackend[] = [
   {
     name: '`set` ignores the version',
-    breaks: '64 writers',
+    breaks: '64 concurrent writers',
     wrong: (shelf, right) => ({
       async set(key, value, call) {
         await right.get(key, call);
@@ -75,8 +78,8 @@ export const wrongBackends: WrongBackend[] = [
     }),
   },
   {
-    name: '`set` overwrites where there is to be no value',
-    breaks: 'of many who make a new record',
+    name: '`set` overwrites a value although there must be none',
+    breaks: 'of concurrent changes that create a record',
     wrong: (shelf, right) => ({
       async set(key, value, call) {
         if (call.version !== null) return right.set(key, value, call);
@@ -87,8 +90,8 @@ export const wrongBackends: WrongBackend[] = [
     }),
   },
   {
-    name: '`set` compares first, and stores afterwards',
-    breaks: '64 writers',
+    name: '`set` compares and stores in two steps',
+    breaks: '64 concurrent writers',
     wrong: (shelf, right) => ({
       async set(key, value, call) {
         if (((await right.get(key, call))?.version ?? null) !== call.version) return false;
@@ -99,7 +102,7 @@ export const wrongBackends: WrongBackend[] = [
     }),
   },
   {
-    name: '`set` counts an expired value, and `get` does not',
+    name: '`set` counts an expired value, but `get` does not',
     breaks: 'an expired record counts as missing',
     wrong: (shelf) => ({
       async set(key, value, { lifetimeMs, version, signal }) {
@@ -112,7 +115,7 @@ export const wrongBackends: WrongBackend[] = [
   },
   {
     name: '`get` answers from a cache',
-    breaks: 'a change of some fields leaves the others alone',
+    breaks: 'a change of some fields keeps the others',
     wrong: (_shelf, right) => {
       const cache = new Map<string, Awaited<ReturnType<ValueBackend['get']>>>();
       return {
@@ -124,19 +127,19 @@ export const wrongBackends: WrongBackend[] = [
     },
   },
   {
-    name: 'lifetimes end at a day',
-    breaks: `a record lives for as long as it was told: ${1.5 * DAY}`,
-    wrong: living((ms) => Math.min(ms, DAY)),
+    name: 'lifetimes are limited to a day',
+    breaks: `a record lives exactly as long as requested: ${1.5 * DAY}`,
+    wrong: changingLifetime((ms) => Math.min(ms, DAY)),
   },
   {
     name: 'lifetimes have 32 bits',
-    breaks: `a record lives for as long as it was told: ${60 * DAY}`,
-    wrong: living((ms) => ms | 0),
+    breaks: `a record lives exactly as long as requested: ${60 * DAY}`,
+    wrong: changingLifetime((ms) => ms | 0),
   },
   {
-    name: 'lifetimes are whole seconds',
-    breaks: 'a record lives for as long as it was told: 1999',
-    wrong: living((ms) => Math.floor(ms / 1000) * 1000),
+    name: 'lifetimes are rounded down to seconds',
+    breaks: 'a record lives exactly as long as requested: 1999',
+    wrong: changingLifetime((ms) => Math.floor(ms / 1000) * 1000),
   },
   {
     name: 'values are cut at 64 KiB',
@@ -152,8 +155,8 @@ export const wrongBackends: WrongBackend[] = [
     }),
   },
   {
-    name: 'a failure is no value',
-    breaks: 'a backend that cannot be reached',
+    name: 'a failure is reported as a missing value',
+    breaks: 'an unreachable backend',
     wrong: (_shelf, right) => ({ get: (key, call) => right.get(key, call).catch(() => null) }),
   },
 ];

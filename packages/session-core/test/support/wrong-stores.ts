@@ -13,32 +13,32 @@ import { hasTombstone, liveIn, rightStore, tombstone, type Shelf } from './right
 type Patch = SessionStore['patch'];
 
 interface WrongStore {
-  /** How it is wrong. */
+  /** What is wrong with it; completes "a store in which". */
   name: string;
-  /** How the rule begins that it breaks. */
+  /** The start of the name of the rule that it breaks. */
   breaks: string;
-  /** Whether only a suite that can let a day pass finds it. */
+  /** Whether only a suite with a fake clock finds it, because a day must pass. */
   needsFakeClock?: boolean;
-  /** What it does differently from a right store on the same shelf. */
+  /** The methods that differ from those of a right store on the same shelf. */
   wrong(shelf: Shelf, right: SessionStore): Partial<SessionStore>;
 }
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 
-// ------------------------------------------------------------------------------------------------ shorter ways to be wrong
+// ------------------------------------------------------------------------------------------------------ ways to be wrong
 
-/** Every change is another one. */
+/** Edits every change before it is applied. */
 const changing =
   (edit: (change: Change) => Change): WrongStore['wrong'] =>
   (_shelf, right) => ({ patch: (key, change, call) => right.patch(key, edit(change), call) });
 
-/** Every change means something else. */
+/** Applies every change in another way. */
 const applying =
   (apply: typeof applyChange): WrongStore['wrong'] =>
   (shelf) => ({ patch: rightStore(shelf, apply).patch });
 
-/** A record is stored, and then somewhat different. */
+/** Edits the record after a change was applied. */
 const afterwards =
   (edit: (record: StoredRecord, change: Change) => void): WrongStore['wrong'] =>
   (shelf, right) => ({
@@ -49,7 +49,7 @@ const afterwards =
     },
   });
 
-/** What a refused change does all the same. */
+/** Applies a part of a change although the change was refused. */
 const evenRefused =
   (part: (change: Change) => Partial<Change>): WrongStore['wrong'] =>
   (shelf, right) => ({
@@ -64,13 +64,13 @@ const evenRefused =
     },
   });
 
-/** The end of every record comes at another time. */
+/** Moves the deadline of every record. */
 const ending = (edit: (leftMs: number) => number): WrongStore['wrong'] =>
   afterwards((record) => {
     if (record.deadline !== Infinity) record.deadline = Date.now() + edit(record.deadline - Date.now());
   });
 
-/** Names are stored in another form. */
+/** Edits the names of fields. */
 const naming = (edit: (name: string) => string): WrongStore['wrong'] =>
   changing((change) => {
     const fields = (all: ReadonlyMap<string, string>): Fields =>
@@ -83,20 +83,21 @@ const naming = (edit: (name: string) => string): WrongStore['wrong'] =>
     };
   });
 
-/** Looks first, and does it afterwards, in another round trip. */
-const lookingFirst =
+/** Checks a condition in one round trip, and applies the change in another. */
+const checkingFirst =
   (
-    look: (record: StoredRecord | null, change: Change) => 'conflict' | undefined,
+    check: (record: StoredRecord | null, change: Change) => 'conflict' | undefined,
     without: Partial<Change>,
   ): WrongStore['wrong'] =>
   (shelf, right) => ({
     async patch(key, change, call) {
       await shelf.trip(call);
-      const refused = hasTombstone(shelf.slots.get(key)) ? undefined : look(liveIn(shelf, key), change);
+      const refused = hasTombstone(shelf.slots.get(key)) ? undefined : check(liveIn(shelf, key), change);
       return refused ?? right.patch(key, { ...change, ...without }, call);
     },
   });
 
+/** Touches a record in another way. */
 const touching =
   (
     touch: (shelf: Shelf, key: string, call: StoreCall & { extendIdleMs: number }) => Promise<Fields | null>,
@@ -111,18 +112,19 @@ const touching =
 const holds = (record: StoredRecord | null, change: Change): boolean =>
   [...(change.expect ?? [])].every(([name, value]) => (record?.fields.get(name) ?? null) === value);
 
-/** Records of a store whose statements do not look at the expiry. */
-const lyingThere = (shelf: Shelf, key: string): StoredRecord | null => {
+/** The record that is stored under a key, even if it has expired: what a statement finds that does not check the expiry. */
+const storedIn = (shelf: Shelf, key: string): StoredRecord | null => {
   const slot = shelf.slots.get(key);
   return slot && slot.tombstoneUntil === undefined ? slot : null;
 };
 
-const patchingWhatLiesThere =
+/** Applies a change to an expired record. `edit` returns the record to which the change is applied. */
+const patchingExpired =
   (edit: (record: StoredRecord | null, change: Change) => StoredRecord | null): WrongStore['wrong'] =>
   (shelf, right) => ({
     async patch(key, change, call) {
       await shelf.trip(call);
-      const record = lyingThere(shelf, key);
+      const record = storedIn(shelf, key);
       const isLive = record !== null && endOf(record) > Date.now();
       if (!record || isLive) return right.patch(key, change, call);
       const changed = applyChange(edit(record, change), change, Date.now());
@@ -136,12 +138,12 @@ const patchingWhatLiesThere =
 
 const fieldsAndNames: WrongStore[] = [
   {
-    name: 'a missing record is an empty one',
+    name: 'a missing record reads as an empty one',
     breaks: 'a key that was never written',
     wrong: (_shelf, right) => ({ read: async (key, call) => (await right.read(key, call)) ?? new Map() }),
   },
   {
-    name: 'fields are kept in an object',
+    name: 'fields are stored in a plain object',
     breaks: 'fields come back byte for byte',
     wrong: changing((change) => {
       const object: Record<string, string> = {};
@@ -150,7 +152,7 @@ const fieldsAndNames: WrongStore[] = [
     }),
   },
   {
-    name: 'spaces at the end of a value go',
+    name: 'spaces at the end of a value are lost',
     breaks: 'fields come back byte for byte',
     wrong: changing((change) => ({
       ...change,
@@ -167,7 +169,7 @@ const fieldsAndNames: WrongStore[] = [
   },
   {
     name: 'a change has at most 999 parameters',
-    breaks: 'one change may write 1,000 fields',
+    breaks: 'one change can write 1,000 fields',
     wrong: changing((change) => ({ ...change, set: new Map([...change.set].slice(0, 999)) })),
   },
   { name: 'names are cut at 255 characters', breaks: 'names that differ', wrong: naming((name) => name.slice(0, 255)) },
@@ -196,26 +198,26 @@ const fieldsAndNames: WrongStore[] = [
   },
   {
     name: 'a change replaces the record',
-    breaks: 'a change of some fields leaves the others alone',
+    breaks: 'a change of some fields keeps the others',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
       return typeof changed === 'string' ? changed : { ...changed, fields: new Map(change.set) };
     }),
   },
   {
-    name: 'a record without fields goes',
+    name: 'a record without fields is removed',
     breaks: 'a record without fields is a record',
     wrong: (shelf, right) => ({
       async patch(key, change, call) {
         const result = await right.patch(key, change, call);
-        if (lyingThere(shelf, key)?.fields.size === 0) shelf.slots.delete(key);
+        if (storedIn(shelf, key)?.fields.size === 0) shelf.slots.delete(key);
         return result;
       },
     }),
   },
   {
     name: 'readers get the Map that is stored',
-    breaks: 'what a reader does to its fields',
+    breaks: 'changing a returned or a passed Map',
     wrong: (shelf) => ({
       async read(key, call) {
         await shelf.trip(call);
@@ -237,46 +239,46 @@ const changes: WrongStore[] = [
     wrong: changing((change) => ({ ...change, mustBeNew: false })),
   },
   {
-    name: 'only the first field of `expect` counts',
-    breaks: '`expect` refuses unless',
+    name: 'only the first field of `expect` is compared',
+    breaks: '`expect` refuses a change unless',
     wrong: changing((change) =>
       change.expect ? { ...change, expect: new Map([...change.expect].slice(0, 1)) } : change,
     ),
   },
   {
     name: '`expect` ignores null',
-    breaks: '`expect` refuses unless',
+    breaks: '`expect` refuses a change unless',
     wrong: changing((change) =>
       change.expect ? { ...change, expect: new Map([...change.expect].filter(([, value]) => value !== null)) } : change,
     ),
   },
   {
-    name: '`expect` never holds where there is no record',
-    breaks: '`expect` holds for a missing record',
+    name: '`expect` is always a conflict if there is no record',
+    breaks: '`expect` treats a missing record like',
     wrong: (shelf, right) => ({
       async patch(key, change, call) {
-        if (change.expect && !lyingThere(shelf, key) && !hasTombstone(shelf.slots.get(key))) return 'conflict';
+        if (change.expect && !storedIn(shelf, key) && !hasTombstone(shelf.slots.get(key))) return 'conflict';
         return right.patch(key, change, call);
       },
     }),
   },
   {
-    name: '`unset` happens on a conflict',
+    name: '`unset` is applied despite a conflict',
     breaks: 'a change that `expect` refuses',
     wrong: evenRefused(({ unset }) => ({ unset })),
   },
   {
-    name: '`ifAbsent` happens on a conflict',
+    name: '`ifAbsent` is applied despite a conflict',
     breaks: 'a change that `expect` refuses',
     wrong: evenRefused(({ ifAbsent }) => (ifAbsent ? { ifAbsent } : {})),
   },
   {
-    name: '`purge` happens on a conflict',
+    name: '`purge` is applied despite a conflict',
     breaks: 'a change that `expect` refuses',
     wrong: evenRefused(({ purge }) => (purge ? { purge } : {})),
   },
   {
-    name: '`set` happens on a conflict with `mustBeNew`',
+    name: '`set` is applied despite a conflict with `mustBeNew`',
     breaks: 'a change that `mustBeNew` refuses',
     wrong: evenRefused(({ set, mustBeNew }) => (mustBeNew ? { set } : {})),
   },
@@ -291,7 +293,7 @@ const changes: WrongStore[] = [
     wrong: evenRefused(({ idleMs }) => (idleMs ? { idleMs } : {})),
   },
   {
-    name: '`ifAbsent` looks before `unset`',
+    name: '`ifAbsent` is checked before `unset`',
     breaks: 'the order is',
     wrong: applying((record, change, clock) => {
       const ifAbsent = new Map([...(change.ifAbsent ?? [])].filter(([name]) => !record?.fields.has(name)));
@@ -299,7 +301,7 @@ const changes: WrongStore[] = [
     }),
   },
   {
-    name: '`ifAbsent` looks before `purge`',
+    name: '`ifAbsent` is checked before `purge`',
     breaks: 'the order is',
     wrong: applying((record, change, clock) => {
       const ifAbsent = new Map(
@@ -309,52 +311,52 @@ const changes: WrongStore[] = [
     }),
   },
   {
-    name: '`unset` comes after `set`',
+    name: '`unset` is applied after `set`',
     breaks: 'the order is',
     wrong: afterwards((record, change) => {
       for (const name of change.unset) record.fields.delete(name);
     }),
   },
   {
-    name: '`ifAbsent` comes after `set`, and overwrites it',
+    name: '`ifAbsent` is applied after `set`, and overwrites it',
     breaks: 'the order is',
     wrong: afterwards((record, { ifAbsent, set }) => {
       for (const [name, value] of ifAbsent ?? []) if (set.has(name)) record.fields.set(name, value);
     }),
   },
   {
-    name: '`ifAbsent` overwrites',
+    name: '`ifAbsent` overwrites existing fields',
     breaks: 'the order is',
     wrong: changing((change) => ({ ...change, set: new Map([...(change.ifAbsent ?? []), ...change.set]) })),
   },
   {
-    name: '`ifAbsent` needs a record',
-    breaks: '`ifAbsent` makes a record',
+    name: '`ifAbsent` requires a record',
+    breaks: '`ifAbsent` creates a record',
     wrong: applying((record, change, clock) => {
       const { ifAbsent, ...others } = change;
       return applyChange(record, { ...others, ...(record && ifAbsent && { ifAbsent }) }, clock);
     }),
   },
   {
-    name: '`purge` removes whatever it names',
-    breaks: '`purge` removes what has expired',
+    name: '`purge` removes every field that it names',
+    breaks: '`purge` removes expired fields',
     wrong: changing((change) => ({ ...change, unset: [...change.unset, ...(change.purge ?? [])] })),
   },
   {
-    name: '`purge` removes every field that has expired',
-    breaks: '`purge` removes what has expired',
+    name: '`purge` removes all expired fields',
+    breaks: '`purge` removes expired fields',
     wrong: applying((record, change, clock) =>
       applyChange(record, { ...change, ...(change.purge && { purge: [...(record?.fields.keys() ?? [])] }) }, clock),
     ),
   },
   {
     name: '`purge` is ignored',
-    breaks: '`purge` removes what has expired',
+    breaks: '`purge` removes expired fields',
     wrong: changing((change) => ({ ...change, purge: [] })),
   },
   {
-    name: "`purge` goes by the store's clock",
-    breaks: '`purge` goes by the clock of the writer',
+    name: "`purge` uses the store's clock",
+    breaks: '`purge` uses the clock of the writer',
     wrong: applying((record, change, clock) => {
       const unset = (change.purge ?? []).filter(
         (name) => (expiryOf(record?.fields.get(name) ?? '') ?? Infinity) < clock,
@@ -367,56 +369,56 @@ const changes: WrongStore[] = [
 const lifetimes: WrongStore[] = [
   {
     name: 'lifetimes have 32 bits',
-    breaks: `a record lives for as long as it was told: ${60 * DAY}`,
+    breaks: `a record lives exactly as long as requested: ${60 * DAY}`,
     wrong: ending((ms) => ms | 0),
   },
   {
-    name: 'lifetimes end at 32 bits',
-    breaks: `a record lives for as long as it was told: ${60 * DAY}`,
+    name: 'lifetimes are limited to 32 bits',
+    breaks: `a record lives exactly as long as requested: ${60 * DAY}`,
     wrong: ending((ms) => Math.min(ms, 2 ** 31 - 1)),
   },
   {
-    name: 'lifetimes end at a day',
-    breaks: `a record lives for as long as it was told: ${36 * HOUR}`,
+    name: 'lifetimes are limited to a day',
+    breaks: `a record lives exactly as long as requested: ${36 * HOUR}`,
     wrong: ending((ms) => Math.min(ms, DAY)),
   },
   {
-    name: 'lifetimes end at 400 days',
-    breaks: `a record lives for as long as it was told: ${1100 * DAY}`,
+    name: 'lifetimes are limited to 400 days',
+    breaks: `a record lives exactly as long as requested: ${1100 * DAY}`,
     wrong: ending((ms) => Math.min(ms, 400 * DAY)),
   },
   {
-    name: 'lifetimes end at a minute',
-    breaks: 'a record lives for as long as it was told: 90000',
+    name: 'lifetimes are limited to a minute',
+    breaks: 'a record lives exactly as long as requested: 90000',
     wrong: ending((ms) => Math.min(ms, 60_000)),
   },
   {
-    name: 'lifetimes are whole seconds',
-    breaks: 'a record lives for as long as it was told: 1999',
+    name: 'lifetimes are rounded down to seconds',
+    breaks: 'a record lives exactly as long as requested: 1999',
     wrong: ending((ms) => Math.floor(ms / 1000) * 1000),
   },
   {
     name: 'lifetimes are rounded up to minutes',
-    breaks: 'a record lives for as long as it was told: 1999',
+    breaks: 'a record lives exactly as long as requested: 1999',
     wrong: ending((ms) => Math.ceil(ms / 60_000) * 60_000),
   },
   {
-    name: 'records live for ever',
-    breaks: 'a record lives for as long as it was told: 1999',
+    name: 'records never expire',
+    breaks: 'a record lives exactly as long as requested: 1999',
     wrong: ending(() => Infinity),
   },
   {
-    name: 'no `defaultTtlMs` means 30 days',
+    name: 'an absent `defaultTtlMs` means 30 days',
     breaks: 'fields without an expiry keep',
     wrong: changing((change) => ({ ...change, defaultTtlMs: change.defaultTtlMs ?? 30 * DAY })),
   },
   {
     name: '`defaultTtlMs` is ignored',
     breaks: 'fields without an expiry keep',
-    wrong: changing(({ defaultTtlMs: _capMs, ...change }) => change),
+    wrong: changing(({ defaultTtlMs: _defaultTtlMs, ...change }) => change),
   },
   {
-    name: 'a record lives as long as the last change says',
+    name: 'a record lives as long as `lifetimeMs` of the last change',
     breaks: 'a record lives as long as its longest-lived field',
     wrong: afterwards((record, { lifetimeMs }) => {
       record.deadline = lifetimeMs === 'never' ? Infinity : Date.now() + lifetimeMs;
@@ -429,7 +431,7 @@ const lifetimes: WrongStore[] = [
   },
   {
     name: 'the later deadline wins',
-    breaks: 'a record whose longest-lived field goes',
+    breaks: 'a record expires earlier when its longest-lived field',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
       if (typeof changed === 'string' || !record) return changed;
@@ -437,7 +439,7 @@ const lifetimes: WrongStore[] = [
     }),
   },
   {
-    name: '`defaultTtlMs` counts only where a field without an expiry is written',
+    name: '`defaultTtlMs` counts only for changes that write a field without an expiry',
     breaks: 'a field without an expiry keeps the record',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
@@ -452,8 +454,8 @@ const lifetimes: WrongStore[] = [
     wrong: changing((change) => ({ ...change, lifetimeMs: change.defaultTtlMs ?? 'never' })),
   },
   {
-    name: 'what lives for ever never ends',
-    breaks: 'a record that was to live for ever',
+    name: 'a record that never expires cannot get an expiry',
+    breaks: 'a later change can give an expiry',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
       return typeof changed === 'object' && record?.deadline === Infinity
@@ -462,31 +464,31 @@ const lifetimes: WrongStore[] = [
     }),
   },
   {
-    name: 'a lifetime of zero or less means none',
-    breaks: 'what is past when it is written',
+    name: 'a lifetime of zero or less means no limit',
+    breaks: 'a record that is already expired when it is written',
     wrong: ending((ms) => (ms <= 0 ? Infinity : ms)),
   },
   {
     name: 'a patch merges into an expired record',
-    breaks: 'a change of an expired record does not bring its fields back (by its deadline)',
-    wrong: patchingWhatLiesThere((record, change) => (change.mustBeNew || change.mustExist ? null : record)),
+    breaks: 'a change of an expired record does not restore its old fields (by its deadline)',
+    wrong: patchingExpired((record, change) => (change.mustBeNew || change.mustExist ? null : record)),
   },
   {
     name: '`mustExist` counts an expired record',
     breaks: 'an expired record counts as missing',
-    wrong: patchingWhatLiesThere((record, change) => (change.mustExist ? record : null)),
+    wrong: patchingExpired((record, change) => (change.mustExist ? record : null)),
   },
   {
     name: '`mustBeNew` is refused because of an expired record',
     breaks: 'an expired record counts as missing',
-    wrong: patchingWhatLiesThere((record, change) => (change.mustBeNew ? record : null)),
+    wrong: patchingExpired((record, change) => (change.mustBeNew ? record : null)),
   },
   {
-    name: 'an expired record is made live by `mustExist`',
+    name: '`mustExist` revives an expired record',
     breaks: 'an expired record counts as missing',
     wrong: (shelf, right) => ({
       patch: async (key, change, call) => {
-        const record = lyingThere(shelf, key);
+        const record = storedIn(shelf, key);
         if (change.mustExist && record) record.deadline = Date.now() + HOUR;
         return right.patch(key, change, call);
       },
@@ -557,7 +559,7 @@ const idleness: WrongStore[] = [
     }),
   },
   {
-    name: 'a touch takes the idle limit for the deadline',
+    name: 'a touch sets the deadline instead of the idle limit',
     breaks: 'a touch never moves the hard deadline',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
@@ -567,11 +569,11 @@ const idleness: WrongStore[] = [
     }),
   },
   {
-    name: 'a touch ignores that the record has expired',
-    breaks: 'a touch of what is not there',
+    name: 'a touch revives an expired record',
+    breaks: 'a touch does not create',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
-      const record = lyingThere(shelf, key);
+      const record = storedIn(shelf, key);
       if (!record) return null;
       const wasLive = endOf(record) > Date.now();
       record.idleUntil = record.deadline = Date.now() + call.extendIdleMs;
@@ -579,17 +581,17 @@ const idleness: WrongStore[] = [
     }),
   },
   {
-    name: 'a touch hands out an expired record',
-    breaks: 'a touch of what is not there',
+    name: 'a touch returns an expired record',
+    breaks: 'a touch does not create',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
-      const record = lyingThere(shelf, key);
+      const record = storedIn(shelf, key);
       return record && new Map(record.fields);
     }),
   },
   {
-    name: 'a touch makes a record where there is none',
-    breaks: 'a touch of what is not there',
+    name: 'a touch creates a missing record',
+    breaks: 'a touch does not create',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       if (!shelf.slots.has(key)) {
@@ -601,7 +603,7 @@ const idleness: WrongStore[] = [
   },
   {
     name: 'a touch extends a tombstone',
-    breaks: 'a touch of what is not there',
+    breaks: 'a touch does not create',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const slot = shelf.slots.get(key);
@@ -610,8 +612,8 @@ const idleness: WrongStore[] = [
     }),
   },
   {
-    name: 'a touch ends a tombstone sooner',
-    breaks: 'a touch of what is not there',
+    name: 'a touch removes a tombstone',
+    breaks: 'a touch does not create',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const slot = shelf.slots.get(key);
@@ -633,8 +635,8 @@ const readThenWrite = touching(async (shelf, key, call) => {
 
 const removals: WrongStore[] = [
   {
-    name: 'a removal tells nothing',
-    breaks: 'retiring returns',
+    name: 'a removal returns null',
+    breaks: 'destroying a record returns its fields',
     wrong: (_shelf, right) => ({ destroy: async (key, ms, call) => (await right.destroy(key, ms, call)) && null }),
   },
   {
@@ -643,7 +645,7 @@ const removals: WrongStore[] = [
     wrong: (_shelf, right) => ({ destroy: (key, _ms, call) => right.destroy(key, 0, call) }),
   },
   {
-    name: 'conditions are looked at before the tombstone',
+    name: 'conditions are checked before the tombstone',
     breaks: 'a destroyed key refuses',
     wrong: (shelf, right) => ({
       async patch(key, change, call) {
@@ -653,7 +655,7 @@ const removals: WrongStore[] = [
     }),
   },
   {
-    name: 'a removal leaves no tombstone where there is no record',
+    name: 'a removal leaves no tombstone if there is no record',
     breaks: 'a key without a record',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
@@ -665,13 +667,13 @@ const removals: WrongStore[] = [
     }),
   },
   {
-    name: 'a removal of nothing returns an empty record',
+    name: 'the removal of a missing record returns an empty record',
     breaks: 'a key without a record',
     wrong: (_shelf, right) => ({ destroy: async (key, ms, call) => (await right.destroy(key, ms, call)) ?? new Map() }),
   },
   {
     name: 'the tombstone only hides the record',
-    breaks: 'a destroyed key is free again',
+    breaks: 'a destroyed key can be used again',
     wrong: (shelf, right) => {
       const hidden = new Map<string, StoredRecord>();
       const back = (key: string): void => {
@@ -698,17 +700,17 @@ const removals: WrongStore[] = [
   },
   {
     name: 'tombstones live for a minute at most',
-    breaks: 'the tombstone lives for as long',
+    breaks: 'the tombstone lives as long as requested',
     wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, Math.min(ms, 60_000), call) }),
   },
   {
     name: 'tombstones have 32 bits',
-    breaks: 'a tombstone may live for months',
+    breaks: 'a tombstone can live for months',
     wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, Math.min(ms, 2 ** 31 - 1), call) }),
   },
   ...(['deadline', 'idleUntil'] as const).map((limit) => ({
     name: `a tombstone ends at the ${limit} of its record`,
-    breaks: 'the tombstone lives for as long',
+    breaks: 'the tombstone lives as long as requested',
     wrong: (shelf: Shelf, right: SessionStore) => ({
       async destroy(key: string, ms: number, call: StoreCall) {
         const end = liveIn(shelf, key)?.[limit] ?? Infinity;
@@ -721,7 +723,7 @@ const removals: WrongStore[] = [
   })),
   {
     name: 'a second removal ends the tombstone',
-    breaks: 'a second removal answers',
+    breaks: 'a second removal returns',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         const held = await right.destroy(key, ms, call);
@@ -731,8 +733,8 @@ const removals: WrongStore[] = [
     }),
   },
   {
-    name: 'a second removal counts, and shortens the first',
-    breaks: 'a second removal answers',
+    name: 'a second removal shortens the first tombstone',
+    breaks: 'a second removal returns',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         const held = await right.destroy(key, ms, call);
@@ -742,8 +744,8 @@ const removals: WrongStore[] = [
     }),
   },
   {
-    name: 'a second removal answers null',
-    breaks: 'a second removal answers',
+    name: 'a second removal returns null',
+    breaks: 'a second removal returns',
     wrong: (_shelf, right) => ({
       destroy: async (key, ms, call) => {
         const held = await right.destroy(key, ms, call);
@@ -752,8 +754,8 @@ const removals: WrongStore[] = [
     }),
   },
   {
-    name: 'a second removal does nothing',
-    breaks: 'a second removal that lasts longer',
+    name: 'a second removal does not extend the tombstone',
+    breaks: 'a second removal with a longer time',
     wrong: (shelf, right) => ({
       destroy: async (key, ms, call) =>
         hasTombstone(shelf.slots.get(key)) ? 'destroyed' : right.destroy(key, ms, call),
@@ -761,10 +763,10 @@ const removals: WrongStore[] = [
   },
   {
     name: 'a removal returns the fields of an expired record',
-    breaks: 'removing an expired record returns null (by its deadline)',
+    breaks: 'destroying an expired record returns null (by its deadline)',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
-        const record = lyingThere(shelf, key);
+        const record = storedIn(shelf, key);
         return (await right.destroy(key, ms, call)) ?? (record && record.fields);
       },
     }),
@@ -773,8 +775,8 @@ const removals: WrongStore[] = [
 
 const sweeps: WrongStore[] = [
   {
-    name: 'a sweep removes what goes within the month',
-    breaks: '`sweep` takes',
+    name: 'a sweep removes records that expire within 30 days',
+    breaks: '`sweep` removes',
     wrong: (shelf) => ({
       async sweep(_limit, call) {
         await shelf.trip(call);
@@ -788,7 +790,7 @@ const sweeps: WrongStore[] = [
   },
   {
     name: 'a sweep removes tombstones',
-    breaks: '`sweep` takes',
+    breaks: '`sweep` removes',
     wrong: (shelf, right) => ({
       async sweep(limit, call) {
         for (const [key, slot] of shelf.slots) if (slot.tombstoneUntil !== undefined) shelf.slots.delete(key);
@@ -797,8 +799,8 @@ const sweeps: WrongStore[] = [
     }),
   },
   {
-    name: 'a sweep removes what lives for ever',
-    breaks: '`sweep` takes',
+    name: 'a sweep removes records that never expire',
+    breaks: '`sweep` removes',
     wrong: (shelf, right) => ({
       async sweep(limit, call) {
         for (const [key, slot] of shelf.slots) if (slot.deadline === Infinity) shelf.slots.delete(key);
@@ -808,18 +810,18 @@ const sweeps: WrongStore[] = [
   },
   {
     name: 'a sweep does nothing',
-    breaks: '`sweep` takes',
+    breaks: '`sweep` removes',
     needsFakeClock: true,
     wrong: () => ({ sweep: async () => 0 }),
   },
   {
-    name: 'a sweep knows no limit',
-    breaks: '`sweep` takes',
+    name: 'a sweep ignores its limit',
+    breaks: '`sweep` removes',
     wrong: (_shelf, right) => ({ sweep: (_limit, call) => right.sweep!(Infinity, call) }),
   },
   {
-    name: 'a sweep removes what it found before',
-    breaks: 'a sweep does not take',
+    name: 'a sweep finds and removes records in two steps',
+    breaks: 'a sweep does not remove',
     wrong: (shelf) => ({
       async sweep(limit, call) {
         await shelf.trip(call);
@@ -836,7 +838,7 @@ const sweeps: WrongStore[] = [
   },
 ];
 
-/** A change in two statements: one looks and the other writes. */
+/** Applies a change in two statements: one reads and the other writes. */
 const inTwoSteps = (): WrongStore['wrong'] => (shelf) => ({
   async patch(key, change, call) {
     await shelf.trip(call);
@@ -850,23 +852,23 @@ const inTwoSteps = (): WrongStore['wrong'] => (shelf) => ({
 });
 
 const races: WrongStore[] = [
-  { name: 'a change reads the record and writes it back', breaks: '64 writers', wrong: inTwoSteps() },
+  { name: 'a change reads the record and writes it back', breaks: '64 concurrent writers', wrong: inTwoSteps() },
   {
-    name: '`expect` is looked at first',
-    breaks: 'of many who expect',
-    wrong: lookingFirst((record, change) => (holds(record, change) ? undefined : 'conflict'), { expect: new Map() }),
+    name: '`expect` is checked in a step before the write',
+    breaks: 'of concurrent changes that expect',
+    wrong: checkingFirst((record, change) => (holds(record, change) ? undefined : 'conflict'), { expect: new Map() }),
   },
   {
-    name: '`mustBeNew` is looked at first',
-    breaks: 'of many who make a new record',
-    wrong: lookingFirst((record, change) => (change.mustBeNew && record ? 'conflict' : undefined), {
+    name: '`mustBeNew` is checked in a step before the write',
+    breaks: 'of concurrent changes that create a record',
+    wrong: checkingFirst((record, change) => (change.mustBeNew && record ? 'conflict' : undefined), {
       mustBeNew: false,
     }),
   },
   {
-    name: 'a removal reads first, and does not see what is written meanwhile',
+    name: 'a removal reads in an earlier step, and misses the writes in between',
     breaks:
-      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
+      'destroying a record during writes returns exactly the writes that were applied, and no write restores it: a record',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         await shelf.trip(call);
@@ -878,9 +880,9 @@ const races: WrongStore[] = [
     }),
   },
   {
-    name: 'a removal that saw no record does not see one that is made meanwhile',
+    name: 'a removal looks for a record in an earlier step, and misses one that is created in between',
     breaks:
-      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: nothing yet',
+      'destroying a record during writes returns exactly the writes that were applied, and no write restores it: no record',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         await shelf.trip(call);
@@ -891,9 +893,9 @@ const races: WrongStore[] = [
     }),
   },
   {
-    name: 'a change looks for the tombstone first, and writes afterwards',
+    name: 'a change checks for a tombstone in a step before the write',
     breaks:
-      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
+      'destroying a record during writes returns exactly the writes that were applied, and no write restores it: a record',
     wrong: (shelf) => ({
       async patch(key, change, call) {
         await shelf.trip(call);
@@ -907,9 +909,9 @@ const races: WrongStore[] = [
     }),
   },
   {
-    name: 'a removal deletes first, and leaves the tombstone afterwards',
+    name: 'a removal deletes the record in one step and leaves the tombstone in another',
     breaks:
-      'a removal that meets writers returns exactly what they had stored, and they do not bring it back: a record',
+      'destroying a record during writes returns exactly the writes that were applied, and no write restores it: a record',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         await shelf.trip(call);
@@ -922,8 +924,8 @@ const races: WrongStore[] = [
     }),
   },
   {
-    name: 'two removals at once both return the record',
-    breaks: 'of two removals at once',
+    name: 'two concurrent removals both return the record',
+    breaks: 'of two concurrent removals',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         await shelf.trip(call);
@@ -934,7 +936,7 @@ const races: WrongStore[] = [
     }),
   },
   {
-    name: '`set` and `unset` are two steps',
+    name: '`set` and `unset` are applied in two steps',
     breaks: 'a reader sees all of a change',
     wrong: (_shelf, right) => ({
       async patch(key, change, call) {
@@ -945,7 +947,7 @@ const races: WrongStore[] = [
     }),
   },
   {
-    name: '`unset` and `set` are two steps',
+    name: '`unset` and `set` are applied in two steps',
     breaks: 'a reader sees all of a change',
     wrong: (_shelf, right) => ({
       async patch(key, change, call) {
@@ -954,14 +956,14 @@ const races: WrongStore[] = [
       },
     }),
   },
-  { name: 'a touch reads the record and writes it back', breaks: 'a touch loses nothing', wrong: readThenWrite },
-  { name: 'a touch writes back what was removed', breaks: 'a touch does not bring back', wrong: readThenWrite },
+  { name: 'a touch reads the record and writes it back', breaks: 'a touch does not lose', wrong: readThenWrite },
+  { name: 'a touch restores a destroyed record', breaks: 'a touch does not restore', wrong: readThenWrite },
 ];
 
 const failures: WrongStore[] = [
   {
     name: '`signal` is ignored',
-    breaks: 'after its signal has aborted',
+    breaks: 'a call whose signal has aborted',
     wrong: (_shelf, right) => {
       const open = { signal: new AbortController().signal };
       return {
@@ -973,7 +975,7 @@ const failures: WrongStore[] = [
   },
   ...(['read', 'patch', 'destroy'] as const).map((method): WrongStore => ({
     name: `a ${method} ignores \`signal\``,
-    breaks: 'after its signal has aborted',
+    breaks: 'a call whose signal has aborted',
     wrong: (_shelf, right) => {
       const open = { signal: new AbortController().signal };
       if (method === 'read') return { read: (key, call) => right.read(key, { ...call, ...open }) };
@@ -982,33 +984,33 @@ const failures: WrongStore[] = [
     },
   })),
   {
-    name: 'a failed read is a null',
-    breaks: 'a backend that cannot be reached',
+    name: 'a failed read returns null',
+    breaks: 'an unreachable backend',
     wrong: (_shelf, right) => ({ read: (key, call) => right.read(key, call).catch(() => null) }),
   },
   {
-    name: 'a failed change is applied',
-    breaks: 'a backend that cannot be reached',
+    name: 'a failed change returns `applied`',
+    breaks: 'an unreachable backend',
     wrong: (_shelf, right) => ({
       patch: (key, change, call): ReturnType<Patch> => right.patch(key, change, call).catch(() => 'applied'),
     }),
   },
   {
-    name: 'a failed removal is a null',
-    breaks: 'a backend that cannot be reached',
+    name: 'a failed removal returns null',
+    breaks: 'an unreachable backend',
     wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, ms, call).catch(() => null) }),
   },
   {
-    name: 'a failed touch is a null',
-    breaks: 'a backend that cannot be reached',
+    name: 'a failed touch returns null',
+    breaks: 'an unreachable backend',
     wrong: (_shelf, right) => ({
       read: (key, call) =>
         call.extendIdleMs === undefined ? right.read(key, call) : right.read(key, call).catch(() => null),
     }),
   },
   {
-    name: 'a failure is any error',
-    breaks: 'a backend that cannot be reached',
+    name: 'a failure has no error code',
+    breaks: 'an unreachable backend',
     wrong: (_shelf, right) => ({
       read: (key, call) =>
         right.read(key, call).catch(() => {
@@ -1018,18 +1020,18 @@ const failures: WrongStore[] = [
   },
 ];
 
-const HISTORIES = 'calls that follow each other at random';
+const HISTORIES = 'random sequences of calls';
 
-/** Live by its hard deadline alone: nobody looked at the idle limit. */
+/** The record if its hard deadline has not passed. It ignores the idle limit. */
 const liveByDeadline = (shelf: Shelf, key: string): StoredRecord | null => {
-  const record = lyingThere(shelf, key);
+  const record = storedIn(shelf, key);
   return record && record.deadline > Date.now() ? record : null;
 };
 
-/** Those that chance found, and rules in combination. */
+/** Combinations of rules, and mistakes that random histories have found. */
 const combinations: WrongStore[] = [
   {
-    name: 'a change looks only at the deadline of a record',
+    name: 'a change ignores the idle limit of a record',
     breaks: 'an expired record counts as missing for every change (by its idle)',
     wrong: (shelf) => ({
       async patch(key, change, call) {
@@ -1043,8 +1045,8 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a touch looks only at the deadline of a record',
-    breaks: 'a touch of what is not there makes nothing (by its idle)',
+    name: 'a touch ignores the idle limit of a record',
+    breaks: 'a touch does not create a missing record, revive an expired one, or change a tombstone (by its idle)',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const record = liveByDeadline(shelf, key);
@@ -1053,8 +1055,8 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a removal looks only at the deadline of a record',
-    breaks: 'removing an expired record returns null (by its idle)',
+    name: 'a removal ignores the idle limit of a record',
+    breaks: 'destroying an expired record returns null (by its idle)',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         const record = liveByDeadline(shelf, key);
@@ -1063,7 +1065,7 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a change that writes what is there already does nothing',
+    name: 'a change that writes the same values does nothing',
     breaks: 'a write renews the idle limit',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
@@ -1081,15 +1083,15 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a change that is past is not written, and the record of before lives on',
-    breaks: 'what is past when it is written',
+    name: 'a change that is already expired does not replace the record',
+    breaks: 'a record that is already expired when it is written',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
       return typeof changed === 'object' && record && endOf(changed) <= clock ? record : changed;
     }),
   },
   {
-    name: '`expect` is looked at after `unset`',
+    name: '`expect` is checked after `unset`',
     breaks: HISTORIES,
     wrong: applying((record, change, clock) => {
       const fields = new Map(record?.fields);
@@ -1099,33 +1101,33 @@ const combinations: WrongStore[] = [
   },
   {
     name: '`expect` ignores the case of values',
-    breaks: '`expect` refuses unless',
+    breaks: '`expect` refuses a change unless',
     wrong: applying((record, change, clock) => {
       const expect = new Map(
         [...(change.expect ?? [])].map(([name, value]) => {
-          const is = record?.fields.get(name) ?? null;
-          return [name, value !== null && is?.toLowerCase() === value.toLowerCase() ? is : value] as const;
+          const stored = record?.fields.get(name) ?? null;
+          return [name, value !== null && stored?.toLowerCase() === value.toLowerCase() ? stored : value] as const;
         }),
       );
       return applyChange(record, { ...change, expect }, clock);
     }),
   },
   {
-    name: '`mustBeNew` takes a record without fields for none',
+    name: '`mustBeNew` takes a record without fields for a missing one',
     breaks: '`mustBeNew` refuses',
     wrong: applying((record, change, clock) =>
       applyChange(record, { ...change, mustBeNew: change.mustBeNew === true && record?.fields.size !== 0 }, clock),
     ),
   },
   {
-    name: 'the idle limit goes by the clock of the writer',
+    name: 'the idle limit uses the clock of the writer',
     breaks: HISTORIES,
     wrong: afterwards((record, { idleMs, now }) => {
       if (idleMs !== undefined) record.idleUntil = now + idleMs;
     }),
   },
   {
-    name: 'the deadline does not count what `ifAbsent` writes',
+    name: 'the deadline ignores the fields that `ifAbsent` writes',
     breaks: HISTORIES,
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
@@ -1136,7 +1138,7 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a lifetime of "never" wins over the fields',
+    name: 'a lifetime of "never" overrides the expiries of the fields',
     breaks: HISTORIES,
     wrong: afterwards((record, { lifetimeMs }) => {
       if (lifetimeMs === 'never') record.deadline = Infinity;
@@ -1144,7 +1146,7 @@ const combinations: WrongStore[] = [
   },
   {
     name: 'a removal of a record without fields returns null',
-    breaks: 'retiring a record without fields',
+    breaks: 'destroying a record without fields',
     wrong: (_shelf, right) => ({
       async destroy(key, ms, call) {
         const held = await right.destroy(key, ms, call);
@@ -1153,7 +1155,7 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a change of nothing is applied to a destroyed key',
+    name: 'an empty change of a destroyed key returns `applied`',
     breaks: 'a destroyed key refuses',
     wrong: (_shelf, right) => ({
       async patch(key, change, call) {
@@ -1164,7 +1166,7 @@ const combinations: WrongStore[] = [
   },
   {
     name: 'a key that has been destroyed cannot be destroyed again',
-    breaks: 'a destroyed key is free again',
+    breaks: 'a destroyed key can be used again',
     wrong: (_shelf, right) => {
       const before = new Set<string>();
       return {
@@ -1177,8 +1179,8 @@ const combinations: WrongStore[] = [
     },
   },
   {
-    name: '`purge` looks first, and removes afterwards',
-    breaks: '`purge` leaves what is renewed',
+    name: '`purge` checks and removes in two steps',
+    breaks: '`purge` keeps a field that is renewed',
     wrong: (shelf, right) => ({
       async patch(key, change, call) {
         if (!change.purge) return right.patch(key, change, call);
@@ -1190,12 +1192,12 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a field that is to be absent is looked for first',
-    breaks: 'of many who expect',
-    wrong: lookingFirst((record, change) => (holds(record, change) ? undefined : 'conflict'), { expect: new Map() }),
+    name: 'an expected null is checked in a step before the write',
+    breaks: 'of concurrent changes that expect',
+    wrong: checkingFirst((record, change) => (holds(record, change) ? undefined : 'conflict'), { expect: new Map() }),
   },
   {
-    name: 'a read asks for one half of the fields after the other',
+    name: 'a read fetches the fields in two steps',
     breaks: 'a reader sees all of a change',
     wrong: (_shelf, right) => ({
       async read(key, call) {
@@ -1207,8 +1209,8 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'a shorter removal at the same time ends the longer one',
-    breaks: 'of two removals at once',
+    name: 'a concurrent removal shortens the tombstone',
+    breaks: 'of two concurrent removals',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         const held = await right.destroy(key, ms, call);
@@ -1220,7 +1222,7 @@ const combinations: WrongStore[] = [
   },
   {
     name: 'removals of different keys share a variable',
-    breaks: 'tombstones and records do not push each other out',
+    breaks: 'tombstones and records do not evict',
     wrong: (shelf, right) => {
       let current = '';
       return {
@@ -1233,8 +1235,8 @@ const combinations: WrongStore[] = [
     },
   },
   {
-    name: 'a hundred tombstones are kept',
-    breaks: 'tombstones and records do not push each other out',
+    name: 'only a hundred tombstones are kept',
+    breaks: 'tombstones and records do not evict',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         const held = await right.destroy(key, ms, call);
@@ -1245,8 +1247,8 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'what is refused keeps a connection of ten',
-    breaks: 'after its signal has aborted',
+    name: 'each refused change uses up one of ten connections',
+    breaks: 'a call whose signal has aborted',
     wrong: (_shelf, right) => {
       let free = 10;
       return {
@@ -1260,8 +1262,8 @@ const combinations: WrongStore[] = [
     },
   },
   {
-    name: 'a failed read is what was read before',
-    breaks: 'a backend that cannot be reached',
+    name: 'a failed read returns the fields of an earlier read',
+    breaks: 'an unreachable backend',
     wrong: (_shelf, right) => {
       const cache = new Map<string, Fields | null>();
       return {
@@ -1278,7 +1280,7 @@ const combinations: WrongStore[] = [
   },
 ];
 
-/** Stores that differ from a right one in one rule. */
+/** Stores, each of which breaks one rule. */
 export const wrongStores: WrongStore[] = [
   ...fieldsAndNames,
   ...changes,
