@@ -32,14 +32,14 @@ function createEngine() {
 }
 
 describe('an engine', () => {
-  it('opens its backend with the first operation, and once', async () => {
+  it('opens its backend once, at the first operation', async () => {
     const { engine, opened } = createEngine();
     expect(opened()).toBe(0);
     await Promise.all([engine.read(ID), engine.patch(ID, { set }), engine.read('b'.repeat(22))]);
     expect(opened()).toBe(1);
   });
 
-  it('opens it again after it was closed', async () => {
+  it('opens its backend again after close()', async () => {
     const { engine, opened } = createEngine();
     await engine.read(ID);
     await engine.close();
@@ -47,14 +47,14 @@ describe('an engine', () => {
     expect(opened()).toBe(2);
   });
 
-  it('gives the store a key that neither holds nor shows the id', async () => {
+  it('passes the store a key that does not contain the id', async () => {
     const { engine, calls } = createEngine();
     await engine.patch(ID, { set });
     expect(calls).toEqual([expect.stringMatching(/^patch session:[\w-]{43}$/)]);
     expect(calls.join()).not.toContain(ID.slice(0, 6));
   });
 
-  it('reads a session once for all that ask in the same tick, and again for those that ask later', async () => {
+  it('shares one operation between reads in the same tick, but not with later reads', async () => {
     const { engine, calls } = createEngine();
     const first = [engine.read(ID), engine.read(ID)];
     await Promise.resolve();
@@ -64,7 +64,7 @@ describe('an engine', () => {
   });
 
   it.each(['', 'short', 'a'.repeat(129), 'with spaces in between', null, 7])(
-    'asks the backend nothing for an id that cannot be one: %j',
+    'sends nothing to the backend for an invalid id: %j',
     async (id) => {
       const { engine, calls } = createEngine();
       expect(await engine.read(id as string)).toBeNull();
@@ -74,7 +74,7 @@ describe('an engine', () => {
     },
   );
 
-  it('answers with what the session last held, and then that it is destroyed', async () => {
+  it('destroy() resolves to the last contents of the session, and then to `destroyed`', async () => {
     const { engine } = createEngine();
     await engine.patch(ID, { set });
     expect(new Map((await engine.destroy(ID)) as Iterable<[string, string]>)).toEqual(set);
@@ -82,11 +82,11 @@ describe('an engine', () => {
     expect(await engine.patch(ID, { set })).toBe('destroyed');
   });
 
-  it('removes nothing where the backend expires records by itself', async () => {
+  it('sweep() resolves to 0 when the backend expires records by itself', async () => {
     expect(await createEngine().engine.sweep(10)).toBe(0);
   });
 
-  it('fails at once while its backend is down, and works again afterwards', async () => {
+  it('fails immediately while its backend is down, and works again afterwards', async () => {
     const { engine, shelf, calls } = createEngine();
     await engine.patch(ID, { set });
     shelf.isDown = true;
@@ -106,8 +106,8 @@ describe('an engine', () => {
   });
 });
 
-describe('an engine over a driver of three plain methods', () => {
-  it('uses the ids themselves as keys, and takes only UUIDs', async () => {
+describe('an engine on a plain driver', () => {
+  it('uses session ids as keys, and accepts only UUIDs', async () => {
     const shelf = createShelf();
     const engine = engineOver('session-plain', rightStore(shelf));
     const id = crypto.randomUUID();

@@ -18,7 +18,7 @@ function startSite(before: Record<string, string> = {}) {
   const keyspace = new Map(Object.entries(before));
   const asked: string[] = [];
   const store = openMemoryStore({});
-  const name = `session-migrateFrom-${crypto.randomUUID()}`;
+  const name = `session-legacy-${crypto.randomUUID()}`;
   const define = defineDriver<SharedOptions>({
     name,
     options: {},

@@ -11,40 +11,36 @@ const fields = (entries: Record<string, string>) => new Map(Object.entries(entri
 const lifetimeOf = (change: SessionChange, ttlMs: number | undefined = HOUR) =>
   toRecord(change, { ttlMs, idleMs: undefined }, [plaintext], plaintext, NOW).lifetimeMs;
 
-describe('how long a record lives after a change', () => {
+describe('the lifetime of a record after a change', () => {
   it.each<[what: string, change: SessionChange, expected: number | 'never']>([
-    ['the default ttl, for a field without an expiry', { set: fields({ a: ':1' }) }, HOUR],
-    ['the time of its only field', { set: fields({ a: `${NOW + 5}:1` }) }, 5],
-    ['as long as the field that lives longest', { set: fields({ a: `${NOW + 5}:1`, b: ':1' }) }, HOUR],
-    [
-      'as long as a field that the change leaves alone',
-      { set: fields({ a: `${NOW + 5}:1` }), untouched: [NOW + 9] },
-      9,
-    ],
-    ['as long as a field that it restores', { set: fields({}), ifAbsent: fields({ a: `${NOW + 7}:1` }) }, 7],
-    ['the default ttl, when it has no field at all', { set: fields({}) }, HOUR],
-    ['no time, when all of its fields have expired', { set: fields({}), untouched: [NOW - 5] }, 0],
+    ['is the default ttl for a field without an expiry', { set: fields({ a: ':1' }) }, HOUR],
+    ['is that of its only field', { set: fields({ a: `${NOW + 5}:1` }) }, 5],
+    ['is that of its longest-lived field', { set: fields({ a: `${NOW + 5}:1`, b: ':1' }) }, HOUR],
+    ['covers a field that the change does not modify', { set: fields({ a: `${NOW + 5}:1` }), untouched: [NOW + 9] }, 9],
+    ['covers a field that the change restores', { set: fields({}), ifAbsent: fields({ a: `${NOW + 7}:1` }) }, 7],
+    ['is the default ttl without fields', { set: fields({}) }, HOUR],
+    ['is 0 when all fields have expired', { set: fields({}), untouched: [NOW - 5] }, 0],
   ])('%s', (_what, change, expected) => {
     expect(lifetimeOf(change)).toBe(expected);
   });
 
-  it('without a default ttl: for good with a field that does not expire, and 30 days with no field', () => {
+  it('without a default ttl, is unlimited with a field that does not expire, and 30 days without fields', () => {
     const policy = { ttlMs: undefined, idleMs: undefined };
     expect(toRecord({ set: fields({ a: ':1' }) }, policy).lifetimeMs).toBe('never');
     expect(toRecord({ set: fields({}) }, policy).lifetimeMs).toBe(30 * 24 * HOUR);
   });
 });
 
-describe('a change of a session as a change of its record', () => {
+describe('converting a change of a session to a change of its record', () => {
   const policy = { ttlMs: HOUR, idleMs: 5 };
 
-  it('removes a field that has expired before it is set', () => {
+  it('removes a field that is set with an expiry in the past', () => {
     const { set, unset } = toRecord({ set: fields({ a: `${NOW - 1}:1` }) }, policy, [plaintext], plaintext, NOW);
     expect([...set.keys(), ...unset]).toEqual([plaintext.name('a')]);
     expect(set.size).toBe(0);
   });
 
-  it('writes with the first codec, and removes what the others wrote under the same key', () => {
+  it('writes with the first codec, and removes the fields of the other codecs', () => {
     const codecs: FieldCodecs = [encrypted('next', 'key'), encrypted('old', 'key'), plaintext];
     const { set, unset, purge } = toRecord({ set: fields({ a: ':1' }), purge: ['b'] }, policy, codecs);
     expect([...set]).toEqual([[codecs[0].name('a'), codecs[0].value('a', ':1')]]);
@@ -52,13 +48,13 @@ describe('a change of a session as a change of its record', () => {
     expect(purge).toEqual(codecs.map((codec) => codec.name('b')));
   });
 
-  it('expects a field in one codec only, and its absence in all', () => {
+  it('expects a field from one codec, and its absence from the others', () => {
     const codecs: FieldCodecs = [encrypted('next', 'key'), plaintext];
-    const expect_ = new Map([
+    const expectedFields = new Map([
       ['a', ':1'],
       ['b', null],
     ]);
-    const change = toRecord({ set: fields({}), expect: expect_ }, policy, codecs, plaintext);
+    const change = toRecord({ set: fields({}), expect: expectedFields }, policy, codecs, plaintext);
     expect(change.expect).toEqual(
       new Map([
         [codecs[0].name('a'), null],
@@ -85,7 +81,7 @@ describe('a record', () => {
   };
   const next = encrypted('next', 'key');
 
-  it('finds the value that `update` expects in whichever codec wrote it', async () => {
+  it('finds an expected value, whichever codec wrote it', async () => {
     const { record, shelf } = open([plaintext]);
     await record.patch({ set: fields({ a: ':1' }) });
     const both = open([next, plaintext], shelf).record;
@@ -94,7 +90,7 @@ describe('a record', () => {
     expect(await both.patch(change)).toBe('conflict');
   });
 
-  it('is written with the first codec as soon as it is read', async () => {
+  it('is encoded again with the first codec when it is read', async () => {
     const { record, shelf } = open([plaintext]);
     await record.patch({ set: fields({ a: ':1' }) });
     await open([next, plaintext], shelf).record.read();
@@ -103,11 +99,11 @@ describe('a record', () => {
     expect(corrupt).toEqual([]);
   });
 
-  it('is what it last held when it is destroyed, and refuses changes after that', async () => {
+  it('returns its last contents when it is destroyed, and rejects later changes', async () => {
     const { record } = open([next]);
     await record.patch({ set: fields({ a: ':1' }) });
-    const held = await record.destroy();
-    expect([...(held as Map<string, string>)]).toEqual([['a', ':1']]);
+    const contents = await record.destroy();
+    expect([...(contents as Map<string, string>)]).toEqual([['a', ':1']]);
     expect(await record.destroy()).toBe('destroyed');
     expect(await record.patch({ set: fields({ a: ':1' }) })).toBe('destroyed');
     expect(await record.read()).toBeNull();

@@ -4,12 +4,12 @@ import type { AddressInfo } from 'node:net';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { currentRequest, type RequestMemory } from '../src/astro/request.ts';
 
-// Requests are told apart from the first call on.
+// Requests have an identity from the first call on.
 beforeAll(() => void currentRequest());
 
 type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
 
-/** Answers requests with a listener, for as long as a test asks. */
+/** Starts a server with this listener while `ask` runs. */
 async function serving<Result>(listener: Listener, ask: (url: string) => Promise<Result>): Promise<Result> {
   const server = createServer((request, response) => void listener(request, response)).listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -22,11 +22,11 @@ async function serving<Result>(listener: Listener, ask: (url: string) => Promise
 }
 
 describe('the current request', () => {
-  it('is nothing outside of a server', () => {
+  it('is undefined outside of a server', () => {
     expect(currentRequest()).toBeUndefined();
   });
 
-  it('is the same wherever one request gets to, and another one in the next', async () => {
+  it('stays the same during one request, and is a new one in the next request', async () => {
     const seen: (RequestMemory | undefined)[] = [];
     await serving(
       async (_request, response) => {
@@ -46,7 +46,7 @@ describe('the current request', () => {
     expect(second).not.toBe(first);
   });
 
-  it('belongs to each of two requests at once', async () => {
+  it('is a different one in each of two concurrent requests', async () => {
     const seen = new Set<RequestMemory | undefined>();
     let arrived = 0;
     const both = Promise.withResolvers<void>();
@@ -63,7 +63,7 @@ describe('the current request', () => {
     expect(seen.has(undefined)).toBe(false);
   });
 
-  it('can be failed with an empty 500, unless its answer has begun', async () => {
+  it('can be answered with an empty 500, unless its response has started', async () => {
     const statusOf = (listener: Listener) =>
       serving(listener, async (url) => {
         const answer = await fetch(url);
@@ -78,7 +78,7 @@ describe('the current request', () => {
     expect(begun).toEqual([200, 'whole']);
   });
 
-  it('calls back when its answer has been sent, also when that was before', async () => {
+  it('calls back when its response has been sent, also for a later call', async () => {
     const order: string[] = [];
     const late = Promise.withResolvers<void>();
     await serving(

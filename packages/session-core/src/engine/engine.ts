@@ -57,8 +57,8 @@ export interface Engine {
  * 'destroyed'.
  */
 export async function destroyAgain(engine: Engine, id: string, error: unknown): Promise<FinalContents> {
-  const held = await engine.destroy(id);
-  return held === 'destroyed' && isAmbiguous(error) ? null : held;
+  const contents = await engine.destroy(id);
+  return contents === 'destroyed' && isAmbiguous(error) ? null : contents;
 }
 
 /** Creates the engine of a driver from its definition. Options are resolved at the first operation. */

@@ -64,8 +64,8 @@ export function recordUnderPrefix(
   onCorrupt: () => void,
 ): LegacySource {
   const take = async (): Promise<SessionFields | null> => {
-    const held = await store.destroy(key, TOMBSTONE_MS, call);
-    return held instanceof Map ? unexpiredOrNull(toSession(held, codecs, onCorrupt)) : null;
+    const contents = await store.destroy(key, TOMBSTONE_MS, call);
+    return contents instanceof Map ? unexpiredOrNull(toSession(contents, codecs, onCorrupt)) : null;
   };
   return {
     async read() {
@@ -112,7 +112,7 @@ export function withLegacy(record: SessionRecord, driver: string, sources: reado
     },
 
     async destroy() {
-      const held = await record.destroy();
+      const contents = await record.destroy();
       let legacy: SessionFields | null = null;
       for (const source of sources) {
         const taken = await source.take().catch((error: unknown) => {
@@ -120,7 +120,7 @@ export function withLegacy(record: SessionRecord, driver: string, sources: reado
         });
         legacy ??= taken;
       }
-      return held ?? legacy;
+      return contents ?? legacy;
     },
   };
 }

@@ -160,8 +160,8 @@ export function recordIn(options: RecordOptions): SessionRecord {
     },
 
     async destroy() {
-      const held = await store.destroy(key, TOMBSTONE_MS, call);
-      return held instanceof Map ? toSession(held, codecs, onCorrupt) : held;
+      const contents = await store.destroy(key, TOMBSTONE_MS, call);
+      return contents instanceof Map ? toSession(contents, codecs, onCorrupt) : contents;
     },
   };
 }

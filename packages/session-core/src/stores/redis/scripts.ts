@@ -179,10 +179,10 @@ if header == '${TOMBSTONE}' then
   if redis.call('PTTL', key) < tonumber(ARGV[1]) then redis.call('PEXPIRE', key, ARGV[1]) end
   return 'destroyed'
 end
-local held = false
-if string.match(header, '^1:%d*:%d*:[01]$') then held = redis.call('HGETALL', key) end
+local contents = false
+if string.match(header, '^1:%d*:%d*:[01]$') then contents = redis.call('HGETALL', key) end
 redis.call('DEL', key)
 redis.call('HSET', key, '', '${TOMBSTONE}')
 redis.call('PEXPIRE', key, ARGV[1])
-return held
+return contents
 `);

@@ -52,8 +52,8 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
     },
 
     async destroy(key, tombstoneMs, call) {
-      const held = await connection.send(evaluate(DESTROY, key, [milliseconds(tombstoneMs)]), call);
-      return held === 'destroyed' ? 'destroyed' : toFields(driver, held);
+      const contents = await connection.send(evaluate(DESTROY, key, [milliseconds(tombstoneMs)]), call);
+      return contents === 'destroyed' ? 'destroyed' : toFields(driver, contents);
     },
 
     legacySessions: {
@@ -92,13 +92,13 @@ function patchArguments(change: Change): string[] {
     args.push(String(count));
     for (const item of items) args.push(item);
   };
-  const held: string[] = [];
+  const present: string[] = [];
   const absent: string[] = [];
   for (const [name, value] of expect ?? []) {
     if (value === null) absent.push(name);
-    else held.push(name, value);
+    else present.push(name, value);
   }
-  add(held.length / 2, held);
+  add(present.length / 2, present);
   add(absent.length, absent);
   add(unset.length, unset);
   add(purge?.length ?? 0, purge ?? []);
@@ -125,7 +125,7 @@ function toFields(driver: string, reply: unknown): Fields | null {
   for (let index = 0; index < items.length; index += 2) fields.set(items[index]!, items[index + 1]!);
   const header = fields.get('');
   if (header === TOMBSTONE) return null;
-  if (header === undefined) throw foreignKey(driver);
+  if (header === undefined) throw wrongType(driver);
   if (!RECORD.test(header)) throw unreadableRecord(driver);
   fields.delete('');
   return fields;
@@ -140,12 +140,12 @@ function toFields(driver: string, reply: unknown): Fields | null {
  * @returns an error with the code `refused`; undefined for any other reply.
  */
 export function recordError(driver: string, answer: string): Error | undefined {
-  if (/\bWRONGTYPE\b/.test(answer)) return foreignKey(driver);
+  if (/\bWRONGTYPE\b/.test(answer)) return wrongType(driver);
   if (/\bUNREADABLE\b/.test(answer)) return unreadableRecord(driver);
   return undefined;
 }
 
-function foreignKey(driver: string): Error {
+function wrongType(driver: string): Error {
   return createError(
     driver,
     'refused',
