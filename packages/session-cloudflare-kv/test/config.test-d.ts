@@ -5,15 +5,15 @@ import { expectTypeOf } from 'vitest';
 
 declare const env: { SESSION: KVNamespace };
 
-// In a Worker the binding itself, as Wrangler types it, or its name.
+// In a Worker, the option is the binding itself, as Wrangler types it, or its name.
 cloudflareKv({ namespace: env.SESSION });
 cloudflareKv({ namespace: 'CARTS' });
 
-// In a config its name: a binding does not survive the build.
+// In a config, the option is the name: a binding cannot be part of the build.
 cloudflareKvDriver({ namespace: fromEnv('NAMESPACE') });
 // @ts-expect-error
 cloudflareKvDriver({ namespace: env.SESSION });
-// @ts-expect-error The name that Astro's adapter overwrites.
+// @ts-expect-error Astro's adapter overwrites an option of this name.
 cloudflareKvDriver({ binding: 'SESSION' });
 
 expectTypeOf(cloudflareKvDriver).returns.toHaveProperty('entrypoint');

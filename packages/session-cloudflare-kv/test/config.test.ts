@@ -3,23 +3,23 @@ import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import { expect, it } from 'vitest';
 import { startKv } from './support/kv.ts';
 
-it('the config function checks its options at once', () => {
+it('cloudflareKvDriver() validates its options', () => {
   expect(cloudflareKvDriver({ namespace: 'CARTS' })).toMatchObject({ config: { namespace: 'CARTS' } });
-  // @ts-expect-error The name that Astro's adapter overwrites.
+  // @ts-expect-error Astro's adapter overwrites an option of this name.
   expect(() => cloudflareKvDriver({ binding: 'CARTS' })).toThrow('`binding` is not an option');
   expect(() => cloudflareKvDriver({ namespace: '' })).toThrow('`namespace`: expected a non-empty string');
-  // @ts-expect-error A binding does not survive the build.
+  // @ts-expect-error A binding cannot be part of the build.
   expect(() => cloudflareKvDriver({ namespace: new Map() })).toThrow('does not survive the build');
 });
 
-it('outside of a Worker it says where it can run', async () => {
+it('outside of a Worker, the error says where the driver can run', async () => {
   await expect(cloudflareKv().getItem(crypto.randomUUID())).rejects.toMatchObject({
     code: 'configuration',
     message: expect.stringContaining('This is not a Cloudflare Worker'),
   });
 });
 
-it('refuses `idleTtl`, which KV cannot do', async () => {
+it('refuses `idleTtl`, which KV cannot support', async () => {
   await using kv = await startKv('SESSION');
   const namespace = kv.namespaces['SESSION']!;
   await expect(cloudflareKv({ namespace, idleTtl: 60 }).getItem(crypto.randomUUID())).rejects.toMatchObject({
@@ -28,7 +28,7 @@ it('refuses `idleTtl`, which KV cannot do', async () => {
   });
 });
 
-it('takes what stands for a binding in Node, each for itself', async () => {
+it('accepts a replacement for a binding in Node, and keeps two of them separate', async () => {
   await using kv = await startKv('ONE', 'OTHER');
   const { ONE: one, OTHER: other } = kv.namespaces;
   const id = crypto.randomUUID();

@@ -8,14 +8,14 @@ beforeAll(async () => {
 }, 60_000);
 afterAll(() => worker[Symbol.asyncDispose]());
 
-/** Has workerd run the test of that name. */
+/** Registers a test that workerd runs. */
 function inWorkerd(name: string): void {
   it.each([name])('%s', { timeout: 30_000 }, async () => {
     expect((await worker.fetch(`/?name=${encodeURIComponent(name)}`)).text).toBe('passed');
   });
 }
 
-// Made there.
+// The Worker creates it.
 const inWorker = () => undefined as never;
 
 describe('the store', () => {

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { startIsolates, startWorker, type Answer, type Isolate, type Isolates, type Worker } from './support/worker.ts';
 
-// Sessions in workerd. What is tested most is what only Workers have: an isolate serves many requests, and none may wait for what another
-// one does, nor use what belongs to it.
+// Sessions in workerd. Most tests are about a rule of Workers: an isolate serves many requests, and none may wait for the work of another
+// request, or use objects that belong to it.
 
 let worker: Worker;
 beforeAll(async () => {
@@ -18,7 +18,7 @@ interface Operations {
   delete: number;
 }
 
-/** Says how KV is from now on, and resolves to what it was asked since the last call. */
+/** Sets how KV behaves from now on. Resolves to the counts of operations since the last call. */
 async function kvIs(
   how: { slowMs?: number; tooSoon?: number; failing?: string; refusing?: string },
   at: Isolate = worker,
@@ -27,7 +27,7 @@ async function kvIs(
   return JSON.parse((await at.fetch(`/kv?${query.join('&')}`)).text);
 }
 
-/** A browser: sends its cookie, and keeps those it gets. */
+/** A browser that sends its cookie, and keeps the one it receives. */
 function browser(at: Isolate = worker, cookie = '') {
   return {
     fork: (elsewhere = at) => browser(elsewhere, cookie),
@@ -51,22 +51,27 @@ describe('in one isolate', () => {
   it.each([
     ['2024-10-14', []],
     ['2026-07-30', ['nodejs_compat']],
-  ])('64 requests at once lose nothing, and cost few operations: %s', async (compatibilityDate, compatibilityFlags) => {
-    await using own = await startWorker('requests.ts', { compatibilityDate, compatibilityFlags });
-    const visitor = browser(own);
-    await visitor.go('/set?key=user&value=ada');
-    await kvIs({ slowMs: 50 }, own);
-    const answers = await Promise.all(
-      Array.from({ length: 64 }, (_, index) => visitor.fork().go(`/set?key=key${index}&value=1`)),
-    );
-    expect(answers.map(({ status, text }) => `${status} ${text}`)).toEqual(Array.from({ length: 64 }, () => '200 ok'));
-    const { put } = await kvIs({}, own);
-    expect(put).toBeLessThan(10);
-    console.log(`64 requests at once in one isolate: ${put} writes`);
-    expect(Object.keys(await visitor.session())).toHaveLength(65);
-  });
+  ])(
+    '64 concurrent requests lose no updates, and need few operations: %s',
+    async (compatibilityDate, compatibilityFlags) => {
+      await using own = await startWorker('requests.ts', { compatibilityDate, compatibilityFlags });
+      const visitor = browser(own);
+      await visitor.go('/set?key=user&value=ada');
+      await kvIs({ slowMs: 50 }, own);
+      const answers = await Promise.all(
+        Array.from({ length: 64 }, (_, index) => visitor.fork().go(`/set?key=key${index}&value=1`)),
+      );
+      expect(answers.map(({ status, text }) => `${status} ${text}`)).toEqual(
+        Array.from({ length: 64 }, () => '200 ok'),
+      );
+      const { put } = await kvIs({}, own);
+      expect(put).toBeLessThan(10);
+      console.log(`64 requests at once in one isolate: ${put} writes`);
+      expect(Object.keys(await visitor.session())).toHaveLength(65);
+    },
+  );
 
-  it('requests that read at once do not wait for each other', async () => {
+  it('concurrent reads do not wait for each other', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({ slowMs: 50 });
@@ -74,7 +79,7 @@ describe('in one isolate', () => {
     expect(sessions).toEqual(Array.from({ length: 32 }, () => ({ user: 'ada' })));
   });
 
-  it('counts by `update` what many count at once', async () => {
+  it('concurrent increments with `update` are all counted', async () => {
     const visitor = browser();
     await visitor.go('/set?key=count&value=');
     await visitor.go('/regenerate');
@@ -86,7 +91,7 @@ describe('in one isolate', () => {
     expect(await fresh.session()).toEqual({ count: 9 });
   });
 
-  it('a removal that the request does not wait for, as Astro does not, is carried out', async () => {
+  it('a removal is completed even if the request does not wait for it, as in Astro', async () => {
     const id = randomUUID();
     await worker.fetch(`/save?id=${id}`, { method: 'POST', body: payload('grace') });
     await kvIs({ slowMs: 50 });
@@ -96,8 +101,8 @@ describe('in one isolate', () => {
     await expect.poll(values).not.toContain('grace');
   });
 
-  // Without `nodejs_compat` there is no way to go on after the answer.
-  it('a request that ends in the middle of its work holds nobody up for ever', async () => {
+  // Without `nodejs_compat`, work cannot continue after the response.
+  it('a request that ends during its work does not block others forever', async () => {
     await using own = await startWorker('requests.ts', { compatibilityFlags: [] });
     const [id, other] = [randomUUID(), randomUUID()];
     const save = (session: string): Promise<Answer> =>
@@ -109,7 +114,7 @@ describe('in one isolate', () => {
     expect((await save(randomUUID())).text).toBe('saved');
 
     await own.fetch(`/save-and-go?id=${other}`, { method: 'POST', body: payload() });
-    // Saved, or told at the deadline that it is not; what is held up for ever never answers.
+    // The request saves, or fails at the deadline. A blocked request would never return.
     expect([200, 500]).toContain((await save(other)).status);
     await expect.poll(async () => (await save(other)).text).toBe('saved');
   });
@@ -125,9 +130,9 @@ describe('in two isolates, on one KV', () => {
   }, 60_000);
   afterAll(() => isolates?.[Symbol.asyncDispose]());
 
-  // KV has no compare-and-set. What is lost is printed; the README has the numbers.
+  // KV has no compare-and-set. The test prints how many updates are lost; the README has the numbers.
   it.each([0, 20, 100])(
-    'at %s ms an operation, 64 requests at once leave a session whole, though the last write wins',
+    'at %s ms per operation, 64 concurrent requests leave a valid session, although the last write wins',
     async (slowMs) => {
       const visitor = browser(one);
       await visitor.go('/set?key=user&value=ada');
@@ -146,7 +151,7 @@ describe('in two isolates, on one KV', () => {
     },
   );
 
-  it('a session that is removed while others write to it stays removed', async () => {
+  it('a session that is destroyed while others write to it stays destroyed', async () => {
     for (let round = 0; round < 10; round++) {
       const visitor = browser(one);
       await visitor.go('/set?key=user&value=ada');
@@ -162,7 +167,7 @@ describe('in two isolates, on one KV', () => {
   });
 });
 
-describe('what an operation costs', () => {
+describe('the number of KV operations', () => {
   let visitor: ReturnType<typeof browser>;
   beforeEach(async () => {
     visitor = browser();
@@ -174,8 +179,12 @@ describe('what an operation costs', () => {
     ['reading', (known) => known.go('/all'), { get: 2, put: 0, delete: 0 }],
     ['writing', (known) => known.go('/set?key=cart&value=hat'), { get: 2, put: 1, delete: 0 }],
     ['a visitor without a session who stores nothing', () => browser().go('/all'), { get: 0, put: 0, delete: 0 }],
-    ['writing what is there already', (known) => known.go('/set?key=user&value=ada'), { get: 2, put: 1, delete: 0 }],
-    ['… after a look', (known) => known.go('/look-and-set?key=user&value=ada'), { get: 2, put: 0, delete: 0 }],
+    [
+      'writing the value that is stored already',
+      (known) => known.go('/set?key=user&value=ada'),
+      { get: 2, put: 1, delete: 0 },
+    ],
+    ['the same after a read', (known) => known.go('/look-and-set?key=user&value=ada'), { get: 2, put: 0, delete: 0 }],
     ['the first write', () => browser().go('/set?key=cart&value=hat'), { get: 3, put: 1, delete: 0 }],
     ['signing in', (known) => known.go('/regenerate'), { get: 6, put: 2, delete: 1 }],
     ['signing out', (known) => known.go('/destroy'), { get: 1, put: 1, delete: 1 }],
@@ -194,12 +203,12 @@ describe('what an operation costs', () => {
   });
 });
 
-describe('KV', () => {
-  it('that is too slow is an error at the deadline, and works again afterwards', async () => {
+describe('KV in trouble', () => {
+  it('causes an error at the deadline if it is too slow, and works again afterwards', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     for (const path of ['/all', '/set?key=user&value=bob']) {
-      // Later than a test may take.
+      // Longer than the time limit of a test.
       await kvIs({ slowMs: 600_000 });
       const { status, text } = await visitor.go(path);
       expect(status).toBe(500);
@@ -209,7 +218,7 @@ describe('KV', () => {
     }
   });
 
-  it('that fails is an error with its words, never a session that is not there', async () => {
+  it('causes an error with its message if it fails, never a missing session', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({ failing: '503 Service Unavailable' });
@@ -220,7 +229,7 @@ describe('KV', () => {
     expect(await visitor.session()).toEqual({ user: 'ada' });
   });
 
-  it('that was written to a moment ago is written to again', async () => {
+  it('a write that KV refuses as too early is repeated', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({ tooSoon: 1 });
@@ -229,14 +238,14 @@ describe('KV', () => {
     expect(await visitor.session()).toEqual({ user: 'ada', cart: 'hat' });
   });
 
-  it('that is written to all the time says so before the deadline', async () => {
+  it('too many writes to one session cause an error before the deadline', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({ tooSoon: 1000 });
     const { status, text } = await visitor.go('/set?key=cart&value=hat');
     expect(status).toBe(500);
     const { code, message, cause } = JSON.parse(text);
-    // And not `timeout`.
+    // The code must not be `timeout`.
     expect(code).toBe('refused');
     expect(message).toContain('one write per second');
     expect(cause).toContain('429');
@@ -244,7 +253,7 @@ describe('KV', () => {
     expect(await visitor.session()).toEqual({ user: 'ada' });
   });
 
-  it('is not tried again where the day is used up', async () => {
+  it('a write is not repeated if the daily limit is used up', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({ refusing: '429 KV put() limit exceeded for the day.' });
@@ -255,7 +264,7 @@ describe('KV', () => {
     expect(await kvIs({})).toMatchObject({ put: 1 });
   });
 
-  it('is not sent more than 25 MiB, and the old session is intact', async () => {
+  it('a session of more than 25 MiB is refused, and the old one is kept', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     await kvIs({});
@@ -270,13 +279,13 @@ describe('KV', () => {
 });
 
 describe('a driver', () => {
-  it('takes the binding itself or its name, at the top of a module as well, for the same sessions', async () => {
+  it('accepts the binding or its name, also at the top level of a module, for the same sessions', async () => {
     const visitor = browser();
     await visitor.go('/set?key=user&value=ada');
     expect(JSON.parse((await visitor.go('/shared')).text)).toEqual({ user: 'ada' });
   });
 
-  it('reads in `createSessions` what Astro wrote', async () => {
+  it('sessions that Astro wrote can be read with `createSessions`', async () => {
     const id = randomUUID();
     await worker.fetch(`/save?id=${id}`, { method: 'POST', body: payload() });
     expect(await browser(worker, `astro-session=${id}`).session()).toEqual({ user: 'ada' });

@@ -11,8 +11,8 @@ import { expect, it, onTestFinished } from 'vitest';
 const vitest = join(dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs');
 const config = fileURLToPath(new URL('vitest-plugin/vitest.config.ts', import.meta.url));
 
-// A Vitest of its own, because its tests run in workerd, which those of the workspace cannot.
-it("passes the conformance suite in the tests of a user's Worker, too", { timeout: 180_000 }, async () => {
+// Starts a separate Vitest, because its tests run in workerd, and the tests of the workspace do not.
+it("passes the conformance suite inside of the tests of a user's Worker", { timeout: 180_000 }, async () => {
   const folder = await mkdtemp(join(tmpdir(), 'vitest-plugin-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const outputFile = join(folder, 'report.json');

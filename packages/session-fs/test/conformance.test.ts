@@ -17,18 +17,18 @@ describe('the store', () => {
 });
 
 describe('the driver', () => {
-  const former = join(directory, 'former');
+  const legacyDirectory = join(directory, 'legacy');
 
   testDriver({
     it,
     createDriver: ({ migrateFrom, ...config }) =>
-      fs({ ...config, ...(migrateFrom && { migrateFrom: { base: former, ...migrateFrom } }), directory }),
+      fs({ ...config, ...(migrateFrom && { migrateFrom: { base: legacyDirectory, ...migrateFrom } }), directory }),
     dump: async () => {
       const files = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
       return files
         .map(({ parentPath, name }) => `${name}\n${readFileSync(join(parentPath, name), 'latin1')}`)
         .join('\n');
     },
-    legacyDriver: () => fsLite({ base: former }) as SessionDriver,
+    legacyDriver: () => fsLite({ base: legacyDirectory }) as SessionDriver,
   });
 });

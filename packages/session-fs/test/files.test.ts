@@ -12,7 +12,7 @@ import { moveClock } from '../../../test/support/clock.ts';
 import { newFolder } from '../../../test/support/folder.ts';
 import { call } from './support/call.ts';
 
-/** Every file below a folder, as paths from there. */
+/** All files in a folder and its subfolders, as relative paths. */
 const filesIn = (folder: string): string[] =>
   readdirSync(folder, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -34,8 +34,8 @@ async function visit(driver: SessionDriver, values: Record<string, unknown>, ttl
   return (await session.commit())!.split(';')[0]!;
 }
 
-describe('what lies in the folder', () => {
-  it('is one file for each session, for the eyes of its owner alone, under the hash of the id', async () => {
+describe('the files in the folder', () => {
+  it('there is one file per session, named by the hash of the id and readable only by its owner', async () => {
     const directory = join(newFolder(), 'made', 'here');
     const before = process.umask(0);
     const cookie = await visit(fs({ directory }), { user: 'ada' });
@@ -52,26 +52,23 @@ describe('what lies in the folder', () => {
   });
 
   it.each([
-    ['scribbled over', (file: string) => writeFileSync(file, 'scribble')],
+    ['overwritten', (file: string) => writeFileSync(file, 'scribble')],
     ['emptied', (file: string) => writeFileSync(file, '')],
     ['cut off', (file: string) => writeFileSync(file, readFileSync(file, 'utf8').slice(0, -3))],
     ['replaced by a folder', (file: string) => (rmSync(file), mkdirSync(file), writeFileSync(join(file, 'x'), ''))],
-  ])(
-    'can be removed by signing out when the file was %s, and nothing is left but a tombstone',
-    async (_name, spoil) => {
-      const directory = newFolder();
-      const driver = fs({ directory });
-      const cookie = await visit(driver, { user: 'ada' });
-      const file = onlyFile(directory);
-      spoil(file);
-      const session = createSessions({ driver }).open(cookie);
-      await expect(session.get('user')).rejects.toMatchObject({ code: 'refused' });
-      session.destroy();
-      expect(await session.commit()).toContain('Max-Age=0');
-      expect(readFileSync(onlyFile(directory), 'utf8')).toMatch(/\nretired \d+$/);
-      expect(await createSessions({ driver }).open(cookie).get('user')).toBeUndefined();
-    },
-  );
+  ])('signing out removes a file that was %s, and leaves only a tombstone', async (_name, spoil) => {
+    const directory = newFolder();
+    const driver = fs({ directory });
+    const cookie = await visit(driver, { user: 'ada' });
+    const file = onlyFile(directory);
+    spoil(file);
+    const session = createSessions({ driver }).open(cookie);
+    await expect(session.get('user')).rejects.toMatchObject({ code: 'refused' });
+    session.destroy();
+    expect(await session.commit()).toContain('Max-Age=0');
+    expect(readFileSync(onlyFile(directory), 'utf8')).toMatch(/\nretired \d+$/);
+    expect(await createSessions({ driver }).open(cookie).get('user')).toBeUndefined();
+  });
 
   it.each([
     '../../../escape/',
@@ -83,7 +80,7 @@ describe('what lies in the folder', () => {
     'x\u0000\n',
     '+after+',
     'long'.repeat(500),
-  ])('stays there when the prefix is %j', async (prefix) => {
+  ])('no file is outside of the folder if the prefix is %j', async (prefix) => {
     const outside = newFolder();
     const directory = join(outside, 'a', 'b', 'sessions');
     const driver = fs({ directory, prefix });
@@ -97,7 +94,7 @@ describe('what lies in the folder', () => {
     expect(filesIn(outside)).toEqual([expect.stringMatching(/^a\/b\/sessions\/[\da-f]{2}\/[^/]+$/)]);
   });
 
-  it('is spread over 256 folders', async () => {
+  it('files are spread over 256 folders', async () => {
     const directory = newFolder();
     const backend = await openFiles(directory, 5000);
     await Promise.all(Array.from({ length: 2000 }, (_, index) => backend.set(`key${index}`, 'value', forAnHour(null))));
@@ -108,7 +105,7 @@ describe('what lies in the folder', () => {
 });
 
 describe('compare-and-set', () => {
-  it('stores only over the version that was read, also when that is long gone', async () => {
+  it('replaces only the version that was read', async () => {
     const backend = await openFiles(newFolder(), 5000);
     expect(await backend.set('key', 'one', forAnHour(null))).toBe(true);
     expect(await backend.set('key', 'other', forAnHour(null))).toBe(false);
@@ -124,7 +121,7 @@ describe('compare-and-set', () => {
     expect(await backend.get('key', call())).toBeNull();
   });
 
-  it('leaves nothing but the value', async () => {
+  it('leaves no drafts or claims behind', async () => {
     const directory = newFolder();
     const backend = await openFiles(directory, 5000);
     await backend.set('key', 'one', forAnHour(null));
@@ -134,7 +131,7 @@ describe('compare-and-set', () => {
     expect(filesIn(directory)).toHaveLength(1);
   });
 
-  it('a write whose caller was told that it failed is not stored', async () => {
+  it('an aborted write is not stored', async () => {
     const directory = newFolder();
     const backend = await openFiles(directory, 5000);
     const signal = AbortSignal.abort();
@@ -143,8 +140,8 @@ describe('compare-and-set', () => {
   });
 });
 
-// What a process leaves that ends between two of the steps of a write.
-describe('after a process that ended in the middle of a write', () => {
+// A process that ends during a write can leave a draft, or a draft and a claim.
+describe('after a process has ended during a write', () => {
   const prepare = async () => {
     const directory = newFolder();
     const backend = await openFiles(directory, 5000);
@@ -156,7 +153,7 @@ describe('after a process that ended in the middle of a write', () => {
     return { directory, backend, file, version, draft, claim: `${file}+after+${version}` };
   };
 
-  it('a draft changes nothing, and is swept after an hour', async () => {
+  it('a draft has no effect, and is swept after an hour', async () => {
     const { directory, backend, draft, version } = await prepare();
     expect((await backend.get('key', call()))!.value).toBe('old');
     await backend.sweep!(10, call());
@@ -167,7 +164,7 @@ describe('after a process that ended in the middle of a write', () => {
     expect(filesIn(directory)).not.toContain(basename(draft));
   });
 
-  it('a claim is finished by the next writer, who then starts over', async () => {
+  it('the next writer finishes a claimed write, and must then retry its own', async () => {
     const { directory, backend, draft, claim, version } = await prepare();
     await link(draft, claim);
     expect((await backend.get('key', call()))!.value).toBe('old');
@@ -178,19 +175,19 @@ describe('after a process that ended in the middle of a write', () => {
     expect(filesIn(directory)).toHaveLength(1);
   });
 
-  it('a claim that no writer meets is finished by a sweep after an hour', async () => {
+  it('a sweep finishes a claimed write after an hour', async () => {
     const { directory, backend, draft, claim } = await prepare();
     await link(draft, claim);
     await backend.sweep!(10, call());
     expect(filesIn(directory)).toHaveLength(3);
     moveClock(2 * HOUR);
-    // By now it has expired as well; the order in which files are met decides whether the same sweep takes it.
+    // The value has expired by now. Whether the same sweep removes it depends on the order of the files.
     await backend.sweep!(10, call());
     await backend.sweep!(10, call());
     expect(filesIn(directory)).toEqual([]);
   });
 
-  it('a claim on a version that is gone harms nobody', async () => {
+  it('a claim on an old version has no effect', async () => {
     const { directory, backend, draft, claim, version } = await prepare();
     expect(await backend.set('key', 'mine', forAnHour(version))).toBe(true);
     await link(draft, claim);
@@ -199,7 +196,7 @@ describe('after a process that ended in the middle of a write', () => {
     expect(filesIn(directory)).toHaveLength(2);
   });
 
-  it('a removal that was begun holds up an expired session for an hour at most', async () => {
+  it('an unfinished removal blocks an expired session for an hour at most', async () => {
     const directory = newFolder();
     const backend = await openFiles(directory, 5000);
     await backend.set('key', 'old', { ...call(), lifetimeMs: 0, version: null });
@@ -215,7 +212,7 @@ describe('after a process that ended in the middle of a write', () => {
 });
 
 describe('sweeping', () => {
-  it('removes what has expired, up to a limit, and nothing else', async () => {
+  it('removes expired sessions only, up to a limit', async () => {
     const directory = newFolder();
     const driver = fs({ directory });
     const kept = await visit(driver, { user: 'ada' });
@@ -229,7 +226,7 @@ describe('sweeping', () => {
     expect(await createSessions({ driver }).open(kept).get('user')).toBe('ada');
   });
 
-  it('takes tombstones with it, and sessions that were left alone for `idleTtl`', async () => {
+  it('removes expired tombstones, and sessions that were idle for `idleTtl`', async () => {
     const directory = newFolder();
     const driver = fs({ directory, idleTtl: 30 });
     await visit(driver, { user: 'ada' });
@@ -244,7 +241,7 @@ describe('sweeping', () => {
     expect(filesIn(directory)).toEqual([]);
   });
 
-  it('is done by writes, too: now and then, a folder at a time', async () => {
+  it('writes sweep one folder from time to time', async () => {
     const directory = newFolder();
     const backend = await openFiles(directory, 5000);
     const store = (key: string) => backend.set(key, 'value', { ...call(), lifetimeMs: 1000, version: null });
@@ -260,7 +257,7 @@ describe('sweeping', () => {
     await expect.poll(old).toBe(0);
   });
 
-  it('beside writers removes nothing that one has just renewed', async () => {
+  it('does not remove a session that is renewed concurrently', async () => {
     const backend = await openFiles(newFolder(), 5000);
     for (let round = 0; round < 200; round++) {
       await backend.set('key', 'old', { ...call(), lifetimeMs: 0, version: null });
@@ -273,7 +270,7 @@ describe('sweeping', () => {
   });
 });
 
-it('`idleTtl`: reading keeps a session, leaving it alone ends it', async () => {
+it('`idleTtl`: reads extend a session, and it expires without them', async () => {
   const driver = fs({ directory: newFolder(), idleTtl: 30 });
   const sessions = createSessions({ driver });
   const cookie = await visit(driver, { user: 'ada' });
@@ -286,7 +283,7 @@ it('`idleTtl`: reading keeps a session, leaving it alone ends it', async () => {
 });
 
 describe('a folder that cannot be used', () => {
-  it('a file in its place is said at once, also by reading', async () => {
+  it('a file in its place causes an error at once, for reads as well', async () => {
     const directory = join(newFolder(), 'sessions');
     writeFileSync(directory, '');
     const driver = fs({ directory });
@@ -297,7 +294,7 @@ describe('a folder that cannot be used', () => {
     await visit(driver, { user: 'ada' });
   });
 
-  it('a folder that is removed while the server runs is made again', async () => {
+  it('a folder that is deleted while the server runs is created again', async () => {
     const directory = join(newFolder(), 'sessions');
     const driver = fs({ directory });
     const cookie = await visit(driver, { user: 'ada' });
@@ -306,7 +303,7 @@ describe('a folder that cannot be used', () => {
     await visit(driver, { user: 'ada' });
   });
 
-  it('a file that is no session of ours is an error and no miss, and the error names it', async () => {
+  it('an unreadable file causes an error that names it, not a missing session', async () => {
     const directory = newFolder();
     const driver = fs({ directory });
     const cookie = await visit(driver, { user: 'ada' });
@@ -323,12 +320,12 @@ describe('a folder that cannot be used', () => {
     expect(await createSessions({ driver }).open(cookie).get('user')).toBe('ada');
   });
 
-  it('a disk that never answers is an error at the deadline', async () => {
+  it('a disk that does not answer causes an error at the deadline', async () => {
     const directory = newFolder();
     const driver = fs({ directory, timeout: 300 });
     const cookie = await visit(fs({ directory }), { user: 'ada' });
     const file = onlyFile(directory);
-    // Opening a pipe that nobody writes to waits for ever, as a dead network disk does.
+    // Opening a pipe without a writer never returns, like a disconnected network disk.
     rmSync(file);
     spawnSync('mkfifo', [file]);
     await expect(createSessions({ driver }).open(cookie).get('user')).rejects.toMatchObject({ code: 'timeout' });
@@ -336,7 +333,7 @@ describe('a folder that cannot be used', () => {
   });
 });
 
-// In a process of its own, whose disk or file size is limited.
+// Runs in a separate process with a limited disk or a limited file size.
 describe('a full disk', () => {
   const script = new URL('support/full-disk.ts', import.meta.url).pathname;
   const run = (command: string[], ...more: string[]) => {
@@ -349,7 +346,7 @@ describe('a full disk', () => {
   };
   const intact = 'the session is {"user":"ada"}';
 
-  it('by a limit on the size of files', () => {
+  it('refuses a write if the file size is limited', () => {
     const lines = run(['bash', '-c', 'ulimit -f 16; exec "$@"', 'bash']);
     expect(lines).toEqual([
       expect.stringMatching(/^refused: \[session-fs\] There is no space .*\(EFBIG\).* Free space/),
@@ -358,7 +355,7 @@ describe('a full disk', () => {
     ]);
   });
 
-  it('and a disk that became read-only, on a disk of its own', ({ skip }) => {
+  it('refuses writes if a real disk is full or becomes read-only', ({ skip }) => {
     if (spawnSync('unshare', ['-rm', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']).status !== 0) {
       if (process.env['CI']) throw new Error('CI must allow `unshare -rm mount`.');
       skip('this system does not allow `unshare -rm mount`');
@@ -367,22 +364,22 @@ describe('a full disk', () => {
       expect.stringMatching(/^refused: \[session-fs\] There is no space .*\(ENOSPC\).* Free space/),
       intact,
       'no file is left over',
-      'with room again: {"user":"ada","cart":"x"}',
+      'with space again: {"user":"ada","cart":"x"}',
       expect.stringMatching(/^configuration: \[session-fs\] .*\(EROFS\)/),
       'the session is {"user":"ada","cart":"x"}',
     ]);
   });
 });
 
-it('the config function checks its options at once, and holds no path of the build', () => {
+it('fsDriver() validates its options, and does not resolve the directory', () => {
   expect(fsDriver()).toMatchObject({ config: {} });
   expect(fsDriver({ directory: 'data/sessions' })).toMatchObject({ config: { directory: 'data/sessions' } });
-  // @ts-expect-error a wrong option is a compile error, too
+  // @ts-expect-error a wrong option is also a compile error
   expect(() => fsDriver({ base: 'data' })).toThrow(/`base` is not an option\. Options: prefix, .*, directory/);
   expect(() => fsDriver({ directory: '' })).toThrow('`directory`: expected a non-empty string');
 });
 
-it('two backends on one folder are one', async () => {
+it('two backends on one folder share their sessions', async () => {
   const directory = newFolder();
   const [one, other] = [valueStore(await openFiles(directory, 5000)), valueStore(await openFiles(directory, 5000))];
   await one.patch('key', { set: new Map([['a', ':1']]), unset: [], lifetimeMs: HOUR, now: Date.now() }, call());

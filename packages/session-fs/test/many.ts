@@ -1,5 +1,5 @@
-// How fast one folder is with few and with many sessions in it:
-//   node packages/session-fs/test/many.ts [how many, 100000]
+// Measures the speed of one folder with few and with many sessions:
+//   node packages/session-fs/test/many.ts [number of sessions, default 100000]
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ const change = (lifetimeMs: number): Change => ({
   now: Date.now(),
 });
 
-/** Each key once, eight at a time; resolves to operations a second. */
+/** Runs an operation once for each key, eight at a time. Resolves to operations per second. */
 async function rate(keys: number[], work: (key: string) => Promise<unknown>): Promise<number> {
   const rest = [...keys];
   const started = performance.now();
@@ -47,7 +47,7 @@ try {
   console.table([few, await measure(many)]);
   console.log(`new sessions, up to ${many}: ${created}/s`);
 
-  // A sweep that finds nothing goes once around, or as far as half of its deadline lets it.
+  // A sweep that finds nothing ends after all folders, or after half of its deadline.
   const started = performance.now();
   await (
     await openFiles(directory, 1_200_000)

@@ -9,13 +9,13 @@ import { openFiles } from '../src/files.ts';
 import { newFolder } from '../../../test/support/folder.ts';
 import { call } from './support/call.ts';
 
-// Several processes on one folder, as in a cluster, or while a new version of a site takes over from the old one.
+// Several processes on one folder, as in a cluster, or while a new version of a site replaces the old one.
 
 interface Writer {
   process: ChildProcess;
-  /** The fields that it was told are stored. */
+  /** The fields that were acknowledged. */
   acknowledged: string[];
-  /** What its last patch answered. */
+  /** The result of its last patch. */
   last: string;
   ready: Promise<unknown>;
   ended: Promise<unknown>;
@@ -53,13 +53,13 @@ const setting = (name: string): Change => ({
   now: Date.now(),
 });
 
-it('four processes that write into one session lose nothing, whoever looks at it sees it whole', async () => {
+it('four processes write into one session without lost updates, and readers always see a complete session', async () => {
   const directory = newFolder();
   const store = valueStore(await openFiles(directory, 60_000));
   const writers = names.map((name) => startWriter(directory, 'key', name, 50));
   let running = true;
   const ended = Promise.all(writers.map((writer) => writer.ended)).then(() => (running = false));
-  // A value that is not whole is an error.
+  // Reading an incomplete value would throw.
   while (running) await store.read('key', call());
   await ended;
   expect(writers.map(({ acknowledged }) => acknowledged.length)).toEqual([50, 50, 50, 50]);
@@ -67,7 +67,7 @@ it('four processes that write into one session lose nothing, whoever looks at it
   expect(new Set(stored!.keys())).toEqual(new Set(writers.flatMap(({ acknowledged }) => acknowledged)));
 });
 
-it('processes that are killed in the middle of writing tear nothing, lose nothing and hold nobody up', async () => {
+it('processes that are killed during writes leave complete values, lose no acknowledged writes and block no others', async () => {
   const directory = newFolder();
   const store = valueStore(await openFiles(directory, 60_000));
   const acknowledged: string[] = [];
@@ -83,13 +83,13 @@ it('processes that are killed in the middle of writing tear nothing, lose nothin
     acknowledged.push(...writers.flatMap((writer) => writer.acknowledged));
     const stored = (await store.read('key', call()))!;
     expect(acknowledged.filter((name) => !stored.has(name))).toEqual([]);
-    // Small again: only the number of writes counts here.
+    // Starts with a small session again, because only the number of writes matters here.
     await store.patch('key', { ...setting('kept'), unset: [...stored.keys()] }, call());
     acknowledged.length = 0;
   }
 });
 
-it('a session that is removed while other processes write into it stays removed', async () => {
+it('a session that is destroyed while other processes write into it stays destroyed', async () => {
   const directory = newFolder();
   const store = valueStore(await openFiles(directory, 60_000));
   const writers = names.map((name) => startWriter(directory, 'key', name, 100_000));
@@ -101,7 +101,7 @@ it('a session that is removed while other processes write into it stays removed'
   expect(await store.read('key', call())).toBeNull();
 });
 
-it('several processes that count one number with `expect` count right', async () => {
+it('several processes that increment one number with `expect` lose no increments', async () => {
   const directory = newFolder();
   const stores = await Promise.all(
     Array.from({ length: 4 }, async () => valueStore(await openFiles(directory, 60_000))),

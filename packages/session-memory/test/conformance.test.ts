@@ -6,7 +6,7 @@ import { openMemoryStore } from '../src/store.ts';
 
 describe('the store', () => {
   const { passTime } = withFakeClock('performance');
-  // Two processes never share this memory, so that both stores of a test are one.
+  // Processes do not share this memory, so both stores of a test are the same one.
   const store = openMemoryStore({});
   testStore({
     it,

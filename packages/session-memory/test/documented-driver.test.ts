@@ -2,7 +2,7 @@ import { createSessions, type SessionDriver, type SessionDriverConfig } from '@c
 import { LRUCache } from 'lru-cache';
 import { expect, it } from 'vitest';
 
-// The driver that Astro's documentation writes by hand, with our types in place of Astro's.
+// The example driver of Astro's documentation, with our types in place of Astro's.
 
 interface Config {
   max?: number;
@@ -30,7 +30,7 @@ function runtime(config: Config): SessionDriver {
   };
 }
 
-it('works with our types, and under our `Session`', async () => {
+it('works with our types and our `Session`', async () => {
   expect(memoryDriver({ max: 500 }).config).toEqual({ max: 500 });
   const sessions = createSessions({ driver: runtime({ max: 500 }) });
   const first = sessions.open('');

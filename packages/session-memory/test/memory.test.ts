@@ -19,15 +19,15 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-it('keeps a session from request to request, in whatever instance of the driver', async () => {
+it('shares sessions between instances of the driver', async () => {
   const visit = createSessions({ driver: memory() }).open('');
   visit.set('cart', ['hat']);
   const cookie = (await visit.commit())!.split(';')[0]!;
   expect(await createSessions({ driver: memory() }).open(cookie).get('cart')).toEqual(['hat']);
 });
 
-describe('when there is no room', () => {
-  it('the session not used for the longest time goes, is reported every time, and a warning tells once how to make room', async () => {
+describe('a full store', () => {
+  it('evicts the least recently used session, reports every eviction, and warns once', async () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     const events: unknown[] = [];
     subscribe('coatcheck:eviction', (event) => events.push(event));
@@ -45,7 +45,7 @@ describe('when there is no room', () => {
     expect(warn.mock.calls[0]![0]).toMatch(/Raise `maxSessions` \(2\) or `maxBytes`/);
   });
 
-  it('a session that was signed out stays away: no tombstone goes with the sessions', async () => {
+  it('does not evict tombstones: a destroyed session stays destroyed', async () => {
     vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     for (const limits of [{ maxSessions: 2 }, { maxBytes: 2000 }]) {
       const sessions = createSessions({ driver: memory(limits) });
@@ -65,7 +65,7 @@ describe('when there is no room', () => {
     }
   });
 
-  it('bytes count as well', async () => {
+  it('`maxBytes` limits the size of all sessions', async () => {
     vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     const store = openMemoryStore({ maxBytes: 10_000 });
     for (const key of ['a', 'b', 'c']) await store.patch(key, storing('x'.repeat(4000)), call);
@@ -73,7 +73,7 @@ describe('when there is no room', () => {
     expect(await store.read('c', call)).not.toBeNull();
   });
 
-  it('a session that can never fit is refused, and the old one is intact', async () => {
+  it('a session larger than `maxBytes` is refused, and the old one is kept', async () => {
     const store = openMemoryStore({ maxBytes: 10_000 });
     await store.patch('a', storing('1'), call);
     await expect(store.patch('a', storing('x'.repeat(10_000)), call)).rejects.toThrow(
@@ -83,7 +83,7 @@ describe('when there is no room', () => {
   });
 });
 
-it('what has expired gives its room back without being asked for', async () => {
+it('expired sessions are removed even if nobody reads them', async () => {
   const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
   vi.useFakeTimers();
   const store = openMemoryStore({ maxSessions: 3 });
@@ -97,12 +97,12 @@ it('what has expired gives its room back without being asked for', async () => {
   expect(warn).not.toHaveBeenCalled();
 });
 
-it('the config function checks its options at once', () => {
+it('memoryDriver() validates its options', () => {
   expect(memoryDriver({ maxSessions: 10 })).toMatchObject({ config: { maxSessions: 10 } });
-  // @ts-expect-error a wrong option is a compile error, too
+  // @ts-expect-error a wrong option is also a compile error
   expect(() => memoryDriver({ max: 10 })).toThrow('`max` is not an option');
   expect(() => memoryDriver({ maxBytes: 0 })).toThrow('`maxBytes`: expected a whole number, 1 or more');
-  // The cache makes room for all of them at once.
+  // The cache allocates space for the maximum number of sessions.
   expect(() => memoryDriver({ maxSessions: 1e9 })).toThrow(
     '`maxSessions`: expected a whole number, from 1 to 16777216',
   );

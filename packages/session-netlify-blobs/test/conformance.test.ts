@@ -15,7 +15,7 @@ vi.setConfig({ testTimeout: 30_000 });
 
 const openStore = (): SessionStore => valueStore(blobBackend(inBlobStore(client, {}), 5000));
 
-/** Every blob of the store, its metadata included. */
+/** All blobs of the store, with their metadata. */
 async function dump(): Promise<string> {
   const store = client.getStore({ name: 'sessions', consistency: 'strong' });
   const { blobs } = await store.list();
@@ -37,7 +37,7 @@ function serve(start: () => Promise<Blobs[]>): void {
   });
 }
 
-describe('with the promises of Netlify’s storage', () => {
+describe('with the guarantees of Netlify’s storage', () => {
   let proxy: FaultProxy;
   serve(async () => {
     const blobs = await startBlobs();
@@ -54,10 +54,10 @@ describe('with the promises of Netlify’s storage', () => {
   });
 });
 
-describe('on Netlify’s development server as it is', () => {
+describe('on Netlify’s development server', () => {
   serve(async () => [await startBlobs()]);
 
-  // Its conditional writes are not atomic: one process is all that it is for. The same code has passed above.
+  // Conditional writes are not atomic there, so it is for one process only. The tests above cover the same code with several.
   const store = openStore();
   describe.each(everything ? ['the store'] : [])('%s', () => {
     testStore({ it, createStore: () => store, ...withFakeClock() });

@@ -10,7 +10,7 @@ import { inBlobStore } from '../src/client.ts';
 import { blobBackend, blobName } from '../src/store.ts';
 import { contextFor, SITE, startBlobs, startGateway, TOKEN, type Blobs, type Gateway } from './support/blobs.ts';
 
-/** A deadline that is further away than the limit of a test: who waits for it fails. */
+/** A deadline beyond the time limit of a test: a test that waits for it fails. */
 const NEVER_MS = 600_000;
 
 let blobs: Blobs;
@@ -40,13 +40,13 @@ afterAll(async () => {
 
 let stores = 0;
 
-/** A driver on a blob store of its own, so that tests know nothing of each other's sessions and failures. */
+/** A driver with its own blob store, so that tests do not share sessions or failures. */
 function newDriver(config: NetlifyBlobsDriverConfig = {}): ReturnType<typeof netlifyBlobs> {
   stores += 1;
   return netlifyBlobs({ name: `store-${stores}`, ...config });
 }
 
-/** A visit that sets `data`, and the cookie that it left. */
+/** A visit that stores `data`. Resolves to the cookie. */
 async function visit(sessions: Sessions, data: Record<string, unknown>, cookie = ''): Promise<string> {
   const session = sessions.open(cookie);
   for (const [key, value] of Object.entries(data)) session.set(key, value);
@@ -68,7 +68,7 @@ const failureOf = async (work: Promise<unknown>): Promise<{ code: string; messag
 };
 
 describe('round trips', () => {
-  it('one to read, two to write, also for several writers at once', async () => {
+  it('a read takes one request, a write two, also with concurrent writers', async () => {
     const sessions = createSessions({ driver: newDriver() });
     const requestsOf = async (work: Promise<unknown>) => {
       gateway.requests.length = 0;
@@ -85,7 +85,7 @@ describe('round trips', () => {
     ]);
   });
 
-  it('twice as many with an access token, by which Netlify gives out URLs', async () => {
+  it('an access token doubles the requests, because Netlify returns signed URLs', async () => {
     vi.stubEnv('NETLIFY_BLOBS_CONTEXT', '');
     const asked: string[] = [];
     const realFetch = globalThis.fetch;
@@ -113,7 +113,7 @@ describe('races between processes', () => {
     now: Date.now(),
   });
 
-  it('64 writers in four processes lose nothing', async () => {
+  it('64 writers in four processes lose no updates', async () => {
     for (let round = 0; round < 5; round++) {
       const processes = [1, 2, 3, 4].map(() => openStore('races'));
       const fields = Array.from({ length: 64 }, (_, index) => `field-${index}`);
@@ -125,7 +125,7 @@ describe('races between processes', () => {
     }
   });
 
-  it('a sign-out amid writers of other processes is final', async () => {
+  it('a sign-out during writes of other processes is final', async () => {
     for (let round = 0; round < 10; round++) {
       const processes = [1, 2, 3, 4].map(() => openStore('races'));
       const key = `user-${round}`;
@@ -143,7 +143,7 @@ describe('races between processes', () => {
   });
 });
 
-describe('a storage in trouble', () => {
+describe('a failing storage', () => {
   const timeout = 800;
 
   it.each([
@@ -166,7 +166,7 @@ describe('a storage in trouble', () => {
         const failure = await failureOf(work());
         expect(['timeout', 'unavailable']).toContain(failure.code);
       }
-      // The probe may have found it out first.
+      // The circuit breaker may have noticed the outage first.
       const failure = await failureOf(read(sessions, cookie));
       expect(failure).toMatchObject({ code: expect.stringMatching(code), message: expect.stringMatching(message) });
       await proxy.pass();
@@ -174,7 +174,7 @@ describe('a storage in trouble', () => {
     },
   );
 
-  it('connections that were closed while the process was frozen cost no error', async () => {
+  it('connections that were closed while the process was frozen cause no error', async () => {
     const sessions = createSessions({ driver: newDriver() });
     const cookie = await visit(sessions, { cart: 1 });
     for (let round = 0; round < 5; round++) {
@@ -185,7 +185,7 @@ describe('a storage in trouble', () => {
     }
   });
 
-  it('a few 500, 502, 503 or 429 are waited out', async () => {
+  it('a few 500, 502, 503 or 429 responses are retried', async () => {
     const sessions = createSessions({ driver: newDriver() });
     const cookie = await visit(sessions, { cart: 1 });
     const failures = [500, 503, 429, 502, 429, 504];
@@ -202,14 +202,14 @@ describe('a storage in trouble', () => {
     [401, 'refused', /is the token valid for this site/],
     [403, 'refused', /is the token valid for this site/],
     [400, 'refused', /refuses the request \(400\)/],
-  ])('nothing but %i fails', async (status, code, message) => {
+  ])('the operation fails if all responses are %i', async (status, code, message) => {
     const sessions = createSessions({ driver: newDriver({ timeout: NEVER_MS }) });
     gateway.answerWith = () => status;
     const failure = await failureOf(visit(sessions, { cart: 1 }));
     expect(failure).toMatchObject({ code, message: expect.stringMatching(message) });
   });
 
-  it.each([400, 401, 403, 404, 429, 500, 503])('a write that is answered with %i is no success', async (status) => {
+  it.each([400, 401, 403, 404, 429, 500, 503])('a write fails if its response is %i', async (status) => {
     const sessions = createSessions({ driver: newDriver() });
     const cookie = await visit(sessions, { cart: 1 });
     gateway.answerWith = (method) => (method === 'PUT' ? status : undefined);
@@ -221,7 +221,7 @@ describe('a storage in trouble', () => {
     expect(await read(sessions, cookie)).toEqual({ cart: 1 });
   });
 
-  it.each([409, 412])('a write that meets another (%i) is made again on what that left', async (status) => {
+  it.each([409, 412])('a write that conflicts with another (%i) is repeated on the new value', async (status) => {
     const sessions = createSessions({ driver: newDriver() });
     const cookie = await visit(sessions, { cart: 1 });
     let met = false;
@@ -231,7 +231,7 @@ describe('a storage in trouble', () => {
     expect(await read(sessions, cookie)).toEqual({ cart: 1, user: 'ada' });
   });
 
-  it('a write whose answer is lost is carried out once', async () => {
+  it('a write whose response is lost is applied once', async () => {
     const sessions = createSessions({ driver: newDriver() });
     const cookie = await visit(sessions, { count: 1 });
     let lost = 0;
@@ -242,7 +242,7 @@ describe('a storage in trouble', () => {
     expect(await read(sessions, cookie)).toEqual({ count: 2 });
   });
 
-  it('an access token that is wrong is not quoted', async () => {
+  it('an error does not quote a wrong access token', async () => {
     const wrong = 'secret-but-wrong';
     vi.stubEnv('NETLIFY_BLOBS_CONTEXT', contextFor(blobs.port, { token: wrong }));
     const sessions = createSessions({ driver: newDriver() });
@@ -252,8 +252,8 @@ describe('a storage in trouble', () => {
   });
 });
 
-describe('where Netlify offers no blobs', () => {
-  it('says so, and what to do', async () => {
+describe('without Netlify Blobs', () => {
+  it('the error says what to do', async () => {
     vi.stubEnv('NETLIFY_BLOBS_CONTEXT', '');
     const failure = await failureOf(visit(createSessions({ driver: newDriver() }), { cart: 1 }));
     expect(failure).toMatchObject({
@@ -262,13 +262,13 @@ describe('where Netlify offers no blobs', () => {
     });
   });
 
-  it('or no consistent reads: the same', async () => {
+  it('the error says what to do if there are no consistent reads', async () => {
     vi.stubEnv('NETLIFY_BLOBS_CONTEXT', contextFor(proxy.port, { uncachedEdgeURL: undefined }));
     const failure = await failureOf(visit(createSessions({ driver: newDriver() }), { cart: 1 }));
     expect(failure).toMatchObject({ code: 'configuration', message: expect.stringContaining('no `uncachedEdgeURL`') });
   });
 
-  it('takes up a context that is set later, as Netlify renews the token', async () => {
+  it('uses a context that is set later, because Netlify renews the token', async () => {
     const sessions = createSessions({ driver: newDriver() });
     vi.stubEnv('NETLIFY_BLOBS_CONTEXT', '');
     await failureOf(visit(sessions, { cart: 1 }));
@@ -278,7 +278,7 @@ describe('where Netlify offers no blobs', () => {
 });
 
 describe('names', () => {
-  it('a store of the site by default, one of the deploy with `deployScoped`', async () => {
+  it('the default is a store of the site; `deployScoped` uses a store of the deploy', async () => {
     const site = createSessions({ driver: newDriver({ name: 'visitors' }) });
     await visit(site, { cart: 1 });
     expect(gateway.requests.at(-1)).toMatch(new RegExp(`^PUT /${SITE}/site:visitors/`));
@@ -291,7 +291,7 @@ describe('names', () => {
     expect(await read(site, cookie)).toEqual({});
   });
 
-  it('prefixes with characters of URLs are kept apart', async () => {
+  it('prefixes with special characters of URLs do not collide', async () => {
     const prefixes = ['a?b:', 'a', 'a#b:', 'a/../b:', 'a%2Fb:', 'a~3f~b:', 'ä 漢🧥:', '/:', '..'];
     const name = 'odd-prefixes';
     const all = prefixes.map((prefix) => createSessions({ driver: newDriver({ name, prefix }) }));
@@ -309,7 +309,7 @@ describe('sweeping', () => {
   const later = (ms: number) => vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + ms });
   const namesIn = async (name: string) => (await client.getStore(name).list()).blobs.map(({ key }) => key);
 
-  it('removes what has expired and keeps everything else', async () => {
+  it('removes expired sessions only', async () => {
     const name = 'swept';
     const short = createSessions({ driver: newDriver({ name, ttl: 60 }) });
     const other = createSessions({ driver: newDriver({ name, ttl: 60, prefix: 'other:' }) });
@@ -333,7 +333,7 @@ describe('sweeping', () => {
     expect(await client.getStore(name).get('something-else')).toBe('of the site');
   });
 
-  it('removes as many as it is told, and the rest the next time', async () => {
+  it('stops at the limit, and continues with the next call', async () => {
     const name = 'swept-in-parts';
     const sessions = createSessions({ driver: newDriver({ name, ttl: 60 }) });
     for (let index = 0; index < 30; index++) await visit(sessions, { index });
@@ -344,7 +344,7 @@ describe('sweeping', () => {
     expect(await sweep(driver, 20)).toBe(10);
   });
 
-  it('leaves a session alone that a slow request may still write to', async () => {
+  it('keeps an expired session to which a slow request may still write', async () => {
     const name = 'swept-late';
     const driver = newDriver({ name, ttl: 60 });
     const sessions = createSessions({ driver });
@@ -356,22 +356,22 @@ describe('sweeping', () => {
     expect(await sweep(driver)).toBe(1);
   });
 
-  it('rejects when the storage fails, and asks nothing more', async () => {
+  it('rejects if the storage fails, and sends no further requests', async () => {
     const driver = newDriver();
     let asked = 0;
     gateway.answerWith = () => (asked++ === 5 ? 403 : undefined);
     expect(await failureOf(sweep(driver))).toMatchObject({ code: 'refused' });
-    // What was on its way at that moment arrives; a whole sweep asks 64 times.
+    // Requests that were sent before the failure still arrive. A whole sweep would send at least 64.
     await expect(sweep(newDriver())).resolves.toBe(0);
     expect(gateway.requests.length).toBeLessThan(64 + 40);
   });
 
-  it('ends before its deadline, with what it has done', async () => {
+  it('ends before its deadline, and returns how many it has removed', async () => {
     const name = 'swept-slowly';
     const sessions = createSessions({ driver: newDriver({ name, ttl: 60 }) });
     for (let index = 0; index < 12; index++) await visit(sessions, { index });
     later(HOUR);
-    // Every request takes a fortieth of the deadline.
+    // Each request takes one fortieth of the deadline.
     gateway.answerWith = () => void later(NEVER_MS / 40);
     const driver = netlifyBlobs({ name, timeout: NEVER_MS });
     let removed = await sweep(driver);
@@ -380,8 +380,8 @@ describe('sweeping', () => {
   });
 });
 
-describe('options', () => {
-  it('are checked at the call', () => {
+describe('netlifyBlobsDriver()', () => {
+  it('validates its options', () => {
     expect(netlifyBlobsDriver({ name: 'sessions', deployScoped: true })).toMatchObject({
       config: { deployScoped: true },
     });
@@ -393,11 +393,11 @@ describe('options', () => {
     expect(() => netlifyBlobsDriver({ siteID: SITE, token: { fromEnv: 'T' }, deployScoped: true })).toThrow(
       '`deployScoped` works only on Netlify',
     );
-    // @ts-expect-error a wrong option is a compile error, too
+    // @ts-expect-error a wrong option is also a compile error
     expect(() => netlifyBlobsDriver({ consistency: 'eventual' })).toThrow('`consistency` is not an option');
   });
 
-  it('a token among them draws a warning', () => {
+  it('warns about a token in the config', () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     netlifyBlobsDriver({ siteID: SITE, token: { fromEnv: 'NETLIFY_AUTH_TOKEN' } });
     expect(warn).not.toHaveBeenCalled();

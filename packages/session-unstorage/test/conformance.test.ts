@@ -25,7 +25,7 @@ const drivers: [string, Start][] = Object.entries(services).map(([name, start]) 
   name,
   async (onEnd) => makeDriver[name]!(await start(onEnd)),
 ]);
-// Its binding fits into no environment variable: `test/unstorage.test.ts` has a Worker with it.
+// A binding cannot be passed in an environment variable. `test/unstorage.test.ts` tests this driver in a Worker.
 drivers.push([
   'cloudflare-kv-binding',
   async (onEnd) => {
@@ -35,7 +35,7 @@ drivers.push([
   },
 ]);
 
-// Values as they are, files, and a server.
+// The usual scope: values in memory, files, and a server.
 describe.each(scopeOf(drivers, ['memory', 'fs-lite', 'redis']))('unstorage/drivers/%s', (name, start) => {
   const cleanUps: (() => unknown)[] = [];
   let driver: Driver;
@@ -49,10 +49,10 @@ describe.each(scopeOf(drivers, ['memory', 'fs-lite', 'redis']))('unstorage/drive
   });
 
   describe('the store', () => {
-    // All tests share the driver, which one of them must not close.
+    // All tests share the driver, so no test may close it.
     const createStore = (): SessionStore => {
       const { close: _close, sweep, ...store } = valueStore(unstorageBackend(driver, 5000));
-      // Vercel's cache lists no keys: it expires values by itself, and a sweep finds none.
+      // Vercel's cache cannot list keys, so a sweep finds none. It expires values by itself.
       return name === 'vercel-runtime-cache' ? store : { ...store, sweep: sweep! };
     };
     testStore({ it: name === 'deno-kv-node' ? upTo64KiB : it, createStore, ...withFakeClock() });
@@ -68,22 +68,26 @@ describe.each(scopeOf(drivers, ['memory', 'fs-lite', 'redis']))('unstorage/drive
 });
 
 const runTest: It = it;
-/** Deno KV takes no value of more than 64 KiB: what is larger is an error. */
+/** Deno KV refuses values of more than 64 KiB. */
 const upTo64KiB: It = (name, run, timeoutMs) =>
   name.startsWith('a value of 100,000')
     ? runTest(`${name}, up to 64 KiB`, () => expect(run()).rejects.toThrow('ValueTooLong'), timeoutMs)
     : runTest(name, run, timeoutMs);
 
-it('unstorage/drivers/localstorage and session-storage, on the Web Storage of Node', { timeout: 60_000 }, async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'coatcheck-webstorage-'));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const script = fileURLToPath(new URL('support/webstorage.ts', import.meta.url));
-  const flags = ['--experimental-webstorage', `--localstorage-file=${join(folder, 'storage')}`];
-  const { stdout } = await promisify(execFile)(process.execPath, [...flags, script]);
-  expect(stdout).toMatch(/^[1-9]\d+ passed, 0 failed\n$/);
-});
+it(
+  'unstorage/drivers/localstorage and session-storage pass on the Web Storage of Node',
+  { timeout: 60_000 },
+  async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'coatcheck-webstorage-'));
+    onTestFinished(() => rm(folder, { recursive: true }));
+    const script = fileURLToPath(new URL('support/webstorage.ts', import.meta.url));
+    const flags = ['--experimental-webstorage', `--localstorage-file=${join(folder, 'storage')}`];
+    const { stdout } = await promisify(execFile)(process.execPath, [...flags, script]);
+    expect(stdout).toMatch(/^[1-9]\d+ passed, 0 failed\n$/);
+  },
+);
 
-it('unstorage/drivers/null keeps nothing, sessions included', async () => {
+it('unstorage/drivers/null stores no sessions', async () => {
   const sessions = createSessions({ driver: fromUnstorage(nullDriver()) });
   const session = sessions.open('');
   session.set('user', 'ada');

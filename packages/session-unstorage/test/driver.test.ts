@@ -16,10 +16,10 @@ import { newFolder } from '../../../test/support/folder.ts';
 import { collectGarbage } from '../../../test/support/garbage.ts';
 import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
 
-/** A deadline that is further away than the limit of a test: who waits for it fails. */
+/** A deadline beyond the time limit of a test: a test that waits for it fails. */
 const NEVER_MS = 600_000;
 
-/** A visitor stores values; returns the cookie. */
+/** A visit that stores values. Resolves to the cookie. */
 async function visit(driver: SessionDriver, values: Record<string, unknown>, ttl?: number): Promise<string> {
   const session = createSessions({ driver }).open('');
   for (const [key, value] of Object.entries(values)) session.set(key, value, ttl === undefined ? {} : { ttl });
@@ -30,19 +30,19 @@ const idIn = (cookie: string): string => cookie.split('=')[1]!;
 
 const read = (driver: SessionDriver, cookie: string) => createSessions({ driver }).open(cookie).get('user');
 
-describe('what it is given', () => {
+describe('the argument of fromUnstorage()', () => {
   it.each([
     ['nothing', undefined],
     ['a factory that was not called', memory],
-    ['a driver that only reads', { ...memory(), setItem: undefined }],
+    ['a read-only driver', { ...memory(), setItem: undefined }],
   ])('%s is refused at once', (_name, driver) => {
     expect(() => fromUnstorage(driver as unknown as Driver)).toThrow(
       /^\[session-unstorage\] fromUnstorage\(\) needs an unstorage driver that reads and writes.* has no .*setItem/,
     );
   });
 
-  it('`idleTtl` is refused: reads cannot write safely here', async () => {
-    // @ts-expect-error the type says so, too
+  it('`idleTtl` is refused, because a read cannot write safely', async () => {
+    // @ts-expect-error it is also a compile error
     const driver = fromUnstorage(memory(), { idleTtl: 60 });
     await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({
       code: 'configuration',
@@ -50,7 +50,7 @@ describe('what it is given', () => {
     });
   });
 
-  it('is let go when nobody holds it any more, however often a request makes a driver', async () => {
+  it('is garbage collected when it is unused, even if each request creates a driver', async () => {
     const storages: WeakRef<Driver>[] = [];
     for (let request = 0; request < 200; request++) {
       const storage = memory();
@@ -58,11 +58,11 @@ describe('what it is given', () => {
       await visit(fromUnstorage(storage), { user: 'ada' });
     }
     await collectGarbage();
-    // The last ones may still be in a register, or in the microtask that has just ended.
+    // The last few may still be referenced by the engine.
     expect(storages.filter((storage) => storage.deref()).length).toBeLessThan(20);
   });
 
-  it('two drivers with the same options are two, and one driver twice is one', async () => {
+  it('two unstorage drivers with the same options are separate; the same one used twice is shared', async () => {
     const [one, other] = [memory(), memory()];
     const cookie = await visit(fromUnstorage(one), { user: 'ada' });
     expect(await read(fromUnstorage(other), cookie)).toBeUndefined();
@@ -78,8 +78,8 @@ describe('what it is given', () => {
   });
 });
 
-describe('at rest', () => {
-  it('keys are hashed, and values expire with the ttl that drivers of unstorage take', async () => {
+describe('stored values', () => {
+  it('keys are hashed, and unstorage drivers receive the ttl of values', async () => {
     const client = new Redis(await redisUrl());
     onTestFinished(() => client.disconnect());
     const driver = fromUnstorage(redis({ url: await redisUrl(), base: 'ttl' }));
@@ -101,14 +101,14 @@ describe('at rest', () => {
     expect(await client.ttl(kept)).toBe(-1);
   });
 
-  it('a driver that knows nothing of expiry shows nothing that has expired', async () => {
+  it('expired values are not returned, even if the unstorage driver cannot expire them', async () => {
     const driver = fromUnstorage(memory());
     const cookie = await visit(driver, { user: 'ada' }, 60);
     moveClock(61_000);
     expect(await read(driver, cookie)).toBeUndefined();
   });
 
-  it('`sweep` removes what expired more than a minute ago, and reads nothing of others', async () => {
+  it('`sweep` removes values that expired more than a minute ago, and does not read other keys', async () => {
     const storage = memory();
     const asked: string[] = [];
     const watched: Driver = {
@@ -133,11 +133,11 @@ describe('at rest', () => {
   });
 });
 
-describe('a storage that fails', () => {
-  it.concurrent('an error that comes in place of a value is an error, and no miss', async () => {
+describe('a failing storage', () => {
+  it.concurrent('an error that is returned as a value is an error, not a missing session', async () => {
     const base = newFolder();
     const driver = fromUnstorage(fsLite({ base }));
-    // A file where the driver wants a folder: it answers with an error as the value.
+    // There is a file where the driver expects a folder. It returns an error as the value.
     writeFileSync(join(base, 'session'), '');
     await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({
       driver: 'session-unstorage',
@@ -147,7 +147,7 @@ describe('a storage that fails', () => {
     });
   });
 
-  it.concurrent('a value that is cut off, mixed, or somebody else wrote, is an error, and no miss', async () => {
+  it.concurrent('a value that is cut off, mixed, or from another program is an error, not a missing session', async () => {
     const base = newFolder();
     const driver = fromUnstorage(fsLite({ base }));
     const cookie = await visit(driver, { user: 'ada' });
@@ -170,7 +170,7 @@ describe('a storage that fails', () => {
     expect(await read(driver, cookie)).toBe('ada');
   });
 
-  it.concurrent('a user whose value cannot be read can sign out, and the value is gone', async () => {
+  it.concurrent('a user can sign out if the value is unreadable, and it is removed', async () => {
     const storage = memory();
     const driver = fromUnstorage(storage);
     const cookie = await visit(driver, { user: 'ada' });
@@ -183,12 +183,12 @@ describe('a storage that fails', () => {
     expect(await read(driver, cookie)).toBeUndefined();
   });
 
-  it.concurrent('a value that a client hands out as something else than text is an error at once', async () => {
+  it.concurrent('a value that is not a string is an error at once', async () => {
     const driver = fromUnstorage({ ...memory(), getItem: () => ({ user: 'bob' }) });
     await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({ code: 'refused' });
   });
 
-  it('a value that is being written is waited for, for as long as more of it comes', async () => {
+  it('an incomplete value is read again for as long as it changes', async () => {
     const storage = memory();
     const cookie = await visit(fromUnstorage(storage), { user: 'ada', notes: 'x'.repeat(80) });
     vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.now() });
@@ -198,7 +198,7 @@ describe('a storage that fails', () => {
       {
         ...storage,
         getItem: async (key, options) => {
-          // A value that stays as it is would be waited for twice.
+          // A value that does not change would be read twice.
           vi.advanceTimersByTime(500);
           return ((await storage.getItem(key, options)) as string | null)?.slice(0, length++) ?? null;
         },
@@ -209,7 +209,7 @@ describe('a storage that fails', () => {
     expect(length).toBeGreaterThan(80);
   });
 
-  it('readers beside a writer of fs-lite, which writes in place, never see half a session, nor one mixed of two', async () => {
+  it('concurrent readers never see a partial or mixed session, although fs-lite writes in place', async () => {
     const base = newFolder();
     // Two instances, as in two processes: no queue orders what they do.
     const [writer, reader] = [fromUnstorage(fsLite({ base })), fromUnstorage(fsLite({ base }))];
@@ -234,37 +234,34 @@ describe('a storage that fails', () => {
 
   it.each([
     ['silent', (proxy: Proxy) => proxy.silence()],
-    ['gone', (proxy: Proxy) => proxy.refuse()],
-    ['breaking off in the middle of an answer', (proxy: Proxy) => proxy.cut(3)],
+    ['unreachable', (proxy: Proxy) => proxy.refuse()],
+    ['closing connections during replies', (proxy: Proxy) => proxy.cut(3)],
     ['slow', (proxy: Proxy) => proxy.delay(2000)],
-  ])(
-    'a Redis that is %s is an error at the deadline at the latest, and works as soon as it is well again',
-    async (_name, break_) => {
-      await using server = await startRedis();
-      await using proxy = await startProxy({ target: server.port });
-      const client = redis({ url: `redis://127.0.0.1:${proxy.port}`, retryStrategy: () => 50 });
-      onTestFinished(() => client.dispose?.());
-      // What ioredis cannot do by itself, it throws as an event.
-      (client.getInstance!() as Redis).on('error', () => undefined);
-      const driver = fromUnstorage(client, { timeout: 500 });
-      const cookie = await visit(fromUnstorage(client, { timeout: NEVER_MS }), { user: 'ada' });
+  ])('if Redis is %s, operations fail by the deadline, and work again after the outage', async (_name, break_) => {
+    await using server = await startRedis();
+    await using proxy = await startProxy({ target: server.port });
+    const client = redis({ url: `redis://127.0.0.1:${proxy.port}`, retryStrategy: () => 50 });
+    onTestFinished(() => client.dispose?.());
+    // ioredis emits connection errors as events, which throw without a listener.
+    (client.getInstance!() as Redis).on('error', () => undefined);
+    const driver = fromUnstorage(client, { timeout: 500 });
+    const cookie = await visit(fromUnstorage(client, { timeout: NEVER_MS }), { user: 'ada' });
 
-      await break_(proxy);
-      for (const operation of [() => read(driver, cookie), () => visit(driver, { user: 'bob' })]) {
-        // Also where nothing ever answers.
-        await expect(operation()).rejects.toMatchObject({
-          driver: 'session-unstorage',
-          code: expect.stringMatching(/^(timeout|unavailable|refused)$/),
-        });
-      }
+    await break_(proxy);
+    for (const operation of [() => read(driver, cookie), () => visit(driver, { user: 'bob' })]) {
+      // It must also reject if there is never a reply.
+      await expect(operation()).rejects.toMatchObject({
+        driver: 'session-unstorage',
+        code: expect.stringMatching(/^(timeout|unavailable|refused)$/),
+      });
+    }
 
-      await proxy.pass();
-      await expect.poll(() => read(driver, cookie).catch(() => 'not yet')).toBe('ada');
-    },
-  );
+    await proxy.pass();
+    await expect.poll(() => read(driver, cookie).catch(() => 'not yet')).toBe('ada');
+  });
 });
 
-it('a wrong password is an error at once, which says so and does not quote it', async () => {
+it('a wrong password is an error at once, and the error does not quote it', async () => {
   await using server = await startRedis({ args: ['--requirepass', 'right'] });
   const client = redis({ url: `redis://:wr0ng@127.0.0.1:${server.port}` });
   onTestFinished(() => client.dispose?.());
@@ -281,7 +278,7 @@ it('a wrong password is an error at once, which says so and does not quote it', 
   }
 });
 
-it('a session that is removed in one process while another writes to it stays removed', async () => {
+it('a session that is destroyed in one process while another writes to it stays destroyed', async () => {
   const url = await redisUrl();
   const clients = [redis({ url, base: 'races' }), redis({ url, base: 'races' })] as const;
   onTestFinished(() => void clients.map((client) => client.dispose?.()));

@@ -1,6 +1,6 @@
-// What is lost when two processes write one session at once, with nothing but unstorage between them:
+// Measures what is lost when two processes write one session concurrently over unstorage:
 //   node packages/session-unstorage/test/races.ts
-// On a real Redis, by unstorage's own driver; each instance of it is what a process has.
+// It uses a real Redis and unstorage's own driver. Each instance of the driver stands for a process.
 import { createSessions } from '@coatcheck/session-core';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import redis from 'unstorage/drivers/redis';
@@ -22,7 +22,7 @@ const visit = async (site: typeof one, cookie: string, key: string): Promise<str
   return (await session.commit())?.split(';')[0] ?? cookie;
 };
 
-/** How many of 64 keys are missing when each is set by a request of its own, spread over these sites. */
+/** How many of 64 keys are lost if each is set by its own request, spread over these sites. */
 async function countLost(over: (typeof one)[]): Promise<number> {
   let lost = 0;
   for (let round = 0; round < ROUNDS; round++) {
@@ -35,7 +35,7 @@ async function countLost(over: (typeof one)[]): Promise<number> {
   return lost;
 }
 
-/** How many sessions are there again after a sign-out on one site, while the other is writing. */
+/** How many sessions are restored after a sign-out on one site while the other one writes. */
 async function countRevived(): Promise<number> {
   let revived = 0;
   for (let round = 0; round < ROUNDS * 4; round++) {

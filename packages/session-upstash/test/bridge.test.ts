@@ -3,7 +3,8 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
 
-// The bridge of these tests against Upstash's client as others use it, and against what https://upstash.com/docs/redis/features/restapi says.
+// Tests of the Upstash bridge itself: with Upstash's client in its usual configuration, and against
+// https://upstash.com/docs/redis/features/restapi.
 
 const bridge = await startUpstashBridge(await redisUrl());
 afterAll(() => bridge[Symbol.asyncDispose]());
@@ -24,7 +25,7 @@ describe.each(['base64', false] as const)('the client, with the encoding %s', (r
     await redis.del(key);
   });
 
-  it('pipelines, where each command has an answer of its own', async () => {
+  it('pipelines, with one reply per command', async () => {
     const results = await redis.pipeline().set(key, 'a').lpush(key, 'b').get(key).exec({ keepErrors: true });
     expect(results).toMatchObject([{ result: 'OK' }, { error: expect.stringContaining('WRONGTYPE') }, { result: 'a' }]);
     expect(bridge.requests.at(-1)).toMatchObject({ path: '/pipeline', commands: ['SET', 'LPUSH', 'GET'] });
@@ -52,7 +53,7 @@ describe('over HTTP', () => {
     };
   };
 
-  it('a path is a command, and what is posted its last argument', async () => {
+  it('a path is a command, and a posted body is its last argument', async () => {
     expect(await ask(`/set/${key}/a%2Fb`)).toMatchObject({ status: 200, body: { result: 'OK' } });
     expect((await ask(`/get/${key}`)).body).toEqual({ result: 'a/b' });
     await ask(`/set/${key}?EX=100`, { method: 'POST', body: '{"posted":1}' });
@@ -62,7 +63,7 @@ describe('over HTTP', () => {
     expect((await ask(`/ttl/${key}`)).body).toEqual({ result: 100 });
   });
 
-  it('an error of Redis is a 400, a wrong token a 401', async () => {
+  it('a Redis error is a 400, a wrong token a 401', async () => {
     expect(await ask(`/hgetall/${key}`)).toMatchObject({
       status: 400,
       body: { error: expect.stringMatching(/^WRONGTYPE/) },
@@ -73,7 +74,7 @@ describe('over HTTP', () => {
     expect(await ask('/ping', { method: 'DELETE' })).toMatchObject({ status: 405 });
   });
 
-  it('a request may have 1 MiB, and no more', async () => {
+  it('a request is limited to 1 MiB', async () => {
     const bodyOf = (length: number) => JSON.stringify(['echo', 'x'.repeat(length - '["echo",""]'.length)]);
     const { status } = await ask('/', { method: 'POST', body: bodyOf(1024 * 1024) });
     expect(status).toBe(200);
@@ -83,7 +84,7 @@ describe('over HTTP', () => {
     });
   });
 
-  it('answers carry a token that says how far a replica has to be', async () => {
+  it('responses have a token that says how up to date a replica must be', async () => {
     const [one, other] = [await ask('/ping'), await ask('/ping')];
     expect(one.sync).toBeTruthy();
     expect(other.sync).not.toBe(one.sync);

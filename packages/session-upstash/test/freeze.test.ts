@@ -8,7 +8,7 @@ import { afterAll, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
 
-// A server that only writes: a read could be sent again, a write could not.
+// A server that only writes, because a read could be sent again.
 const SERVER = `
 import { createServer } from 'node:http';
 import { createSessions } from ${JSON.stringify(import.meta.resolve('@coatcheck/session-core'))};
@@ -31,7 +31,7 @@ afterAll(() => bridge[Symbol.asyncDispose]());
 const agent = new Agent({ keepAlive: true, maxSockets: 1 });
 afterAll(() => agent.destroy());
 
-/** Visits the server on a connection that stays open. `sent` resolves when the request is in the hands of the system. */
+/** Sends a request on a keep-alive connection. `sent` resolves when the operating system has the request. */
 function visit(url: string): { sent: Promise<unknown>; answer: Promise<string> } {
   const request = get(url, { agent });
   const answer = once(request, 'response').then(([response]) => text(response as IncomingMessage));
@@ -45,7 +45,7 @@ it.each([
   ['this Node', ''],
   ['Node 22', `globalThis.fetch = (await import(${JSON.stringify(import.meta.resolve('undici'))})).fetch;`],
 ])(
-  'a process that was frozen while its connections were closed loses no write, with the fetch of %s',
+  'a process that was frozen while its connections were closed loses no writes, with the fetch of %s',
   async (_, setup) => {
     const server = spawn(process.execPath, ['--input-type=module', '--eval', SERVER + setup], {
       env: { UPSTASH_REDIS_REST_URL: bridge.url, UPSTASH_REDIS_REST_TOKEN: bridge.token },
@@ -57,7 +57,7 @@ it.each([
         expect(await visit(url).answer).toBe('stored');
         expect(bridge.connections).toBeGreaterThan(0);
         server.kill('SIGSTOP');
-        // When the process goes on, it hears first of the visit, and then that the connection to Upstash is closed.
+        // When the process continues, it first receives the request, and then learns that the connection to Upstash is closed.
         const { sent, answer } = visit(url);
         await sent;
         bridge.closeIdleConnections();

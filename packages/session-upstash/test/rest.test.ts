@@ -12,7 +12,7 @@ import type { UpstashDriverConfig } from '../src/index.ts';
 import { openStore } from './support/store.ts';
 
 const DEADLINE_MS = 600;
-/** A deadline that is further away than the limit of a test: who waits for it fails. */
+/** A deadline beyond the time limit of a test: a test that waits for it fails. */
 const NEVER_MS = 500_000;
 
 const url = await redisUrl();
@@ -30,12 +30,12 @@ async function requestsDuring(work: () => Promise<unknown>) {
   return bridge.requests.slice(before);
 }
 
-/** What each request of `work` asked for. */
+/** The commands of each request during `work`. */
 async function commandsDuring(work: () => Promise<unknown>): Promise<string[]> {
   return (await requestsDuring(work)).map(({ commands }) => commands.join(' '));
 }
 
-/** What an operation that failed says. */
+/** The error of a failed operation. */
 async function failureOf(work: Promise<unknown>) {
   try {
     const value = await work;
@@ -49,7 +49,7 @@ async function failureOf(work: Promise<unknown>) {
 let drivers = 0;
 
 function openSite(config: UpstashDriverConfig = {}) {
-  // Drivers of one configuration share what they know of an outage; this one must know nothing of other tests'.
+  // Drivers with the same configuration share a circuit breaker. This one must be independent of other tests.
   drivers += 1;
   const timeout = (config.timeout as number | undefined) ?? 5000;
   const sessions = createSessions({
@@ -68,21 +68,21 @@ describe('one operation is one request', () => {
   const store = openStore(bridge);
   testOperations(store, inspector, commandsDuring, { byHash: 'EVALSHA', bySource: 'EVAL' });
 
-  it('operations at once are not put into one request, where one could wait for the other', async () => {
+  it('concurrent operations are not combined into one request, where one would wait for the other', async () => {
     const keys = [newKey(), newKey(), newKey()];
     const commands = await commandsDuring(() => Promise.all(keys.map((other) => store.read(other, call()))));
     expect(commands).toEqual(['HGETALL', 'HGETALL', 'HGETALL']);
   });
 });
 
-describe('what is sent', () => {
-  it('tells Upstash nothing about the site', async () => {
+describe('requests', () => {
+  it('contain no telemetry about the site', async () => {
     const store = openStore(bridge);
     const [request] = await requestsDuring(() => store.read(newKey(), call()));
     expect(Object.keys(request!.headers).filter((name) => name.includes('telemetry'))).toEqual([]);
   });
 
-  it('lets a client read its own writes from a database with replicas', async () => {
+  it('let a client read its own writes from a database with replicas', async () => {
     const store = openStore(bridge);
     const key = newKey();
     const [first, second, third] = await requestsDuring(async () => {
@@ -97,7 +97,7 @@ describe('what is sent', () => {
     expect(new Set(tokens).size).toBe(2);
   });
 
-  it('comes back as it was, whatever it looks like', async () => {
+  it('return values unchanged, whatever they look like', async () => {
     const store = openStore(bridge);
     const key = newKey();
     const looks = [
@@ -138,7 +138,7 @@ const HTML_429: Fault = {
 };
 const answer = (body: string): Fault => ({ kind: 'answer', body });
 
-/** Nobody can know from these whether a write was carried out. */
+/** After these faults, it is unknown whether a write was applied. */
 const BAFFLING: Record<string, Fault> = {
   'a 500': JSON_500,
   'a 502 of a gateway': HTML_502,
@@ -160,7 +160,7 @@ describe('Upstash fails for a moment', () => {
   describe.each(Object.entries({ ...BAFFLING, 'a 429': JSON_429, 'a 429 of a gateway': HTML_429 }))(
     '%s',
     (_, fault) => {
-      it('a read is only slow', async () => {
+      it('a read only takes longer', async () => {
         const { read, write } = openSite();
         const cookie = await write('hat');
         bridge.inject(fault, 2);
@@ -180,7 +180,7 @@ describe('Upstash fails for a moment', () => {
       'a Redis that is loading',
       { kind: 'status', status: 400, body: '{"error":"LOADING Redis is loading the dataset"}' },
     ],
-  ] as [string, Fault][])('a write is only slow where nothing was carried out: %s', async (_, fault) => {
+  ] as [string, Fault][])('a write that was not applied is sent again: %s', async (_, fault) => {
     const { read, write } = openSite();
     bridge.inject(fault, 2);
     let cookie = '';
@@ -200,7 +200,7 @@ describe('Upstash fails for a moment', () => {
       expect(failure).toMatchObject({ code: 'interrupted', message: expect.stringContaining('not sent again') });
       expect(sent).toMatchObject([{ commands: ['EVALSHA'], carriedOut: true }]);
       bridge.inject();
-      // It was carried out, and nobody is held up by it.
+      // The write was applied, and blocks no other operations.
       expect(await read(cookie)).toBe('coat');
     },
   );
@@ -220,14 +220,14 @@ describe('Upstash fails for a moment', () => {
     expect(await read(cookie)).toBe('hat');
   });
 
-  it('an answer that comes late, but in time', async () => {
+  it('a reply that comes before the deadline is used', async () => {
     const { read, write } = openSite();
     const cookie = await write('hat');
     bridge.inject({ kind: 'late', ms: 500 });
     expect(await read(cookie)).toBe('hat');
   });
 
-  it('64 writers that are told 429 together all get through', async () => {
+  it('64 writers that get 429 together all succeed', async () => {
     const { sessions, write } = openSite({ timeout: NEVER_MS });
     const cookie = await write('hat');
     bridge.inject(JSON_429, 150);
@@ -250,17 +250,17 @@ describe('Upstash is down', () => {
       /not from Upstash|not be reached/,
     ]),
     ['a 429', JSON_429, /too many requests/],
-    ['a limit that is used up', answer('{"error":"ERR max requests limit exceeded."}'), /larger plan/],
+    ['a quota that is used up', answer('{"error":"ERR max requests limit exceeded."}'), /larger plan/],
   ];
 
-  it.each(away)('%s: a read fails, and is never a miss', async (_, fault, says) => {
+  it.each(away)('%s: a read fails, and is never a missing session', async (_, fault, says) => {
     const { read } = openSite({ timeout: DEADLINE_MS });
     const cookie = await openSite().write('hat');
     bridge.inject(fault);
     const { code, message } = await failureOf(read(cookie));
     expect(code).toBe('unavailable');
     expect(message).toMatch(says);
-    // The others do not wait as well.
+    // Later operations fail at once.
     expect(await failureOf(read(cookie))).toMatchObject({
       code: 'unavailable',
       message: expect.stringContaining('does not answer; nothing was sent'),
@@ -286,24 +286,24 @@ describe('Upstash is down', () => {
     }
   });
 
-  it('is not there: reads and writes fail, and say why', async () => {
+  it('unreachable: reads and writes fail with the reason', async () => {
     const gone = await startUpstashBridge(url);
     await gone[Symbol.asyncDispose]();
     const site = openSite({ url: gone.url, timeout: DEADLINE_MS });
     const cookie = `astro-session=${crypto.randomUUID()}`;
     const failure = await failureOf(site.read(cookie));
     expect(failure).toMatchObject({ code: 'unavailable', message: expect.stringContaining('ECONNREFUSED') });
-    // A write was not sent either, and may wait for a server that is on its way.
+    // A write was not sent either, so it may retry until the deadline.
     const other = openSite({ url: gone.url, timeout: DEADLINE_MS });
     expect(await failureOf(other.write('hat'))).toMatchObject({ code: 'unavailable' });
   });
 
-  it('is asked nothing more once the caller has been told', async () => {
+  it('nothing is sent after the caller got an error', async () => {
     const store = openStore(bridge);
     bridge.inject(JSON_500);
     const controller = new AbortController();
     const reading = store.read(newKey(), { signal: controller.signal });
-    // Sooner than it would be sent again.
+    // This is before the next retry.
     await expect.poll(() => bridge.requests.at(-1)?.commands, { interval: 1 }).toEqual([]);
     controller.abort();
     const sent = await requestsDuring(() => expect(reading).rejects.toThrow(/session-upstash|aborted/));
@@ -312,7 +312,7 @@ describe('Upstash is down', () => {
     expect(await requestsDuring(async () => undefined)).toEqual([]);
   });
 
-  it('an answer that comes after the deadline is no reply', async () => {
+  it('a reply after the deadline is ignored', async () => {
     const store = openStore(bridge);
     const key = newKey();
     bridge.inject({ kind: 'late', ms: 60_000 }, 1);
@@ -320,7 +320,7 @@ describe('Upstash is down', () => {
   });
 });
 
-describe('what is wrong with the configuration is said at once', () => {
+describe('errors of the configuration are reported at once', () => {
   const cookie = `astro-session=${crypto.randomUUID()}`;
 
   it('a wrong token', async () => {
@@ -331,7 +331,7 @@ describe('what is wrong with the configuration is said at once', () => {
     });
   });
 
-  it('a token that may only read', async () => {
+  it('a read-only token', async () => {
     const { read, write } = openSite({ token: bridge.readOnlyToken });
     expect(await read(cookie)).toBeUndefined();
     expect(await failureOf(write('hat'))).toMatchObject({
@@ -366,9 +366,9 @@ describe('what is wrong with the configuration is said at once', () => {
   it.each([
     { UPSTASH_REDIS_REST_URL: bridge.url, UPSTASH_REDIS_REST_TOKEN: bridge.token },
     { KV_REST_API_URL: bridge.url, KV_REST_API_TOKEN: bridge.token },
-    // Half a pair is none.
+    // A pair counts only if it is complete.
     { UPSTASH_REDIS_REST_URL: bridge.url, KV_REST_API_URL: bridge.url, KV_REST_API_TOKEN: bridge.token },
-  ] as Record<string, string>[])('the variables of Upstash and of Vercel: %o', async (variables) => {
+  ] as Record<string, string>[])('the variables of Upstash and Vercel: %o', async (variables) => {
     const driver = upstash({}, { env: (name) => variables[name] });
     expect(await driver.getItem(crypto.randomUUID())).toBeNull();
   });
@@ -383,8 +383,8 @@ describe('what is wrong with the configuration is said at once', () => {
   );
 });
 
-describe('what cannot be stored', () => {
-  it('a session that is too large for one request is refused, and the one before stays', async () => {
+describe('sessions that cannot be stored', () => {
+  it('a session that is too large for one request is refused, and the old one is kept', async () => {
     const { sessions, write, read } = openSite();
     const cookie = await write('hat');
     const session = sessions.open(cookie);
@@ -396,7 +396,7 @@ describe('what cannot be stored', () => {
     expect(await read(cookie)).toBe('hat');
   });
 
-  it('a key that holds something else is left alone', async () => {
+  it('a key with other data is not changed', async () => {
     const store = openStore(bridge);
     const key = newKey();
     await inspector.set(key, 'something else');
@@ -406,7 +406,7 @@ describe('what cannot be stored', () => {
   });
 });
 
-it('no error holds an id, a key, a value or a token', async () => {
+it('no error contains a session id, a key, a value or a token', async () => {
   const faults: Fault[] = [
     ...Object.values(BAFFLING),
     JSON_429,

@@ -6,13 +6,13 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { redisUrl } from '../../../test/support/redis-server.ts';
 import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
 
-// A site may read over TCP and an edge function over REST the same sessions.
+// A site over TCP and an edge function over REST can share sessions.
 
 const url = await redisUrl();
 const bridge = await startUpstashBridge(url);
 afterAll(() => bridge[Symbol.asyncDispose]());
 
-// Longer than a busy machine needs.
+// Long enough for a busy machine.
 const timeout = 100_000;
 const overTcp = redis({ url, timeout });
 const overRest = upstash({ url: bridge.url, token: bridge.token, timeout });
@@ -46,14 +46,14 @@ const directions: [string, SessionDriver, SessionDriver][] = [
 ];
 
 describe.each(directions)('%s', (_, one, other) => {
-  it('what Astro stored comes back', async () => {
+  it('a session that Astro stored can be read', async () => {
     const id = crypto.randomUUID();
     await one.setItem(id, stringify(entries(everyType), reducers));
     const read = await readAsAstro(other, id);
     expect(Object.fromEntries([...read].map(([key, { data }]) => [key, data]))).toEqual(everyType);
   });
 
-  it('what a Session stored comes back, and can be changed there', async () => {
+  it('a session that `Session` stored can be read and changed', async () => {
     const [here, there] = [createSessions({ driver: one }), createSessions({ driver: other })];
     const session = here.open('');
     session.set('cart', { hat: 1 });
@@ -69,18 +69,18 @@ describe.each(directions)('%s', (_, one, other) => {
     expect(await third.has('user')).toBe(false);
   });
 
-  it('a value that nobody changed is not written by the other side', async () => {
+  it('unchanged values are not written by the other side', async () => {
     const id = crypto.randomUUID();
     await one.setItem(id, stringify(entries(everyType), reducers));
     const read = await readAsAstro(other, id);
-    // Meanwhile the first side changes a key that the other one has only read.
+    // In the meantime, the first side changes a key that the other one has only read.
     await one.setItem(id, stringify((await readAsAstro(one, id)).set('text', { data: 'new', expires: day }), reducers));
     await other.setItem(id, stringify(read.set('own', { data: 1, expires: day }), reducers));
     const after = await readAsAstro(one, id);
     expect([after.get('text')!.data, after.get('own')!.data]).toEqual(['new', 1]);
   });
 
-  it('a session that one side removed stays removed on the other', async () => {
+  it('a session that one side destroyed stays destroyed on the other', async () => {
     const id = crypto.randomUUID();
     await one.setItem(id, stringify(entries({ user: 'ada' })));
     const read = await readAsAstro(other, id);
@@ -91,7 +91,7 @@ describe.each(directions)('%s', (_, one, other) => {
   });
 });
 
-it('64 writers, half of them over REST, lose nothing', async () => {
+it('64 writers, half of them over REST, lose no updates', async () => {
   const sides = [createSessions({ driver: overTcp }), createSessions({ driver: overRest })];
   const first = sides[0]!.open('');
   first.set('count', 0);
@@ -111,7 +111,7 @@ it('64 writers, half of them over REST, lose nothing', async () => {
   }
 });
 
-it('a sign-out on either side beats the writers on both', async () => {
+it('a sign-out on either side is final despite writers on both', async () => {
   for (let round = 0; round < 20; round++) {
     const id = crypto.randomUUID();
     await overTcp.setItem(id, stringify(entries({ user: 'ada' })));
@@ -128,7 +128,7 @@ it('a sign-out on either side beats the writers on both', async () => {
   }
 });
 
-it('two sites under different prefixes never see each other, whichever way they come', async () => {
+it('two sites with different prefixes never see each other, over TCP or REST', async () => {
   const id = crypto.randomUUID();
   const shop = upstash({ url: bridge.url, token: bridge.token, prefix: 'shop:' });
   const blog = redis({ url, prefix: 'blog:' });

@@ -6,7 +6,7 @@ import { startUpstashBridge, type Fault, type UpstashBridge } from '../../../tes
 import { everything } from '../../../test/support/scope.ts';
 import { bundleWorker } from '../../../test/support/worker.ts';
 
-// In Cloudflare's own runtime, bundled as Wrangler does.
+// Tests in workerd, Cloudflare's runtime, with a bundle as Wrangler makes it.
 
 let bridge: UpstashBridge;
 let bundle: string;
@@ -44,7 +44,7 @@ describe.each(workers)('%s', (_, compatibilityDate, compatibilityFlags) => {
   };
   const signIn = async () => (await ask('/set?key=user&value=ada')).headers.get('set-cookie')!.split(';')[0]!;
 
-  /** Has workerd run the test of that name. */
+  /** Registers a test that workerd runs. */
   const inWorkerd = (name: string): unknown =>
     it.each([name])('%s', { timeout: 30_000 }, async () => {
       expect((await ask(`/conformance?name=${encodeURIComponent(name)}`)).text).toBe('passed');
@@ -58,7 +58,7 @@ describe.each(workers)('%s', (_, compatibilityDate, compatibilityFlags) => {
     testDriver({ it: inWorkerd, createDriver: () => undefined as never });
   });
 
-  it('64 requests at once lose nothing', { timeout: 30_000 }, async () => {
+  it('64 concurrent requests lose no updates', { timeout: 30_000 }, async () => {
     const cookie = await signIn();
     const paths = Array.from({ length: 64 }, (_none, index) => (index % 8 ? `/set?key=k${index}&value=1` : '/count'));
     const statuses = await Promise.all(paths.map(async (path) => (await ask(path, cookie)).status));
@@ -68,7 +68,7 @@ describe.each(workers)('%s', (_, compatibilityDate, compatibilityFlags) => {
     expect(all.count).toBe(8);
   });
 
-  it('one request is one request to Upstash', async () => {
+  it('one request of a visitor needs one request to Upstash', async () => {
     const cookie = await signIn();
     for (const path of ['/all', '/set?key=a&value=1']) {
       const before = bridge.requests.length;
@@ -79,13 +79,13 @@ describe.each(workers)('%s', (_, compatibilityDate, compatibilityFlags) => {
 
   it.each([
     ['is down', { kind: 'status', status: 500, body: 'trouble' }],
-    ['cuts its answers off', { kind: 'cut' }],
-    ['truncates its answers', { kind: 'truncated' }],
+    ['cuts off its responses', { kind: 'cut' }],
+    ['truncates its responses', { kind: 'truncated' }],
     ['resets connections', { kind: 'reset' }],
     ['never answers', { kind: 'silent' }],
     ['answers too late', { kind: 'late', ms: 4000 }],
   ] as [string, Fault][])(
-    'Upstash %s: requests are answered, and well again afterwards',
+    'Upstash %s: requests get responses, and work again afterwards',
     { timeout: 30_000 },
     async (_name, fault) => {
       const cookie = await signIn();

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Miniflare } from 'miniflare';
 import type { SiteSpec } from '../../../../test/support/site.ts';
 
-/** A site for Workers: the source of all test sites, with Astro's Cloudflare adapter and a KV namespace. */
+/** Builds the test site with Astro's Cloudflare adapter and a KV namespace. */
 export function workerSite({
   driver = 'cloudflareKvDriver()',
   namespace = 'SESSION',
@@ -18,7 +18,7 @@ export function workerSite({
   return {
     astro: '7-cloudflare',
     driver,
-    // Wrangler and Miniflare would ask Cloudflare for things that no test needs.
+    // Otherwise Wrangler and Miniflare request things from Cloudflare that no test needs.
     env: { CLOUDFLARE_CF_FETCH_ENABLED: 'false', WRANGLER_SEND_METRICS: 'false', CI: 'true' },
     files: {
       ...files,
@@ -39,7 +39,7 @@ export function workerSite({
 }
 
 export interface Workers extends AsyncDisposable {
-  /** One for each isolate. */
+  /** One URL for each isolate. */
   urls: string[];
   miniflare: Miniflare;
 }
@@ -47,13 +47,13 @@ export interface Workers extends AsyncDisposable {
 export interface WorkersOptions {
   isolates?: number;
   namespace?: string;
-  /** Variables of the Worker. */
+  /** Environment variables of the Worker. */
   bindings?: Record<string, string>;
-  /** The folder in which KV outlives the Workers. */
+  /** The folder that keeps the data of KV when the Workers end. */
   persist?: string;
 }
 
-/** Runs what was built in workerd: as many isolates as asked for, on one KV. */
+/** Runs a built site in workerd, in one or more isolates with a shared KV. */
 export async function startWorkers(
   dist: string,
   { isolates = 1, namespace = 'SESSION', bindings = {}, persist }: WorkersOptions = {},

@@ -2,9 +2,9 @@ import { Miniflare } from 'miniflare';
 import { bundleWorker } from '../../../../test/support/worker.ts';
 
 export interface Isolate {
-  /** Sends a request to the Worker, in workerd. */
+  /** Sends a request to the Worker. */
   fetch(path: string, init?: { method?: string; body?: string; headers?: Record<string, string> }): Promise<Answer>;
-  /** What lies in its KV. */
+  /** The content of its KV. */
   stored(): Promise<Map<string, string>>;
 }
 
@@ -31,7 +31,7 @@ export async function startWorker(entry: string, options: WorkerOptions = {}): P
   return { ...isolates.all[0]!, [Symbol.asyncDispose]: isolates[Symbol.asyncDispose] };
 }
 
-/** The same several times over, with one KV between them. */
+/** Starts several Workers with a shared KV. */
 export async function startIsolates(
   entry: string,
   count: number,
@@ -62,7 +62,7 @@ function isolateAt(url: URL, miniflare: Miniflare): Isolate {
     stored: () => storedIn(miniflare),
     async fetch(path, init = {}) {
       const signal = AbortSignal.timeout(110_000);
-      // A connection for each request: workerd closes what is idle, and the next request could be on its way there.
+      // Each request uses a new connection, because workerd could close an idle one just when the next request is sent.
       const headers = { ...init.headers, connection: 'close' };
       const response = await fetch(new URL(path, url), { redirect: 'manual', signal, ...init, headers });
       return { status: response.status, text: await response.text(), headers: response.headers };

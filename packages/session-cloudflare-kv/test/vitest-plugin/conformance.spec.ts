@@ -16,7 +16,7 @@ describe('the driver', () => {
   testDriver({ it, createDriver: (config) => cloudflareKv(config) });
 });
 
-it('keeps a session from request to request', async () => {
+it('a session can be read in a later request', async () => {
   const sessions = createSessions({ driver: cloudflareKv() });
   const visit = sessions.open(new Request('http://localhost/'));
   visit.set('cart', new Map([['hat', 2]]));

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { cloudflareTest } from '@cloudflare/vitest-plugin';
 import { defineConfig } from 'vitest/config';
 
-// How people test their own Workers: the tests themselves run in workerd. `vitest-plugin.test.ts` starts this.
+// The setup with which users test their own Workers: the tests run in workerd. `vitest-plugin.test.ts` starts it.
 export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
   plugins: [

@@ -12,11 +12,11 @@ async function dump(kv: Namespace): Promise<string> {
   return [...keys.map(({ name }) => name), ...values].join('\n');
 }
 
-/** Stands still during a test, except when that lets time pass. */
+/** A clock that moves only when a test advances it. */
 let now = 0;
 const passTime = (ms: number): void => void (now += ms);
 
-// The conformance suite, run where the driver runs. One request runs one test.
+// Runs the conformance suite in the runtime of the driver. One request runs one test.
 export default {
   async fetch(request: Request, env: { SESSION: Namespace }): Promise<Response> {
     const name = new URL(request.url).searchParams.get('name')!;

@@ -3,10 +3,13 @@ import cloudflareKv, { type KvNamespace } from '@coatcheck/session-cloudflare-kv
 
 const wait = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** How slow KV is, what it answers to anything, to writes, and to how many writes that they come too soon; the tests change it. */
+/**
+ * How KV behaves; the tests change it: its delay, the error for all operations, the error for writes, and how many writes are refused as too
+ * early.
+ */
 const kvIs = { slowMs: 0, tooSoon: 0, failing: '', refusing: '', operations: { get: 0, put: 0, delete: 0 } };
 
-/** The binding, made slower, busier or broken; I/O is done by the request that asks. */
+/** The binding with the delays and errors above. Each request does its own I/O. */
 function slow(kv: KvNamespace): KvNamespace {
   const before = async (operation: 'get' | 'put' | 'delete'): Promise<void> => {
     kvIs.operations[operation]++;
@@ -24,10 +27,10 @@ function slow(kv: KvNamespace): KvNamespace {
   };
 }
 
-// One for all requests, as in a site.
+// All requests share it, as in a site.
 let onlyDriver: ReturnType<typeof cloudflareKv> | undefined;
 
-// At the top of a module, where a Worker may not wait for anything, and has no random values.
+// At the top level of a module, a Worker cannot wait for I/O, and has no random values.
 const shared = createSessions({ driver: cloudflareKv() });
 
 export default {
@@ -94,7 +97,7 @@ const routes: Record<string, (query: Record<string, string>, context: Context) =
     return answer(await session.commit());
   },
 
-  // As Astro does it: the removal is started, and the answer is given without waiting for it.
+  // As in Astro, the response does not wait for the removal.
   async '/remove'({ id }, { driver }) {
     driver.removeItem(id!).catch(() => undefined);
     return new Response('signed out');
@@ -109,7 +112,7 @@ const routes: Record<string, (query: Record<string, string>, context: Context) =
     return new Response('saved');
   },
 
-  // A request that is over in the middle of its work, as one that is cancelled.
+  // The request ends during its work, like a request that is canceled.
   async '/save-and-go'({ id }, { driver, request }) {
     driver.setItem(id!, await request.text()).catch(() => undefined);
     return new Response('gone');

@@ -1,2 +1,2 @@
-// A disk that many tests share may be busy for longer than a server of a test's own.
+// The timeout is long because all tests share one disk, which may be busy.
 export const call = (ms = 30_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });

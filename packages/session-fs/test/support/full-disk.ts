@@ -1,6 +1,6 @@
-// Fills what it is given as a disk, and tells what became of a session:
+// Fills a disk, and prints what happens to a session:
 //   node full-disk.ts <directory> [mount]
-// Run under `ulimit -f`; with `mount`, in a mount namespace of its own.
+// Run it under `ulimit -f`, or with `mount` in a separate mount namespace.
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,9 +17,9 @@ const change = async (cookie: string, key: string, value: string): Promise<strin
   session.set(key, value);
   return (await session.commit())?.split(';')[0] ?? cookie;
 };
-const tell = async (prefix: string): Promise<void> =>
+const printSession = async (prefix: string): Promise<void> =>
   console.log(prefix + JSON.stringify(Object.fromEntries(await sessions.open(cookie).entries())).slice(0, 80));
-const tellFailure = async (work: Promise<unknown>): Promise<void> =>
+const printFailure = async (work: Promise<unknown>): Promise<void> =>
   work.then(
     () => console.log('it was stored'),
     (error: SessionDriverError) => console.log(`${error.code}: ${error.message}`),
@@ -32,18 +32,18 @@ if (mount) {
   try {
     writeFileSync(filler, 'x'.repeat(2_000_000));
   } catch {
-    // It is as large as there is room.
+    // The file fills the disk.
   }
 }
-await tellFailure(change(cookie, 'cart', 'x'.repeat(100_000)));
-await tell('the session is ');
+await printFailure(change(cookie, 'cart', 'x'.repeat(100_000)));
+await printSession('the session is ');
 console.log(count() === 1 ? 'no file is left over' : 'a file is left over');
 
 if (mount) {
   rmSync(filler);
   await change(cookie, 'cart', 'x');
-  await tell('with room again: ');
+  await printSession('with space again: ');
   spawnSync('mount', ['-o', 'remount,ro', directory]);
-  await tellFailure(change(cookie, 'user', 'bob'));
-  await tell('the session is ');
+  await printFailure(change(cookie, 'user', 'bob'));
+  await printSession('the session is ');
 }

@@ -1,6 +1,6 @@
-// A process that writes into a session, field after field, and says what was acknowledged:
+// A process that writes fields into a session one after the other, and prints each acknowledged field:
 //   node writer.ts <directory> <key> <name> <count>
-// Ends when its session has been removed.
+// It ends when its session has been destroyed.
 import { valueStore } from '@coatcheck/session-core/driver';
 import { openFiles } from '../../src/files.ts';
 

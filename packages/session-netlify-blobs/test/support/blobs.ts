@@ -11,7 +11,7 @@ import { BlobsServer } from '@netlify/blobs/server';
 export const SITE = '2b4c6d8e-0000-4000-8000-c0a7c4ec0000';
 export const TOKEN = 'token-that-nobody-may-see';
 
-/** What Netlify puts into NETLIFY_BLOBS_CONTEXT, for blobs that are served on a port of this machine. */
+/** A value for NETLIFY_BLOBS_CONTEXT as Netlify sets it, for a blob server on a local port. */
 export function contextFor(port: number, changes: Record<string, string | undefined> = {}): string {
   const url = `http://127.0.0.1:${port}`;
   const context = {
@@ -30,7 +30,7 @@ export interface Blobs extends AsyncDisposable {
   port: number;
 }
 
-/** Netlify's own development server, in this process, on a port that the system chooses. */
+/** Starts Netlify's own development server in this process, on a free port. */
 export async function startBlobs(): Promise<Blobs> {
   const directory = await mkdtemp(join(tmpdir(), 'coatcheck-blobs-'));
   const server = new BlobsServer({ directory, token: TOKEN });
@@ -45,19 +45,19 @@ export async function startBlobs(): Promise<Blobs> {
 }
 
 export interface Gateway extends Blobs {
-  /** What came so far: `GET /site/store/name`, without the query. */
+  /** The requests so far, such as `GET /site/store/name`, without the query. */
   requests: string[];
-  /** Answers in place of the storage while it returns something; `stored` carries the request out first. */
+  /** If it returns a status, the gateway answers with it instead of the storage; `stored` forwards the request first. */
   answerWith: ((method: string, url: string) => number | { stored: number } | undefined) | undefined;
 }
 
 /**
- * What stands before the storage at Netlify and makes two of its promises true, which the development server does not keep: a conditional
- * write is atomic (there, two of them may both find the same version), and an answer to a read has an ETag.
+ * A gateway in front of the development server. It adds two guarantees that only Netlify's real storage gives: conditional writes are atomic
+ * (on the development server, two writes can both see the same version), and the response to a read has an ETag.
  */
 export async function startGateway(blobs: Blobs): Promise<Gateway> {
   const requests: string[] = [];
-  /** The ETag of each blob: the answer to what stored it has one. */
+  /** The ETag of each blob, from the response to the write that stored it. */
   const versions = new Map<string, string>();
   let before: Promise<unknown> = Promise.resolve();
 
@@ -91,7 +91,7 @@ export async function startGateway(blobs: Blobs): Promise<Gateway> {
     const [path] = url.split('?');
     if (method === 'PUT' && answered.ok) versions.set(path!, answerHeaders.etag!);
     if (method === 'GET' && answered.ok && versions.has(path!)) answerHeaders.etag = versions.get(path!)!;
-    // The development server's versions are milliseconds.
+    // The development server derives versions from the time in milliseconds.
     for (const now = performance.now(); method === 'PUT' && performance.now() < now + 1;) await pause(1);
     const status = instead ? instead.stored : answered.status;
     response.writeHead(status, answerHeaders).end(Buffer.from(await answered.arrayBuffer()));

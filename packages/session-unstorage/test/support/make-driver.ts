@@ -14,9 +14,9 @@ import redis from 'unstorage/drivers/redis';
 import upstash from 'unstorage/drivers/upstash';
 import vercelRuntimeCache from 'unstorage/drivers/vercel-runtime-cache';
 
-// Also the source of a site's module: nothing here belongs to the tests.
+// Sites import this module too, so it must not import anything of the tests.
 
-/** What a driver is made with, as far as it fits into an environment variable. */
+/** The options of an unstorage driver, if they fit into an environment variable. */
 export interface DriverOptions {
   base?: string;
   name?: string;

@@ -20,8 +20,8 @@ async function newFolder(onEnd: OnEnd): Promise<string> {
 }
 
 /**
- * The drivers of unstorage that run on a developer's machine without an account anywhere, and what each needs there: started, and said
- * in the driver's options.
+ * The unstorage drivers that run locally without an account. Each function starts what its driver needs, and resolves to the options of the
+ * driver.
  */
 export const services: Record<string, (onEnd: OnEnd) => DriverOptions | Promise<DriverOptions>> = {
   memory: () => ({}),
@@ -30,10 +30,10 @@ export const services: Record<string, (onEnd: OnEnd) => DriverOptions | Promise<
   'fs-lite': async (onEnd) => ({ base: await newFolder(onEnd) }),
   redis: async () => ({ url: await redisUrl(), base: 'unstorage' }),
 
-  /** SQLite, by way of `node:sqlite`. */
+  /** SQLite, with `node:sqlite`. */
   db0: async (onEnd) => ({ path: join(await newFolder(onEnd), 'db.sqlite') }),
 
-  /** Deno KV in a file, by its client for Node. */
+  /** Deno KV in a file, with its client for Node. */
   'deno-kv-node': async (onEnd) => ({ path: join(await newFolder(onEnd), 'kv.sqlite') }),
 
   /** unstorage's own server. */
@@ -65,6 +65,6 @@ export const services: Record<string, (onEnd: OnEnd) => DriverOptions | Promise<
 
   overlay: () => ({}),
 
-  /** Outside of Vercel: what its client keeps in the process. */
+  /** Outside of Vercel, its client keeps values in the process. */
   'vercel-runtime-cache': () => ({}),
 };

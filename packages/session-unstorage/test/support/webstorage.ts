@@ -1,4 +1,4 @@
-// Runs the conformance suite on the Web Storage of Node itself, which takes flags:
+// Runs the conformance suite on the Web Storage of Node, which needs flags:
 //   node --experimental-webstorage --localstorage-file=<file> webstorage.ts
 import { valueStore } from '@coatcheck/session-core/driver';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
@@ -10,7 +10,7 @@ import { unstorageBackend } from '../../src/backend.ts';
 const tests: { name: string; run(): Promise<void> }[] = [];
 const it = (name: string, run: () => Promise<void>): unknown => tests.push({ name, run });
 
-/** Stands still during a test, except when that lets time pass. */
+/** A clock that moves only when a test advances it. */
 let now = Date.now();
 const realNow = Date.now;
 Date.now = () => now;

@@ -1,4 +1,4 @@
-// Runs the conformance suite where this module runs: in Deno, started by `deno.test.ts`.
+// Runs the conformance suite in Deno. `deno.test.ts` starts it.
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { openStore, timeLeftAt } from './store.ts';

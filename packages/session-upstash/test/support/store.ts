@@ -4,12 +4,12 @@ import * as client from '@upstash/redis/cloudflare';
 import { openConnection } from '../../src/connection.ts';
 import type { Target } from '../../src/options.ts';
 
-/** A store as the driver opens it, for tests that need no engine around it. */
+/** Opens a store as the driver does, for tests without the engine. */
 export function openStore({ url, token }: Target, timeoutMs = 60_000): SessionStore {
   return redisStore('session-upstash', openConnection(client, { url, token }, timeoutMs));
 }
 
-/** What Redis itself says of the expiry of a key, asked by way of Upstash's interface. */
+/** The time until Redis expires a key, requested over Upstash's interface. */
 export function timeLeftAt({ url, token }: Target): (key: string) => Promise<Lifetime | null> {
   const redis = new client.Redis({ url, token });
   return async (key) => {

@@ -3,7 +3,7 @@ import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { openStore, timeLeftAt } from '../support/store.ts';
 
-// One request of a Worker is one test of the conformance suite, or one visit of a site.
+// A request runs one test of the conformance suite, or is one visit to a site.
 
 interface Env {
   UPSTASH_REDIS_REST_URL: string;
