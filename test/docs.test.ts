@@ -40,7 +40,7 @@ describe.each(pages)('$path', (page) => {
 
   test('names commands and files that exist', () => {
     const scripts = new Set([...Object.keys(manifest.scripts), 'exec', 'install']);
-    const commands = [...page.text.matchAll(/npx --yes (pnpm@[\d.]+) ([\w:]+)/g)];
+    const commands = [...page.text.matchAll(/npx --yes (pnpm@[\d.]+) ([\w:-]+)/g)];
     const wrong = commands.filter(([, pnpm, script]) => pnpm !== manifest.packageManager || !scripts.has(script!));
     expect(wrong.map(([command]) => command)).toEqual([]);
 

@@ -8,7 +8,6 @@ import { importsOf, isBare, modulesOf, workspace, type Import } from './support/
 
 // Rules for the source of every package, including new ones.
 
-const workspace = fileURLToPath(new URL('../', import.meta.url));
 const CORE = 'session-core';
 
 const folders = globSync('packages/*/package.json', { cwd: workspace }).map(folderOf).sort();

@@ -105,7 +105,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     await visitor.run([['set', 'a', 1]]);
     const seven: unknown = 7;
     expect((await visitor.attempt([['set', seven as string, 1]])).status).toBe(500);
-    expect(site.logs()).toContain('Session keys must be strings that are not empty; got number.');
+    expect(site.logs()).toContain('Session keys must be non-empty strings; got number.');
     expect(await visitor.run([['entries']])).toEqual([[['a', 1]]]);
   });
 

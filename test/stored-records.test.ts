@@ -51,9 +51,12 @@ async function isSessionAfterAChange(
   await isSession(backend, id, config, after);
 }
 
-test('there are records of every persistent backend', () => {
+// The data of session-memory ends with the process. A new backend is listed here until its stored form is recorded.
+const unrecorded = new Set(['session-memory']);
+
+test('every other backend is recorded', () => {
   const manifests = globSync('*/package.json', { cwd: new URL('../packages/', import.meta.url) });
-  const keeping = manifests.map(dirname).filter((name) => name !== 'session-memory');
+  const keeping = manifests.map(dirname).filter((name) => !unrecorded.has(name));
   expect(Object.keys(backends)).toEqual(keeping.sort());
   expect(Object.keys(recordingOf(versions.at(-1)!).backends)).toEqual(keeping);
 });

@@ -70,7 +70,7 @@ const full = (server: RedisServer, admin: Redis): Act => ({
   mend: () => admin.config('SET', 'maxmemory', 0),
 });
 
-const killClients = (admin: Redis) => admin.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+const killClients = (admin: Redis) => admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
 
 const expiredCertificate: Fault = {
   name: 'Redis: TLS certificate expired, connections closed',

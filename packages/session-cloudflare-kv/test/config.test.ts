@@ -7,7 +7,7 @@ it('cloudflareKvDriver() validates its options', () => {
   expect(cloudflareKvDriver({ namespace: 'CARTS' })).toMatchObject({ config: { namespace: 'CARTS' } });
   // @ts-expect-error Astro's adapter overwrites an option of this name.
   expect(() => cloudflareKvDriver({ binding: 'CARTS' })).toThrow('`binding` is not an option');
-  expect(() => cloudflareKvDriver({ namespace: '' })).toThrow('`namespace`: expected text that is not empty');
+  expect(() => cloudflareKvDriver({ namespace: '' })).toThrow('`namespace`: expected a non-empty string');
   // @ts-expect-error A binding cannot be part of the build.
   expect(() => cloudflareKvDriver({ namespace: new Map() })).toThrow('does not survive the build');
 });

@@ -6,10 +6,5 @@ export { isSessionDriverError, type SessionDriverError, type SessionErrorCode } 
 export { check, type Check, type CheckStep } from './engine/check.ts';
 export { sweep } from './engine/engine-of.ts';
 export type { SessionCookie } from './session/cookie.ts';
-export {
-  createSessions,
-  type Session,
-  type Sessions,
-  type SessionsOptions,
-  type SetOptions,
-} from './session/session.ts';
+export type { Session, SetOptions } from './session/session.ts';
+export { createSessions, type Sessions, type SessionsOptions } from './session/sessions.ts';

@@ -7,15 +7,15 @@ import { createBackend } from './support/backend.ts';
 import { plainDriver } from './support/plain-driver.ts';
 import { changeInPlace, runs, values } from './support/values.ts';
 
-// How long a removed session refuses writes.
-const RETIRED_MS = 60_000;
+// How long the tombstone of a destroyed session rejects writes.
+const TOMBSTONE_MS = 60_000;
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.now() }));
 afterEach(() => void vi.useRealTimers());
 
 /**
- * One thing that a page does. Times never meet an expiry to the millisecond, and nothing expires before it is stored: that has examples of
- * its own.
+ * One action of a page. The times are chosen so that no action happens in the very millisecond of an expiry, and nothing expires before it
+ * is stored. Other tests cover these cases.
  */
 type Step =
   | { do: 'get' | 'has' | 'delete' | 'change' | 'spoil'; key: string }
@@ -24,7 +24,7 @@ type Step =
   | { do: 'load'; visit: number }
   | { do: 'wait'; ms: number };
 
-/** One request: after a pause, with the cookie that the browser has, or without. */
+/** One request. It starts after a pause, and a stranger sends no cookie. */
 interface Visit {
   pauseMs: number;
   isStranger: boolean;
@@ -54,7 +54,7 @@ const visits: fc.Arbitrary<Visit[]> = fc.array(
 const revivers = { URL: (href: string) => new URL(href) };
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
 
-/** Runs a program, and writes down everything that a user or a page could notice. */
+/** Runs a program, and records everything that a user or a page could notice. */
 async function observe(astro: Astro, driver: SessionDriver, program: Visit[], identified: boolean): Promise<string[]> {
   const seen: string[] = [];
   const note = (value: unknown): void => void seen.push(stringify(value, reducers));
@@ -124,17 +124,17 @@ async function take(todo: Step, session: AstroSession, ids: (string | undefined)
   }
 }
 
-/** Which of two keys comes first is no promise. */
+/** Sorts entries by key, because their order is not guaranteed. */
 function sorted(entries: [string, unknown][]): [string, unknown][] {
   return entries.sort(([first], [second]) => (first < second ? -1 : 1));
 }
 
-/** What the design adds to a plain driver where requests follow each other. */
+/** The model: a plain driver with our rules for expired and destroyed sessions. It is correct only for sequential requests. */
 function modelDriver(): SessionDriver {
   const plain = plainDriver();
   const removed = new Map<string, number>();
   return {
-    /** A session goes with its last entry: an id that nobody knows any more is replaced by Astro. */
+    /** A session expires with its last entry. Astro replaces the id of a missing session. */
     async getItem(id) {
       const payload = await plain.getItem(id);
       const session = parse((payload as string | null) ?? '[["Map"]]', revivers) as Map<string, { expires?: number }>;
@@ -142,22 +142,22 @@ function modelDriver(): SessionDriver {
       const isExpired = entries.length > 0 && entries.every(({ expires = Infinity }) => expires < Date.now());
       return isExpired ? null : payload;
     },
-    /** A removed session refuses writes for a while. */
+    /** A tombstone rejects writes for a while. */
     async setItem(id, payload) {
       if (Date.now() >= (removed.get(id) ?? 0)) await plain.setItem(id, payload);
     },
     async removeItem(id) {
-      removed.set(id, Date.now() + RETIRED_MS);
+      removed.set(id, Date.now() + TOMBSTONE_MS);
       await plain.removeItem(id);
     },
   };
 }
 
-describe.each(astros)('requests that follow each other, in Astro $version', { timeout: 60_000 }, (astro) => {
+describe.each(astros)('sequential requests in Astro $version', { timeout: 60_000 }, (astro) => {
   it.each([
-    { name: 'told apart by the server', identified: true },
-    { name: 'that nobody tells apart', identified: false },
-  ])('$name, see what a plain driver would show them', async ({ identified }) => {
+    { name: 'with identity', identified: true },
+    { name: 'without identity', identified: false },
+  ])('$name, see the same as on a plain driver', async ({ identified }) => {
     await fc.assert(
       fc.asyncProperty(visits, async (program) => {
         const { driver } = createBackend();

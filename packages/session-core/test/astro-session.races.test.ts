@@ -14,7 +14,7 @@ import { openMemoryStore } from '../../session-memory/src/store.ts';
 import { plainDriver } from './support/plain-driver.ts';
 import { runs } from './support/values.ts';
 
-/** One thing that a page does with the one session that all pages of a race share. */
+/** One action of a page on the session that all pages of a race share. */
 type Step =
   | { do: 'get' | 'set' | 'delete' | 'change'; key: string }
   | { do: 'take flash' | 'rewrite all' | 'delete all' | 'think' | 'two parts' | 'regenerate' | 'destroy' };
@@ -39,40 +39,43 @@ const raceOfLeaving = fc
 type Values = Map<string, unknown>;
 const DELETED = Symbol('deleted');
 
-/** What one request did, as its page saw it. */
+/** What one request did, from the view of its page. */
 interface Visit {
-  /** Every key that it was handed. */
-  handed: Set<string>;
-  /** What it set, changed in place or deleted. */
+  /** Every key that it read. */
+  seen: Set<string>;
+  /** The values that it set or changed in place, and the keys that it deleted. */
   own: Values;
-  /** The keys that it set or deleted: no mark survives on those. */
+  /** The keys that it set or deleted. They have no marks any more. */
   replaced: Set<string>;
-  /** Whether Astro knows what is stored, so that it need not remember what is deleted. */
+  /** Whether Astro has loaded the session. If not, Astro remembers deleted keys until it does. */
   isLoaded: boolean;
-  /** Whether it asked Astro to save anything. */
+  /** Whether Astro has a reason to save the session. */
   isDirty: boolean;
-  /** Which of the processes served it. */
+  /** The index of the process that served it. */
   process: number;
-  /** When it began to save, when its change was sent, and when it began to remove the session that all share, in the order of such events. */
+  /**
+   * The positions of three events in the order of all such events: it began to save, its change was sent, and it began to remove the shared
+   * session. -1: the event did not happen.
+   */
   savedAt: number;
   writtenAt: number;
   removedAt: number;
 }
 
-/** One operation that reached the backend, in the order in which they took place. */
+/** One operation that reached the backend. A log contains them in the order in which the backend carried them out. */
 interface Event {
   visit: Visit;
   what: 'write' | 'remove';
   id: string;
-  isRefused: boolean;
+  isRejected: boolean;
 }
 
-/** Does the work of a backend, which takes a while before and after, and notes what was written or removed. */
+/** Runs an operation of a backend with a delay before and after it, and logs writes and removals. */
 type Slow = <Answer>(work: () => Promise<Answer>, what?: Event['what']) => Promise<Answer>;
 
 type MakeDriver = (slow: Slow) => () => SessionDriver;
 
-/** Our driver in as many processes as are asked for, on one backend whose answers take a while. */
+/** Creates our driver, once for each process, on one slow backend. */
 const coatcheck: MakeDriver = (slow) => {
   const store = openMemoryStore({ maxSessions: 100 });
   const slowStore: SessionStore = {
@@ -98,20 +101,20 @@ interface Outcome {
   before: Values;
   log: Event[];
   visits: Visit[];
-  /** What a later request with that id sees; null when nobody knows the id. */
+  /** What a later request with this id reads; null when there is no such session. */
   look(id: string): Promise<Values | null>;
 }
 
 interface Conditions {
   makeDriver: MakeDriver;
-  /** Whether the server tells requests apart. */
+  /** Whether requests have an identity. */
   identified?: boolean;
 }
 
-/** The request that is under way in this asynchronous context, and the session that it speaks of. One for all programs: Node 22 keeps each. */
+/** The current request, and the session id of its current operation. One storage for all programs, because Node 22 never frees one. */
 const current = new AsyncLocalStorage<{ visit: Visit; id: string }>();
 
-/** Sends all requests at once, and lets them and the backend take turns as the scheduler says. */
+/** Runs all requests concurrently. The scheduler decides the order in which they and the backend proceed. */
 async function run(
   astro: Astro,
   program: Step[][],
@@ -128,7 +131,7 @@ async function run(
     await wait();
     const answer = await work();
     const event = current.getStore();
-    if (event && what) log.push({ ...event, what, isRefused: answer === 'destroyed' });
+    if (event && what) log.push({ ...event, what, isRejected: answer === 'destroyed' });
     await wait();
     return answer;
   });
@@ -142,7 +145,7 @@ async function run(
       const { visit } = current.getStore() ?? {};
       if (visit && payload !== null) {
         visit.isLoaded = true;
-        for (const name of keysOf(payload)) visit.handed.add(name);
+        for (const name of keysOf(payload)) visit.seen.add(name);
       }
       return payload;
     },
@@ -168,7 +171,7 @@ async function run(
 
   isRacing = true;
   const visits = program.map((_steps, index): Visit => ({
-    handed: new Set(),
+    seen: new Set(),
     own: new Map(),
     replaced: new Set(),
     isLoaded: false,
@@ -209,7 +212,7 @@ function keysOf(payload: unknown): string[] {
   return positions.filter((_, place) => place % 2 === 0).map((position) => flat[position] as string);
 }
 
-/** One request of the race. Every value that it makes is its own. */
+/** Runs one request of the race. No two requests set the same value. */
 async function visitPage(
   astro: Astro,
   session: AstroSession,
@@ -219,8 +222,8 @@ async function visitPage(
   think: () => Promise<void>,
 ): Promise<void> {
   let number = firstNumber;
-  // Astro's oddity: what is deleted before anything was read stays deleted, even when it is set afterwards.
-  const doomed = new Set<string>();
+  // In Astro, a key that is deleted before the session was read stays deleted, even when it is set afterwards.
+  const lostSets = new Set<string>();
   let hasId = true;
   const read = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     visit.isLoaded ||= !hasId;
@@ -237,7 +240,7 @@ async function visitPage(
   };
   const remove = (name: string): void => {
     session.delete(name);
-    if (!visit.isLoaded) doomed.add(name);
+    if (!visit.isLoaded) lostSets.add(name);
     visit.own.set(name, DELETED);
     visit.replaced.add(name);
     visit.isDirty = true;
@@ -273,7 +276,7 @@ async function visitPage(
         for (const name of await names()) remove(name);
         break;
       case 'two parts':
-        // Astro renders components side by side: the second asks while the answer to the first is on its way.
+        // Astro renders components concurrently: the second one reads while the first one still waits.
         await Promise.all([get('a'), think().then(() => get('b'))]);
         break;
       case 'think':
@@ -286,80 +289,83 @@ async function visitPage(
       case 'destroy':
         session.destroy();
         visit.own.clear();
-        visit.handed.clear();
+        visit.seen.clear();
         visit.isDirty = true;
         hasId = false;
         break;
     }
   }
   await astro.persist(session);
-  for (const name of doomed) visit.own.set(name, DELETED);
-  // What was only changed in place is not saved.
+  for (const name of lostSets) visit.own.set(name, DELETED);
+  // Astro does not save a session that was only changed in place.
   if (!visit.isDirty) visit.own.clear();
 }
 
-/** What a session holds after a request that was handed some of it, and did something with it. */
-function apply(held: Values, { own, handed }: Visit): Values {
-  const after = new Map(held);
+/** The contents of a session after the changes of a request. */
+function apply(contents: Values, { own, seen }: Visit): Values {
+  const after = new Map(contents);
   for (const [name, value] of own) {
     if (value !== DELETED) after.set(name, value);
-    // What a request never saw, it did not delete.
-    else if (handed.has(name)) after.delete(name);
+    // A request deletes only keys that it has read.
+    else if (seen.has(name)) after.delete(name);
   }
   return after;
 }
 
-/** What the session must hold when each request's changes took place in the order in which they reached the backend. */
+/** The expected contents of the session: all changes applied in the order in which they reached the backend. */
 function expectedOf({ before, log }: Outcome): Values {
-  return log.reduce((held, { visit }) => apply(held, visit), before);
+  return log.reduce((contents, { visit }) => apply(contents, visit), before);
 }
 
 /**
- * The same where requests regenerate the session, or destroy it: what each id holds at the end, null where nobody may know it. The first
- * to remove the old id takes what it held; later writes to it are dropped. Who comes second keeps what is its own, because somebody
- * wanted the session gone. So does the first, when somebody has signed out through the same process before the session had moved; but not
- * when others regenerate it as well. A sign-out that comes between the last look at it and the write may be either.
+ * The expected contents of each id when requests regenerate or destroy the session. Several results may be allowed; null means that the
+ * session must be missing.
+ *
+ * - The first request to remove the old id takes its contents. Later writes to the old id are dropped.
+ * - A request that removes it later keeps only its own changes, because the session may have been signed out.
+ * - The first request also keeps only its own changes when a request in the same process signs out before it has saved the session. Another
+ *   regeneration does not count as a sign-out.
+ * - A sign-out between the first request's last check and its write may count or not.
  */
 function expectedAfterLeaving({ id, before, log, visits }: Outcome): Map<string, (Values | null)[]> {
   const expected = new Map<string, (Values | null)[]>();
   const taken = new Map<Visit, Values>();
-  let held: Values | null = before;
-  for (const { visit, what, id: about, isRefused } of log) {
+  let contents: Values | null = before;
+  for (const { visit, what, id: about, isRejected } of log) {
     if (about === id) {
-      expect(isRefused).toBe(held === null);
-      if (what === 'write') held &&= apply(held, visit);
+      expect(isRejected).toBe(contents === null);
+      if (what === 'write') contents &&= apply(contents, visit);
       else {
-        if (held) taken.set(visit, held);
-        held = null;
+        if (contents) taken.set(visit, contents);
+        contents = null;
       }
     } else if (what === 'remove') {
       expected.set(about, [null]);
     } else {
       const old = taken.get(visit);
-      // Where a request has replaced everything that it was handed, nothing tells which session it moved from.
       const signOuts = visits.filter((other) => other !== visit && other.process === visit.process && isSignOut(other));
-      const isOver = signOuts.some((other) => other.removedAt < visit.savedAt);
-      const mayBeOver = signOuts.some((other) => other.removedAt < visit.writtenAt);
+      const isSignedOut = signOuts.some((other) => other.removedAt < visit.savedAt);
+      const mayBeSignedOut = signOuts.some((other) => other.removedAt < visit.writtenAt);
       const [all, own] = [old && apply(old, visit), apply(new Map(), visit)];
-      if (!all || !keepsAMark(visit) || isOver) expected.set(about, [own]);
-      else expected.set(about, mayBeOver ? [all, own] : [all]);
+      if (!all || !keepsAMark(visit) || isSignedOut) expected.set(about, [own]);
+      else expected.set(about, mayBeSignedOut ? [all, own] : [all]);
     }
   }
-  return expected.set(id, [held]);
+  return expected.set(id, [contents]);
 }
 
-/** Whether a request removed the session that all share, and did not go on with it as far as anybody can see. */
+/** Whether a request counts as a sign-out: it removed the shared session, and did not visibly save it under a new id. */
 function isSignOut(visit: Visit): boolean {
   return visit.removedAt >= 0 && (visit.savedAt < visit.removedAt || !keepsAMark(visit));
 }
 
-/** Where a request has replaced everything that it was handed, nothing tells which session it moved from. */
-function keepsAMark({ handed, replaced }: Visit): boolean {
-  return [...handed].some((name) => !replaced.has(name));
+/** Whether an entry with a mark is left. Without one, the driver cannot know which session a regenerated session came from. */
+function keepsAMark({ seen, replaced }: Visit): boolean {
+  return [...seen].some((name) => !replaced.has(name));
 }
 
-function byKey(held: Values | null): Record<string, unknown> | null {
-  return held && Object.fromEntries([...held].sort(([first], [second]) => first.localeCompare(second)));
+function byKey(contents: Values | null): Record<string, unknown> | null {
+  return contents && Object.fromEntries([...contents].sort(([first], [second]) => first.localeCompare(second)));
 }
 
 async function expectNothingLost(outcome: Outcome): Promise<void> {
@@ -370,8 +376,8 @@ async function expectNothingLost(outcome: Outcome): Promise<void> {
   }
 }
 
-describe.each(astros)('requests at the same time, in Astro $version', { timeout: 60_000 }, (astro) => {
-  it('lose nothing of each other: neither sets, nor deletes, nor changes in place', async () => {
+describe.each(astros)('concurrent requests in Astro $version', { timeout: 60_000 }, (astro) => {
+  it('keep all sets, deletes and in-place changes', async () => {
     await fc.assert(
       fc.asyncProperty(race, fc.scheduler(), async (program, scheduler) => {
         await expectNothingLost(await run(astro, program, scheduler, { makeDriver: coatcheck }));
@@ -380,7 +386,7 @@ describe.each(astros)('requests at the same time, in Astro $version', { timeout:
     );
   });
 
-  it('lose nothing where nobody tells them apart, as long as each leaves something as it was', async () => {
+  it('without identity, keep all changes as long as each leaves at least one key unchanged', async () => {
     await fc.assert(
       fc.asyncProperty(requests(6, small, quiet), fc.scheduler(), async (program, scheduler) => {
         await expectNothingLost(await run(astro, program, scheduler, { makeDriver: coatcheck, identified: false }));
@@ -389,7 +395,7 @@ describe.each(astros)('requests at the same time, in Astro $version', { timeout:
     );
   });
 
-  it('lose nothing to a request that regenerates or destroys the session, and do not bring it back', async () => {
+  it('lose nothing when the session is regenerated, and do not restore a destroyed session', async () => {
     await fc.assert(
       fc.asyncProperty(raceOfLeaving, fc.scheduler(), async (program, scheduler) => {
         const outcome = await run(astro, program, scheduler, { makeDriver: coatcheck });
@@ -401,7 +407,7 @@ describe.each(astros)('requests at the same time, in Astro $version', { timeout:
     );
   });
 
-  it('lose much on a plain driver, which shows that this would be seen', async () => {
+  it('lose many changes on a plain driver, which shows that these tests detect lost updates', async () => {
     const count = 200;
     let lost = 0;
     await fc.assert(

@@ -12,7 +12,7 @@ function stopClock(): void {
   vi.useFakeTimers({ toFake: ['Date', 'performance'], now: NOON });
 }
 
-/** Lets time pass, by every clock, until so long after noon. */
+/** Moves all clocks to this many milliseconds after noon. */
 function passUntil(ms: number): void {
   vi.advanceTimersByTime(NOON + ms - Date.now());
 }
@@ -22,27 +22,27 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** What is reported from now on. */
+/** Collects the events that are reported from now on. */
 function listenFor(...events: ReportedEvent[]): string[] {
-  const heard: string[] = [];
+  const reported: string[] = [];
   for (const event of events) {
-    const listener = (): void => void heard.push(event);
+    const listener = (): void => void reported.push(event);
     channel(`coatcheck:${event}`).subscribe(listener);
     onTestFinished(() => {
       channel(`coatcheck:${event}`).unsubscribe(listener);
     });
   }
-  return heard;
+  return reported;
 }
 
-/** All have read the session before the first of them regenerates it. */
+/** Lets all pages read the session, and then lets all regenerate it. */
 async function readAndRegenerate(pages: Page[]): Promise<void> {
   for (const page of pages) await page.run((session) => session.get('user'));
   for (const page of pages) await page.run((session) => session.regenerate());
 }
 
 describe.each(astros)('Astro.session of $version', (astro) => {
-  /** A site, and a browser that holds a session with these values. */
+  /** Starts a site, and a browser with a session that contains these values. */
   async function startSession(values: Record<string, unknown>, options?: RequestOptions) {
     const backend = createBackend();
     const browser = createBrowser(astro, backend.driver, options);
@@ -52,15 +52,15 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     backend.calls = [];
     return { backend, browser, look };
 
-    /** What a visitor with that cookie sees. */
+    /** Reads the session of this cookie. */
     async function look(cookie: string | undefined = browser.cookie): Promise<Record<string, unknown>> {
       const other = createBrowser(astro, backend.driver, options, cookie);
       return Object.fromEntries(await other.visit((session) => session.entries()));
     }
   }
 
-  describe('while other requests of the session are under way', () => {
-    it('a flash message is gone once it was taken, whoever else has seen it', async () => {
+  describe('with concurrent requests of one session', () => {
+    it('a flash message is gone once a request has taken it, even if others have read it', async () => {
       const { browser, look } = await startSession({ flash: 'Saved.', user: 'ada' });
       const [taker, other, late] = [browser.open(), browser.open(), browser.open()];
       expect(await other.run((session) => session.get('flash'))).toBe('Saved.');
@@ -75,7 +75,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ user: 'grace', seen: 1 });
     });
 
-    it('a flash message is gone once it was taken, even when nothing else is left as it was', async () => {
+    it('a flash message is gone once a request has taken it, even if that request changes every key', async () => {
       const { browser, look } = await startSession({ flash: 'Saved.', views: 1 });
       const [taker, other] = [browser.open(), browser.open()];
       await taker.run((session) => session.get('flash'));
@@ -87,7 +87,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ views: 2, basket: 1 });
     });
 
-    it('parts of a page that ask side by side see the same session, and what one of them takes is gone', async () => {
+    it('components that read concurrently see the same session, and a key that one of them deletes is gone', async () => {
       const { backend, browser, look } = await startSession({ user: 'ada' });
       const page = browser.open();
       let answer = (): void => {};
@@ -112,12 +112,12 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ user: 'ada' });
     });
 
-    it('parts of a page that nobody tells apart from others read twice, and what one of them takes is gone', async () => {
+    it('without identity, components that read concurrently read twice, and a key that one of them deletes is gone', async () => {
       const { backend, browser, look } = await startSession({ user: 'ada', old: 1 }, { identified: false });
       const page = browser.open();
       const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>();
       const { promise: answer, resolve: onAnswer } = Promise.withResolvers<void>();
-      // The first read has seen the session, and is answered last.
+      // The first read reaches the backend first, and is answered last.
       backend.after = async (operation, fields) => {
         if (operation !== 'read') return fields;
         backend.after = (_, its) => its;
@@ -135,14 +135,14 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await page.run((session) => session.get('flash'))).toBe('Saved.');
       onAnswer();
       expect(await first).toBe('ada');
-      // What is left of the two reads has marks of both.
+      // The session now has marks of both reads.
       expect(new Set(await page.run((session) => session.keys()))).toEqual(new Set(['user', 'flash', 'cart', 'old']));
       page.run((session) => session.delete('flash'));
       await page.end();
       expect(await look()).toEqual({ user: 'ada', cart: ['hat'] });
     });
 
-    it('a value that was changed in place is saved beside another that was set', async () => {
+    it('a value that was changed in place is saved together with one that was set', async () => {
       const { browser, look } = await startSession({ cart: { hat: 1 }, user: 'ada', list: [1] });
       const [page, other] = [browser.open(), browser.open()];
       ((await page.run((session) => session.get('cart'))) as Record<string, number>)['hat'] = 2;
@@ -154,14 +154,14 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ cart: { hat: 2 }, user: 'grace', list: [1, 2], seen: true });
     });
 
-    it('a value that was changed in place alone is not saved, as ever in Astro', async () => {
+    it('an in-place change alone is not saved, as on any driver of Astro', async () => {
       const { backend, browser, look } = await startSession({ cart: { hat: 1 } });
       await browser.visit(async (session) => Object.assign((await session.get('cart')) as object, { hat: 2 }));
       expect(backend.calls).toEqual(['read']);
       expect(await look()).toEqual({ cart: { hat: 1 } });
     });
 
-    it('a key that has expired is cleared away, but not when another request has renewed it', async () => {
+    it('an expired key is removed, but not when another request has renewed it', async () => {
       stopClock();
       const { backend, browser, look } = await startSession({ user: 'ada' });
       await browser.visit((session) => {
@@ -179,7 +179,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect([...(await backend.peek(browser.cookie!))!.keys()].sort()).toEqual(['renewed', 'user']);
     });
 
-    it('a key that expires while the request is under way does not overwrite what another request has set', async () => {
+    it('a key that expires during a request does not overwrite the new value of another request', async () => {
       stopClock();
       const { browser, look } = await startSession({ user: 'ada' });
       await browser.visit((session) => session.set('token', { value: 'old' }, { ttl: 10 }));
@@ -195,7 +195,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
   });
 
   describe('when the backend loses the record', () => {
-    it('a request that has read it just before puts it back, with its own changes', async () => {
+    it('a request that read the session recently restores it, with its own changes', async () => {
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'], flash: 'Saved.' });
       const page = browser.open();
       await page.run((session) => session.get('user'));
@@ -206,7 +206,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ user: 'grace', cart: ['hat'] });
     });
 
-    it('what another request has stored meanwhile is not put back as it was', async () => {
+    it('restoring does not overwrite what another request has stored in the meantime', async () => {
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
       const [page, other, late] = [browser.open(), browser.open(), browser.open()];
       for (const each of [page, other, late]) await each.run((session) => session.get('user'));
@@ -214,7 +214,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       other.run((session) => session.set('cart', ['hat', 'coat']));
       late.run((session) => session.set('seen', 1));
       backend.evict();
-      // Both find that the record is missing, and the other is faster.
+      // Both requests find that the record is missing. The other one restores it first.
       backend.after = async (_operation, answer) => {
         backend.after = (_, its) => its;
         await other.end();
@@ -225,9 +225,9 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ user: 'grace', cart: ['hat', 'coat'], seen: 1 });
     });
 
-    it('a request that has read it a minute ago does not put it back: the session may have been removed', async () => {
+    it('a request that read the session a minute ago does not restore it, because it may have been destroyed', async () => {
       stopClock();
-      const heard = listenFor('stale-write');
+      const reported = listenFor('stale-write');
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
       const page = browser.open();
       await page.run((session) => session.get('user'));
@@ -235,21 +235,21 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       passUntil(61_000);
       page.run((session) => session.set('user', 'grace'));
       await page.end();
-      expect(heard).toEqual(['stale-write']);
+      expect(reported).toEqual(['stale-write']);
       expect(await look()).toEqual({});
     });
   });
 
-  describe('when someone signs out', () => {
+  describe('when a session is removed', () => {
     it.each([
-      { name: 'a moment', ms: 0, event: 'destroyed-write' },
-      { name: 'almost a minute', ms: 59_999, event: 'destroyed-write' },
-      { name: 'a minute', ms: 60_000, event: 'stale-write' },
-      { name: 'more than that', ms: 66_000, event: 'stale-write' },
-    ])('a request under way that saves $name later does not bring the session back', async ({ ms, event }) => {
+      { name: '0 seconds', ms: 0, event: 'destroyed-write' },
+      { name: '59.999 seconds', ms: 59_999, event: 'destroyed-write' },
+      { name: '60 seconds', ms: 60_000, event: 'stale-write' },
+      { name: '66 seconds', ms: 66_000, event: 'stale-write' },
+    ])('a concurrent request that saves $name later does not restore the session', async ({ ms, event }) => {
       stopClock();
       const { backend, browser } = await startSession({ user: 'ada', cart: ['hat'] });
-      const heard = listenFor('destroyed-write', 'stale-write');
+      const reported = listenFor('destroyed-write', 'stale-write');
       const id = browser.cookie!;
       const [some, all] = [browser.open(), browser.open()];
       for (const page of [some, all]) await page.run((session) => session.get('user'));
@@ -262,15 +262,15 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       all.run((session) => session.set('cart', []));
       await all.end();
       expect(await backend.peek(id)).toBeNull();
-      expect(heard).toEqual([event, event]);
+      expect(reported).toEqual([event, event]);
     });
 
-    it('a read that was on its way then does not let a request bring it back a minute later', async () => {
+    it('a read that was in flight at the sign-out does not allow a request to restore the session a minute later', async () => {
       stopClock();
       const { backend, browser } = await startSession({ user: 'ada', cart: ['hat'] });
       const id = browser.cookie!;
       const page = browser.open();
-      // The answer takes four seconds, in which the session is removed.
+      // The read takes four seconds. The session is destroyed in between.
       backend.after = async (_operation, answer) => {
         backend.after = (_, its) => its;
         await createBrowser(astro, backend.driver, {}, id).visit((session) => session.destroy());
@@ -284,7 +284,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(id)).toBeNull();
     });
 
-    it('what is set afterwards begins a new session, which holds nothing of the old one', async () => {
+    it('a value that is set after destroy() starts a new session with nothing from the old one', async () => {
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
       const id = browser.cookie!;
       await browser.visit(async (session) => {
@@ -298,9 +298,9 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     });
 
     it.each([
-      { name: 'before the session moves', signOutFirst: true },
-      { name: 'before the move is saved', signOutFirst: false },
-    ])('$name in another request: only what that request set itself is kept', async ({ signOutFirst }) => {
+      { name: 'before regenerate()', signOutFirst: true },
+      { name: 'between regenerate() and saving', signOutFirst: false },
+    ])('by a sign-out $name, a request that regenerates it keeps only what it set itself', async ({ signOutFirst }) => {
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
       const id = browser.cookie!;
       const [page, leaver] = [browser.open(), browser.open()];
@@ -319,7 +319,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(id)).toBeNull();
     });
 
-    it('a request whose read is older than that stays away even when the clock was set back', async () => {
+    it('a request with an old read does not restore the session when the clock is set back', async () => {
       stopClock();
       const { backend, browser } = await startSession({ user: 'ada', cart: ['hat'] });
       const id = browser.cookie!;
@@ -333,8 +333,8 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(id)).toBeNull();
     });
 
-    it('the write of another session does not wait for that, where nobody tells requests apart', async () => {
-      // Long enough for this test to end by its own time-out if it did.
+    it('without identity, writes of other sessions do not wait for the removal', async () => {
+      // If a write waited, this test would time out before the operation does.
       const backend = createBackend({ timeout: 600_000 });
       const [leaver, other] = [1, 2].map(() => createBrowser(astro, backend.driver, { identified: false }));
       for (const browser of [leaver!, other!]) await browser.visit((session) => session.set('user', 'ada'));
@@ -347,7 +347,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await other!.visit((session) => session.get('user'))).toBe('grace');
     });
 
-    it('and the removal of the old one fails, it is removed again before anything is stored under the new id', async () => {
+    it('and the removal in regenerate() fails, it is repeated before anything is stored under the new id', async () => {
       vi.spyOn(console, 'error').mockImplementation(() => undefined);
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
       const id = browser.cookie!;
@@ -361,7 +361,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(id)).toBeNull();
     });
 
-    it('and the old one cannot be removed, the request fails, and nothing is stored under the new id', async () => {
+    it('and regenerate() cannot remove the old id, the request fails and stores nothing under the new id', async () => {
       vi.spyOn(console, 'error').mockImplementation(() => undefined);
       const { backend, browser } = await startSession({ user: 'ada' });
       const id = browser.cookie!;
@@ -373,7 +373,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       if (browser.cookie !== id) expect(await backend.peek(browser.cookie!)).toBeNull();
     });
 
-    it('and the removal of another request fails, the session is gone all the same', async () => {
+    it('and a second removal in regenerate() fails, the session stays destroyed', async () => {
       vi.spyOn(console, 'error').mockImplementation(() => undefined);
       const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
       const page = browser.open();
@@ -391,10 +391,10 @@ describe.each(astros)('Astro.session of $version', (astro) => {
   });
 
   describe.each([
-    { name: 'where the server tells requests apart', identified: true },
-    { name: 'where nobody does', identified: false },
-  ])('regenerate(), $name,', (options) => {
-    it('takes along what lands before the old session is gone, and nothing that was deleted', async () => {
+    { name: 'with identity', identified: true },
+    { name: 'without identity', identified: false },
+  ])('regenerate() in requests $name', (options) => {
+    it('keeps what other requests store before the old id is removed, and nothing that was deleted', async () => {
       const { backend, browser, look } = await startSession(
         { user: null, cart: ['hat'], flash: 'Hi.', '~': 1 },
         options,
@@ -417,7 +417,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(id)).toBeNull();
     });
 
-    it('keeps what was set when the request has set everything anew', async () => {
+    it('keeps what the request set when it sets or deletes every key', async () => {
       const { backend, browser, look } = await startSession({ user: null, cart: ['hat'], flash: 'Hi.' }, options);
       const id = browser.cookie!;
       await browser.visit(async (session) => {
@@ -430,7 +430,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(id)).toBeNull();
     });
 
-    it('twice is as good as once', async () => {
+    it('twice in one request has the same result as once', async () => {
       const { browser, look } = await startSession({ user: 'ada', cart: ['hat'] }, options);
       await browser.visit(async (session) => {
         await session.regenerate();
@@ -440,7 +440,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ user: 'ada', cart: ['hat'], seen: 1 });
     });
 
-    it('takes along a field that cannot be read', async () => {
+    it('keeps a corrupt field', async () => {
       const { backend, browser } = await startSession({ user: 'ada' }, options);
       await backend.poke(browser.cookie!, { corrupt: ':[["Unheard of"]]' });
       await browser.visit((session) => session.regenerate());
@@ -451,7 +451,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     });
   });
 
-  it('a request that takes more than a minute after regenerate() keeps the session, whoever signs out meanwhile', async () => {
+  it('a request that saves more than a minute after regenerate() keeps the session, even if another user signs out in the meantime', async () => {
     stopClock();
     const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
     const page = browser.open();
@@ -465,7 +465,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     expect(await look()).toEqual({ user: 'ada', cart: ['hat'], seen: 1 });
   });
 
-  it('regenerate() in one request, and regenerate(), destroy() and another session in a second: that was a sign-out', async () => {
+  it('a concurrent request that calls regenerate(), destroy() and set() counts as a sign-out', async () => {
     const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
     const [one, two] = [browser, createBrowser(astro, backend.driver, {}, browser.cookie)].map((tab) => tab.open());
     await readAndRegenerate([one!, two!]);
@@ -477,10 +477,10 @@ describe.each(astros)('Astro.session of $version', (astro) => {
   });
 
   describe.each([
-    { name: 'in the order in which they began', order: [0, 1] },
-    { name: 'in the other order', order: [1, 0] },
-  ])('two regenerate() at once, saved $name', ({ order }) => {
-    it('the one that got the session keeps it, and the other what it set itself', async () => {
+    { name: 'in the order of their calls', order: [0, 1] },
+    { name: 'in reverse order', order: [1, 0] },
+  ])('two concurrent regenerate(), saved $name', ({ order }) => {
+    it('the first one keeps the session, and the other one only what it set itself', async () => {
       const { backend, browser, look } = await startSession({ user: null, cart: ['hat'] });
       const tabs = [browser, createBrowser(astro, backend.driver, {}, browser.cookie)];
       const pages = tabs.map((tab) => tab.open());
@@ -491,13 +491,13 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look(tabs[1]!.cookie)).toEqual({ user: 'ada' });
     });
 
-    it('and somebody signs out while the first waits: neither takes the session along', async () => {
+    it('and a sign-out while the first one waits: neither keeps the session', async () => {
       const { backend, browser, look } = await startSession({ user: null, cart: ['hat'] });
       const tabs = [0, 1, 2].map(() => createBrowser(astro, backend.driver, {}, browser.cookie));
       const [one, two, leaver] = tabs.map((tab) => tab.open());
       await readAndRegenerate([one!, two!]);
       for (const page of [one!, two!]) page.run((session) => session.set('user', 'ada'));
-      // Waits for the other to be saved.
+      // The first one now waits until the other one is saved.
       const saving = one!.end();
       leaver!.run((session) => session.destroy());
       await leaver!.end();
@@ -507,7 +507,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look(tabs[1]!.cookie)).toEqual({ user: 'ada' });
     });
 
-    it('and somebody signs out as well: neither takes the session along', async () => {
+    it('and a sign-out before both save: neither keeps the session', async () => {
       const { backend, browser, look } = await startSession({ user: null, cart: ['hat'] });
       const tabs = [0, 1, 2].map(() => createBrowser(astro, backend.driver, {}, browser.cookie));
       const [one, two, leaver] = tabs.map((tab) => tab.open());
@@ -521,7 +521,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     });
   });
 
-  it('an error page that reads the session beside the page that failed changes nothing', async () => {
+  it('an error page that reads the session while the failed page saves it changes nothing', async () => {
     const { backend, browser, look } = await startSession({ user: 'ada', flash: 'Hi.' });
     const page = browser.open();
     await page.run((session) => session.get('user'));
@@ -529,7 +529,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     page.run((session) => session.set('user', 'grace'));
     const other = createBrowser(astro, backend.driver, {}, browser.cookie);
     await other.visit((session) => session.set('added', 1));
-    // Astro opens another session for it, in the same request, with the cookies of the request.
+    // Astro opens a second session for the error page, in the same request and with the same cookies.
     const cookies = { get: () => ({ value: browser.cookie! }), set() {}, delete() {}, sent: undefined };
     const errorPage = page.run(() => astro.openSession(backend.driver, cookies));
     const reading = page.run(() => errorPage.get('added'));
@@ -539,20 +539,20 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     expect(await look()).toEqual({ user: 'grace', added: 1 });
   });
 
-  it('a session that was carried through another driver and back is written whole', async () => {
+  it('a session that was copied to another driver and back is saved completely', async () => {
     const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
     const id = browser.cookie!;
-    const elsewhere = memory({ maxSessions: 10 });
-    const carry = (handed: unknown): string => stringify(unflatten(handed as unknown[]));
-    await elsewhere.setItem(id, carry(await backend.driver.getItem(id)));
-    await createBrowser(astro, elsewhere, {}, id).visit((session) => session.set('user', 'grace'));
+    const otherDriver = memory({ maxSessions: 10 });
+    const reserialize = (payload: unknown): string => stringify(unflatten(payload as unknown[]));
+    await otherDriver.setItem(id, reserialize(await backend.driver.getItem(id)));
+    await createBrowser(astro, otherDriver, {}, id).visit((session) => session.set('user', 'grace'));
     backend.evict();
-    await backend.driver.setItem(id, carry(await elsewhere.getItem(id)));
+    await backend.driver.setItem(id, reserialize(await otherDriver.getItem(id)));
     expect(await look()).toEqual({ user: 'grace', cart: ['hat'] });
     expect(Object.fromEntries((await backend.peek(id))!)).toEqual({ user: ':["grace"]', cart: ':[[1],"hat"]' });
   });
 
-  it('reads of one tick share a call; a read after a write of one’s own sees the write', async () => {
+  it('reads in one tick share one operation, and a read after a write of the same request sees the write', async () => {
     stopClock();
     const { backend, browser } = await startSession({ user: 'ada' });
     const id = browser.cookie!;
@@ -573,7 +573,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     });
   });
 
-  it('a load of an id that is not known begins a session under that id, though it was known before', async () => {
+  it('load() of an expired id starts a new session under that id', async () => {
     stopClock();
     const { browser, look } = await startSession({ user: 'ada' }, { identified: false });
     await browser.visit((session) => session.set('user', 'ada', { ttl: 10 }));
@@ -588,7 +588,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
   });
 
   describe('expiry', () => {
-    it('is Astro’s own: a value lives through the millisecond that its ttl names', async () => {
+    it('follows the rule of Astro: a value is still there in the very millisecond of its expiry', async () => {
       stopClock();
       const { browser, look } = await startSession({ user: 'ada' });
       await browser.visit((session) => session.set('token', 1, { ttl: 10 }));
@@ -598,7 +598,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await look()).toEqual({ user: 'ada' });
     });
 
-    it('takes the session with its last value', async () => {
+    it('a session expires with its last value', async () => {
       stopClock();
       const { backend, browser, look } = await startSession({});
       await browser.visit((session) => session.set('token', 1, { ttl: 10 }));
@@ -609,13 +609,13 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       expect(await backend.peek(browser.cookie!)).toBeNull();
     });
 
-    it.each([-1, -Infinity, -1e300])('a ttl of %d is past at once', async (ttl) => {
+    it.each([-1, -Infinity, -1e300])('a value with a ttl of %d expires immediately', async (ttl) => {
       const { browser, look } = await startSession({ user: 'ada', token: 0 });
       await browser.visit((session) => session.set('token', 1, { ttl }));
       expect(await look()).toEqual({ user: 'ada' });
     });
 
-    it.each([Infinity, NaN, 1e300])('a ttl of %d never ends', async (ttl) => {
+    it.each([Infinity, NaN, 1e300])('a value with a ttl of %d never expires', async (ttl) => {
       stopClock();
       const { browser, look } = await startSession({});
       await browser.visit((session) => session.set('token', 1, { ttl }));
@@ -624,12 +624,12 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     });
   });
 
-  describe('what cannot be stored', () => {
+  describe('data that cannot be stored', () => {
     it.each([
       ['a number as a key', 1, 'number'],
       ['null as a key', {}, 'object'],
-      ['a truth as a key', true, 'boolean'],
-    ])('%s is refused, and nothing of the session is lost', async (_name, key, kind) => {
+      ['a boolean as a key', true, 'boolean'],
+    ])('%s is rejected, and the stored session does not change', async (_name, key, kind) => {
       const { browser, look } = await startSession({ user: 'ada' });
       const visit = browser.visit((session) => {
         session.set('user', 'grace');
@@ -638,12 +638,12 @@ describe.each(astros)('Astro.session of $version', (astro) => {
       await expect(visit).rejects.toMatchObject({
         name: 'SessionDriverError',
         code: 'invalid-data',
-        message: expect.stringContaining(`Session keys must be strings that are not empty; got ${kind}.`),
+        message: expect.stringContaining(`Session keys must be non-empty strings; got ${kind}.`),
       });
       expect(await look()).toEqual({ user: 'ada' });
     });
 
-    it('a kind of value that only a newer Astro knows is refused in words that quote nothing of it', async () => {
+    it('a value of an unknown type is rejected with an error that does not quote it', async () => {
       const { backend, browser, look } = await startSession({ user: 'ada' });
       const payload = '[["Map",1,2],"secret",{"data":3},["Unheard of","secret"]]';
       const writing = backend.driver.setItem(browser.cookie!, payload);
@@ -653,7 +653,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     });
 
     it.each(['', 'null', '{}', '[]', '[1]', '[["Set"]]', '[["Map",1],"a"]', '[["Map",1,2],"a",3]', 'secret'])(
-      'a payload %j that is no session is refused',
+      'the payload %j is rejected because it is not a session',
       async (payload) => {
         const { backend, browser } = await startSession({ user: 'ada' });
         const writing = backend.driver.setItem(browser.cookie!, payload);

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { openMemoryStore } from '../../session-memory/src/store.ts';
 import { collectGarbage } from '../../../test/support/garbage.ts';
 
-/** What an application holds: a client, or a Worker's binding. */
+/** An object that the application passes in, such as a client or a Worker's binding. */
 class Client {
   readonly name = 'client';
 }
@@ -20,7 +20,7 @@ function define(): (config?: Config) => SessionDriver {
   return defineDriver<Config>({
     name: `session-shared-${crypto.randomUUID()}`,
     options: { client: { read: (raw) => raw as Client } },
-    // A store holds its client, as stores do.
+    // Real stores keep a reference to their client, too.
     open: ({ client }) => ({ ...openMemoryStore({ maxSessions: 10 }), client }),
   });
 }
@@ -28,8 +28,8 @@ function define(): (config?: Config) => SessionDriver {
 const save = (driver: SessionDriver): Promise<void> =>
   driver.setItem(ID, stringify(new Map([['user', { data: 'ada' }]])));
 
-describe('drivers that requests make again and again', () => {
-  it('on a client each: what nobody holds any more goes', async () => {
+describe('drivers that are created in every request', () => {
+  it('with a new client each: clients are garbage-collected when nothing else refers to them', async () => {
     const driver = define();
     const clients: WeakRef<Client>[] = [];
     for (let request = 0; request < REQUESTS; request++) {
@@ -38,11 +38,11 @@ describe('drivers that requests make again and again', () => {
       await save(driver({ client }));
     }
     await collectGarbage();
-    // The last ones may still be in a register, or in the microtask that has just ended.
+    // The engine may still refer to the last ones.
     expect(clients.filter((client) => client.deref()).length).toBeLessThan(REQUESTS / 10);
   });
 
-  it('on one client share its sessions for as long as somebody holds it', async () => {
+  it('with one client share its sessions as long as the application keeps it', async () => {
     const driver = define();
     const client = new Client();
     await save(driver({ client }));
@@ -51,7 +51,7 @@ describe('drivers that requests make again and again', () => {
     expect(await driver({ client: new Client() }).getItem(ID)).toBeNull();
   });
 
-  it('on plain options share their sessions for as long as the process runs', async () => {
+  it('with equal options share their sessions as long as the process runs', async () => {
     const driver = define();
     await save(driver({}));
     await collectGarbage();

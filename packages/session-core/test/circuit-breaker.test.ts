@@ -9,7 +9,7 @@ afterEach(() => void vi.useRealTimers());
 const never = () => new Promise<never>(() => undefined);
 const unreachable = () => Promise.reject(createError('session-test', 'unavailable', 'No connection.'));
 
-/** A backend that is there or not, and counts who asks. */
+/** A backend that can stop answering, and counts probes. */
 function createBackend() {
   const backend = {
     answers: true,
@@ -21,18 +21,18 @@ function createBackend() {
 }
 
 describe('the deadline', () => {
-  it('passes answers and refusals on', async () => {
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
-    await expect(guard('read', async () => 'answer')).resolves.toBe('answer');
-    const refusal = guard('read', async () => Promise.reject(new Error('WRONGTYPE')));
-    await expect(refusal).rejects.toMatchObject({ code: 'refused', operation: 'read', driver: 'session-test' });
+  it('passes on answers and errors of the backend', async () => {
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
+    await expect(run('read', async () => 'answer')).resolves.toBe('answer');
+    const failure = run('read', async () => Promise.reject(new Error('WRONGTYPE')));
+    await expect(failure).rejects.toMatchObject({ code: 'refused', operation: 'read', driver: 'session-test' });
     expect(vi.getTimerCount()).toBe(0);
   });
 
-  it('rejects what takes longer, and tells the work to send nothing more', async () => {
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
+  it('rejects an operation that takes longer, and aborts its signal', async () => {
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
     let signal!: AbortSignal;
-    const failure = guard('patch', (call) => {
+    const failure = run('patch', (call) => {
       signal = call.signal;
       return never();
     }).catch((error: unknown) => error);
@@ -43,20 +43,20 @@ describe('the deadline', () => {
     expect(await failure).toMatchObject({ code: 'timeout', operation: 'patch' });
   });
 
-  it('a signal that is asked for too late is aborted', async () => {
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
+  it('leaves the signal aborted for work that looks at it later', async () => {
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
     let kept!: { signal: AbortSignal };
-    const failure = guard('patch', (call) => ((kept = call), never())).catch(() => undefined);
+    const failure = run('patch', (call) => ((kept = call), never())).catch(() => undefined);
     await vi.advanceTimersByTimeAsync(5100);
     await failure;
     expect(kept.signal.aborted).toBe(true);
   });
 
-  it('that fires late lets an answer that is already there be read first', async () => {
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
+  it('fires late after the process was suspended, so that an answer in the socket is read first', async () => {
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: never });
     let arrive!: (answer: string) => void;
-    const result = guard('read', () => new Promise<string>((resolve) => (arrive = resolve)));
-    // The process was frozen for an hour; the answer lies in the socket and is read right after the timers.
+    const result = run('read', () => new Promise<string>((resolve) => (arrive = resolve)));
+    // The process was suspended for an hour. An answer is in the socket, and Node reads it after it has run the timers.
     vi.setSystemTime(Date.now() + 3_600_000);
     await vi.advanceTimersByTimeAsync(5000);
     arrive('answer');
@@ -65,16 +65,16 @@ describe('the deadline', () => {
 });
 
 describe('a backend that is down', () => {
-  it('is waited for once; then operations fail at once, until one probe at a time finds it back', async () => {
+  it('times out once; then operations fail immediately until a probe is answered', async () => {
     const backend = createBackend();
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: backend.probe });
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 5000, probe: backend.probe });
     backend.answers = false;
-    const first = guard('read', backend.work).catch((error: unknown) => error);
+    const first = run('read', backend.work).catch((error: unknown) => error);
     await vi.advanceTimersByTimeAsync(5100);
     expect(await first).toMatchObject({ code: 'timeout' });
 
     const work = vi.fn<typeof backend.work>(backend.work);
-    await expect(guard('read', work)).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(run('read', work)).rejects.toMatchObject({ code: 'unavailable' });
     expect(work).not.toHaveBeenCalled();
 
     const before = backend.probes;
@@ -84,53 +84,53 @@ describe('a backend that is down', () => {
 
     backend.answers = true;
     await vi.advanceTimersByTimeAsync(1200);
-    await expect(guard('read', backend.work)).resolves.toBe('answer');
+    await expect(run('read', backend.work)).resolves.toBe('answer');
   });
 
-  it('is well again with the first answer, however late', async () => {
+  it('counts as up again after the first answer, even a late one', async () => {
     let answerLate!: (value: string) => void;
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
-    const late = guard('read', () => new Promise<string>((resolve) => (answerLate = resolve))).catch(() => undefined);
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
+    const late = run('read', () => new Promise<string>((resolve) => (answerLate = resolve))).catch(() => undefined);
     await vi.advanceTimersByTimeAsync(1100);
     await late;
-    await expect(guard('read', async () => 'answer')).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(run('read', async () => 'answer')).rejects.toMatchObject({ code: 'unavailable' });
     answerLate('at last');
     await vi.advanceTimersByTimeAsync(0);
-    await expect(guard('read', async () => 'answer')).resolves.toBe('answer');
+    await expect(run('read', async () => 'answer')).resolves.toBe('answer');
   });
 
-  it('is tried anew by whoever comes after a quiet time, while others still fail at once', async () => {
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: unreachable });
-    await expect(guard('read', unreachable)).rejects.toMatchObject({ code: 'unavailable' });
+  it('is tried by the first operation after an idle time, while others fail immediately', async () => {
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: unreachable });
+    await expect(run('read', unreachable)).rejects.toMatchObject({ code: 'unavailable' });
     await vi.advanceTimersByTimeAsync(120_000);
     expect(vi.getTimerCount()).toBe(0);
     const trial = vi.fn<() => Promise<string>>(async () => 'answer');
-    const slow = guard('read', async () => {
-      await expect(guard('read', never)).rejects.toMatchObject({ code: 'unavailable' });
+    const slow = run('read', async () => {
+      await expect(run('read', never)).rejects.toMatchObject({ code: 'unavailable' });
       return trial();
     });
     await expect(slow).resolves.toBe('answer');
   });
 
-  it('is not what one slow answer among others means', async () => {
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
-    const slow = guard('read', never).catch((error: unknown) => error);
+  it('is not assumed after one timeout while other operations are answered', async () => {
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
+    const slow = run('read', never).catch((error: unknown) => error);
     await vi.advanceTimersByTimeAsync(500);
-    await guard('read', async () => 'answer');
+    await run('read', async () => 'answer');
     await vi.advanceTimersByTimeAsync(600);
     expect(await slow).toMatchObject({ code: 'timeout' });
-    await expect(guard('read', async () => 'answer')).resolves.toBe('answer');
+    await expect(run('read', async () => 'answer')).resolves.toBe('answer');
   });
 
-  it('is reported when it goes and when it is back, once each', async () => {
+  it('is reported once when it stops answering and once when it answers again', async () => {
     const events: unknown[] = [];
     const listen = (message: unknown, name: string | symbol) => events.push([name, message]);
     subscribe('coatcheck:outage', listen);
     subscribe('coatcheck:recovery', listen);
     const backend = createBackend();
-    const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: backend.probe });
+    const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: backend.probe });
     backend.answers = false;
-    const failures = [guard('read', backend.work), guard('patch', backend.work)].map((failure) =>
+    const failures = [run('read', backend.work), run('patch', backend.work)].map((failure) =>
       failure.catch(() => undefined),
     );
     await vi.advanceTimersByTimeAsync(1100);
@@ -146,8 +146,8 @@ describe('a backend that is down', () => {
   });
 });
 
-it('keeps commands, arguments and URLs of a client out of what it passes on', async () => {
-  const guard = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
+it('errors do not contain commands, arguments or URLs of the client', async () => {
+  const run = createCircuitBreaker({ driver: 'session-test', timeoutMs: 1000, probe: never });
   const hostile = Object.assign(
     new Error("ERR unknown command 'EVALSHA', with args beginning with: 'secret-key' 'secret-value'"),
     {
@@ -155,7 +155,7 @@ it('keeps commands, arguments and URLs of a client out of what it passes on', as
       input: 'redis://:secret-password@localhost',
     },
   );
-  const error: unknown = await guard('read', () => Promise.reject(hostile)).catch((failure: unknown) => failure);
+  const error: unknown = await run('read', () => Promise.reject(hostile)).catch((failure: unknown) => failure);
   const everything = inspectDeep(error);
   expect(everything).toContain('unknown command');
   expect(everything).not.toContain('secret');

@@ -7,8 +7,8 @@ import { astrosInScope, createBrowser as createAstroBrowser } from './support/as
 import { createBrowser } from './support/backend.ts';
 import { runs } from './support/values.ts';
 
-// The process has two clocks, neither of which shows the time that really passes: one can be set, and the other stands still while the
-// process is suspended. The backend has its own, and forgets tombstones by it.
+// The process has two clocks, and neither measures real time reliably: the system clock can be set, and the monotonic clock stops while the
+// process is suspended. The backend has its own clock, by which its tombstones end.
 
 let time = 0;
 let set = 0;
@@ -22,7 +22,7 @@ function startClocks(): void {
 
 afterEach(() => void vi.restoreAllMocks());
 
-/** A backend in another process. */
+/** A backend in another process, with its own clock. */
 function createRemote(): { driver: SessionDriver; evict(id: string): void; holds(id: string): boolean } {
   const records = new Map<string, StoredRecord>();
   const tombstones = new Map<string, number>();
@@ -42,10 +42,10 @@ function createRemote(): { driver: SessionDriver; evict(id: string): void; holds
       return 'applied';
     },
     async destroy(key, tombstoneMs) {
-      const held = hasTombstone(key) ? 'destroyed' : (load(key)?.fields ?? null);
+      const contents = hasTombstone(key) ? 'destroyed' : (load(key)?.fields ?? null);
       records.delete(key);
       tombstones.set(key, time + tombstoneMs);
-      return held;
+      return contents;
     },
   };
   return {
@@ -58,13 +58,13 @@ function createRemote(): { driver: SessionDriver; evict(id: string): void; holds
 type Step =
   | { do: 'pass' | 'set clock' | 'suspend'; ms: number }
   | { do: 'open' | 'sign out' | 'evict' }
-  | { do: 'save' | 'move'; page: number };
+  | { do: 'save' | 'regenerate'; page: number };
 
 function stepsWith(...clocks: fc.Arbitrary<Step>[]): fc.Arbitrary<Step[]> {
   const step = fc.oneof(
     { weight: 3, arbitrary: fc.record({ do: fc.constant('open' as const) }) },
     { weight: 2, arbitrary: fc.record({ do: fc.constantFrom('sign out', 'evict') }) },
-    { weight: 4, arbitrary: fc.record({ do: fc.constantFrom('save', 'move'), page: fc.nat(5) }) },
+    { weight: 4, arbitrary: fc.record({ do: fc.constantFrom('save', 'regenerate'), page: fc.nat(5) }) },
     ...clocks.map((arbitrary) => ({ weight: 4, arbitrary })),
   );
   return fc.array(step, { minLength: 4, maxLength: 24 });
@@ -76,39 +76,39 @@ const suspend = fc.record({ do: fc.constant('suspend' as const), ms: fc.constant
 const setForward = fc.record({ do: fc.constant('set clock' as const), ms: fc.constantFrom(...AWHILE) });
 const setBack = setForward.map((step) => ({ ...step, ms: -step.ms }));
 
-// A process that is suspended while its clock is set back as well has nothing left to tell the time by.
+// Never both: a process that is suspended while its system clock is set back cannot measure time at all.
 const steps = fc.oneof(stepsWith(pass, setForward, setBack), stepsWith(pass, setForward, suspend));
 
 const open: Step = { do: 'open' };
 const signOut: Step = { do: 'sign out' };
 const LONG = 70_000;
 
-const examples: [Step[]][] = (['save', 'move'] as const).flatMap((what): [Step[]][] => [
+const examples: [Step[]][] = (['save', 'regenerate'] as const).flatMap((what): [Step[]][] => [
   [[open, signOut, { do: 'pass', ms: LONG }, { do: 'set clock', ms: -LONG }, { do: what, page: 0 }]],
   [[open, signOut, { do: 'set clock', ms: LONG }, { do: what, page: 0 }]],
   [[open, signOut, { do: 'suspend', ms: LONG }, { do: what, page: 0 }]],
   [[open, { do: 'suspend', ms: LONG }, signOut, { do: 'pass', ms: LONG }, { do: what, page: 0 }]],
 ]);
 
-/** One request under way, which has read the session. */
+/** A request that has read the session and is not finished. */
 interface Page {
   save(): Promise<unknown>;
-  /** Goes on under a new id, and ends; resolves to what is under that id then. */
-  move(): Promise<unknown>;
+  /** Regenerates the session and finishes. Resolves to the keys under the new id. */
+  regenerate(): Promise<unknown>;
 }
 
 /** A site and one of its users. */
 interface Site {
   id: string;
-  /** Undefined when there is no session to be read. */
+  /** Starts a request and reads the session. Resolves to undefined when there is none. */
   open(): Promise<Page | undefined>;
   signOut(): Promise<unknown>;
 }
 
-/** Whether the session was signed out, and what was seen of it afterwards. */
+/** Runs a program, and checks after each step that a session does not come back after a sign-out. */
 async function run(program: Step[], remote: ReturnType<typeof createRemote>, site: Site): Promise<void> {
   const pages: Page[] = [];
-  let isOut = false;
+  let isSignedOut = false;
   for (const step of program) {
     if (step.do === 'pass') time += step.ms;
     else if (step.do === 'set clock') set += step.ms;
@@ -121,22 +121,22 @@ async function run(program: Step[], remote: ReturnType<typeof createRemote>, sit
       if (page) pages.push(page);
     } else if (step.do === 'sign out') {
       await site.signOut();
-      isOut = true;
-    } else if (step.do === 'save' || step.do === 'move') {
+      isSignedOut = true;
+    } else if (step.do === 'save' || step.do === 'regenerate') {
       const [page] = pages.splice(step.page, 1);
       if (step.do === 'save') await page?.save();
       else {
-        const seen = await page?.move();
-        // After a move the old id is out as well.
-        if (isOut && seen) expect(seen).not.toContain('secret');
-        isOut ||= page !== undefined;
+        const seen = await page?.regenerate();
+        // Regenerating also destroys the old id.
+        if (isSignedOut && seen) expect(seen).not.toContain('secret');
+        isSignedOut ||= page !== undefined;
       }
     }
-    if (isOut) expect(remote.holds(site.id), `signed out, and back after ${JSON.stringify(step)}`).toBe(false);
+    if (isSignedOut) expect(remote.holds(site.id), `restored after a sign-out by ${JSON.stringify(step)}`).toBe(false);
   }
 }
 
-describe('whatever the clocks do, a session that was removed stays removed', { timeout: 60_000 }, () => {
+describe('a destroyed session stays destroyed, whatever the clocks do', { timeout: 60_000 }, () => {
   it.each(astrosInScope)('in Astro $version', async (astro) => {
     startClocks();
     await fc.assert(
@@ -156,7 +156,7 @@ describe('whatever the clocks do, a session that was removed stays removed', { t
                 page.run((session) => session.set('seen', 1));
                 await page.end();
               },
-              async move() {
+              async regenerate() {
                 await page.run((session) => session.regenerate());
                 await page.end();
                 return createAstroBrowser(astro, remote.driver, {}, browser.cookie).visit(async (session) => [
@@ -192,7 +192,7 @@ describe('whatever the clocks do, a session that was removed stays removed', { t
                 session.set('seen', 1);
                 await browser.take(session);
               },
-              async move() {
+              async regenerate() {
                 await session.regenerate();
                 await browser.take(session);
                 return browser.open().keys();

@@ -26,14 +26,14 @@ async function clearing(cookie: SessionCookie): Promise<string | undefined> {
   return session.commit();
 }
 
-describe('the cookie of a request', () => {
+describe('reading the cookie of a request', () => {
   const readings: [header: string, value: string | undefined][] = [
     ['sid=value', 'value'],
     ['a=b; sid=value; c=d', 'value'],
     ['a=b;sid=value;c=d', 'value'],
     ['  sid =  value  ; a=b', 'value'],
     ['\tsid=value\t', 'value'],
-    // No space to a browser, which lets anyone send it beside the cookie that it protects.
+    // To a browser, these are not spaces but part of another cookie's name. It does not protect such a name, so anyone can set that cookie.
     ['\u00A0sid=other; sid=value', 'value'],
     ['\uFEFFsid=other; sid\u3000=other; sid=value', 'value'],
     ['sid=first; sid=second', 'first'],
@@ -58,7 +58,7 @@ describe('the cookie of a request', () => {
     expect(readCookie(header, 'sid')).toBe(value);
   });
 
-  it('is found in a Request and in the text of its header; null and undefined are no cookie', () => {
+  it('accepts a Request, its header, null and undefined', () => {
     const { open } = createSessions({ driver: memory() });
     const cookie = `a=b; astro-session=${ID}`;
     expect(open(new Request(SHOP, { headers: { cookie } })).sessionID).toBe(ID);
@@ -81,12 +81,12 @@ describe('the cookie of a request', () => {
     expect(createSessions({ driver: memory() }).open(`astro-session=${id}`).sessionID).toBeUndefined();
   });
 
-  it.each([ID, 'x'.repeat(16), 'x'.repeat(128), 'A-z_0123456789-_'])('the id %j has a good one', (id) => {
+  it.each([ID, 'x'.repeat(16), 'x'.repeat(128), 'A-z_0123456789-_'])('the id %j is valid', (id) => {
     expect(createSessions({ driver: memory() }).open(`astro-session=${id}`).sessionID).toBe(id);
   });
 });
 
-describe('the cookie of an answer', () => {
+describe('the cookie of a response', () => {
   const attributes: [cookie: SessionCookie | undefined, text: string][] = [
     [undefined, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=Lax'],
     [{}, 'astro-session=ID; Path=/; HttpOnly; Secure; SameSite=Lax'],
@@ -125,12 +125,12 @@ describe('the cookie of an answer', () => {
     expect(await setCookie(cookie)).toBe(text);
   });
 
-  it('is HttpOnly, and nobody can say otherwise', async () => {
+  it('is always HttpOnly', async () => {
     expect(await setCookie({})).toContain('; HttpOnly');
     await expect(setCookie({ httpOnly: false } as SessionCookie)).rejects.toThrow('`cookie.httpOnly` is not an option');
   });
 
-  it('has no attribute that is misspelt', async () => {
+  it('rejects a misspelled attribute', async () => {
     await expect(setCookie({ maxage: 3600 } as SessionCookie)).rejects.toThrow(
       '`cookie.maxage` is not an option. Did you mean `cookie.maxAge`? Options: name, domain,',
     );
@@ -144,12 +144,12 @@ describe('the cookie of an answer', () => {
     expect(await setCookie({ secure: true }, local)).toContain('; Secure');
     expect(await setCookie({}, new Request('https://localhost:4321/'))).toContain('; Secure');
     expect(await setCookie({}, new Request('http://shop.example/'))).toContain('; Secure');
-    // The text of a header does not tell where it came from.
+    // A header does not show the URL of its request.
     expect(await setCookie({}, 'a=b')).toContain('; Secure');
   });
 
   it.each(['production', 'staging', '', undefined])(
-    'is Secure behind a proxy that says Host: localhost, with NODE_ENV %s',
+    'is Secure behind a proxy that sends Host: localhost, with NODE_ENV %s',
     async (mode) => {
       vi.stubEnv('NODE_ENV', mode);
       for (const url of ['http://localhost:3000/', 'http://127.0.0.1:3000/', 'https://localhost/']) {
@@ -159,7 +159,7 @@ describe('the cookie of an answer', () => {
     },
   );
 
-  it('is Secure on localhost too where browsers would refuse it otherwise', async () => {
+  it('is Secure on localhost, too, if browsers would otherwise reject it', async () => {
     const local = new Request('http://localhost:4321/');
     expect(await setCookie({ sameSite: 'none' }, local)).toContain('; Secure');
     expect(await setCookie({ name: '__Host-sid' }, local)).toContain('; Secure');
@@ -168,7 +168,7 @@ describe('the cookie of an answer', () => {
     expect(await setCookie({ name: '__sid' }, local)).not.toContain('Secure');
   });
 
-  it('is cleared where it was set: with its name, domain and path', async () => {
+  it('is cleared with the same name, domain and path', async () => {
     const cookie: SessionCookie = { name: 'sid', domain: 'shop.example', path: '/shop', maxAge: 600, sameSite: 'none' };
     expect(await clearing(cookie)).toBe(
       'sid=; Max-Age=0; Domain=shop.example; Path=/shop; HttpOnly; Secure; SameSite=None',
@@ -179,7 +179,7 @@ describe('the cookie of an answer', () => {
   });
 });
 
-describe('what would make no cookie is refused', () => {
+describe('an invalid cookie is rejected', () => {
   const refused: [cookie: unknown, problem: string][] = [
     [{ name: '' }, 'cookie.name'],
     ['', 'cookie.name'],
@@ -200,7 +200,7 @@ describe('what would make no cookie is refused', () => {
     [{ maxAge: 1e21 }, 'cookie.maxAge'],
     [{ secure: 'no' }, 'cookie.secure'],
     [{ partitioned: 1 }, 'cookie.partitioned'],
-    // What browsers drop without a word.
+    // Browsers ignore these cookies without an error.
     [{ name: '__Host-sid', domain: 'shop.example' }, 'goes with no `cookie.domain`'],
     [{ name: '__Host-sid', path: '/shop' }, 'the `cookie.path` `/`'],
     [{ name: '__host-sid', path: '/shop' }, 'the `cookie.path` `/`'],
@@ -223,7 +223,7 @@ describe('what would make no cookie is refused', () => {
   });
 });
 
-describe('this machine, while somebody develops,', () => {
+describe('the URL of a local development server', () => {
   it.each([
     'http://localhost',
     'http://localhost:4321/path',

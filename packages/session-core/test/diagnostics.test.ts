@@ -4,7 +4,7 @@ import { check, createSessions, sweep, type TracedOperation } from '@coatcheck/s
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createBackend, createBrowser } from './support/backend.ts';
 
-/** Everything that is told of one kind of operation, in order. */
+/** Collects all messages about one kind of operation, in order. */
 function listenTo(operation: string): [string, TracedOperation][] {
   const channel = tracingChannel<TracedOperation, TracedOperation>(`coatcheck:${operation}`);
   const seen: [string, TracedOperation][] = [];
@@ -17,9 +17,9 @@ function listenTo(operation: string): [string, TracedOperation][] {
   return seen;
 }
 
-describe('whoever listens', () => {
+describe('a subscriber', () => {
   it.each(['read', 'patch', 'destroy'])(
-    'is told when a %s begins and ends, and nothing of the session',
+    'learns when a %s starts and ends, and nothing about the session',
     async (operation) => {
       const seen = listenTo(operation);
       const { driver } = createBackend();
@@ -36,7 +36,7 @@ describe('whoever listens', () => {
     },
   );
 
-  it('is told of a failure, with the error that the caller gets', async () => {
+  it('receives the same error as the caller', async () => {
     const seen = listenTo('read');
     const backend = createBackend();
     backend.before = () => Promise.reject(new Error('disk full'));
@@ -46,7 +46,7 @@ describe('whoever listens', () => {
     expect(seen[2]![1].error).toBe(failure);
   });
 
-  it('can give what is done a context of its own, as OpenTelemetry does', async () => {
+  it('can bind an async context to the operation, as OpenTelemetry does', async () => {
     const spans = new AsyncLocalStorage<string>();
     const { start } = tracingChannel('coatcheck:read');
     start.bindStore(spans, () => 'span of the read');
@@ -60,7 +60,7 @@ describe('whoever listens', () => {
 });
 
 describe('check()', () => {
-  it('tells what works and how long it took, and leaves no session', async () => {
+  it('reports each step with its duration, and leaves no session behind', async () => {
     const backend = createBackend();
     const { ok, driver, steps } = await check(backend.driver);
     expect({ ok, driver, names: steps.map(({ name }) => name) }).toEqual({
@@ -77,7 +77,7 @@ describe('check()', () => {
     ['write', 'patch', 0],
     ['read', 'read', 1],
     ['remove', 'destroy', 0],
-  ] as const)('tells which step fails and why: %s', async (name, operation, after) => {
+  ] as const)('reports which step fails and why: %s', async (name, operation, after) => {
     const backend = createBackend();
     let passed = 0;
     backend.before = (asked) => {
@@ -89,15 +89,18 @@ describe('check()', () => {
     expect(steps.slice(0, -1).every(({ error }) => error === undefined)).toBe(true);
   });
 
-  it('tells of a backend that does not give back what it was given', async () => {
+  it('reports a backend that does not return what was written', async () => {
     const backend = createBackend();
     backend.after = (operation, answer) => (operation === 'read' ? null : answer);
     const { ok, steps } = await check(backend.driver);
     expect(ok).toBe(false);
-    expect(steps.at(-1)).toMatchObject({ name: 'read', error: { message: expect.stringMatching(/not what is read/) } });
+    expect(steps.at(-1)).toMatchObject({
+      name: 'read',
+      error: { message: expect.stringMatching(/not the one that was just written/) },
+    });
   });
 
-  it('tells of options that are wrong', async () => {
+  it('reports wrong options', async () => {
     const { ok, steps } = await check(createBackend({ secrets: ['short'] }).driver);
     expect(ok).toBe(false);
     expect(steps).toEqual([
@@ -105,7 +108,7 @@ describe('check()', () => {
     ]);
   });
 
-  it('takes drivers of ours only, and so does sweep()', async () => {
+  it('accepts only Coatcheck drivers, as does sweep()', async () => {
     const driver = { getItem: async () => null, setItem: async () => undefined, removeItem: async () => undefined };
     await expect(check(driver)).rejects.toThrow(TypeError);
     await expect(sweep(driver)).rejects.toThrow(TypeError);

@@ -22,7 +22,7 @@ function listen(event: string): unknown[] {
   return seen;
 }
 
-/** A site and its one visitor. `deploy` starts it again with other options, on the same backend. */
+/** Starts a site with one visitor. `deploy` starts it again with other options, on the same backend. */
 async function startSite(config: SharedOptions) {
   const backend = createBackend(config);
   const browser = createBrowser(createSessions({ driver: backend.driver }));
@@ -40,8 +40,8 @@ const all = (browser: Browser<Record<string, unknown>>) =>
 
 afterEach(() => void vi.useRealTimers());
 
-describe('what is encrypted', () => {
-  it('comes back as it was, and is changed, added and deleted like anything else', async () => {
+describe('encrypted data', () => {
+  it('can be read, changed, added and deleted like plaintext data', async () => {
     const { browser } = await startSite({ secrets: [secret] });
     expect(await all(browser)).toEqual(data);
     await browser.visit(async (session) => {
@@ -54,7 +54,7 @@ describe('what is encrypted', () => {
     expect(await browser.visit((session) => session.update('visits', (count = 0) => (count as number) + 1))).toBe(2);
   });
 
-  it('shows neither keys nor values, and the same key of two sessions under two names', async () => {
+  it('shows neither keys nor values, and gives the same key another name in each session', async () => {
     const one = await startSite({ secrets: [secret] });
     const text = [...(await one.stored())].flat().join(' ');
     for (const word of ['user', 'Ada', 'cart', 'hat', 'flash', 'hello', secret]) expect(text).not.toContain(word);
@@ -66,7 +66,7 @@ describe('what is encrypted', () => {
     for (const name of (await one.stored()).keys()) expect(names).not.toContain(name);
   });
 
-  it('is the same text when the same is set again, so that nothing is written', async () => {
+  it('stays the same string when the same value is set again', async () => {
     const { backend, browser, stored } = await startSite({ secrets: [secret] });
     const before = await stored();
     backend.calls = [];
@@ -79,7 +79,7 @@ describe('what is encrypted', () => {
     expect(await stored()).toEqual(before);
   });
 
-  it('expires like anything else', async () => {
+  it('expires like plaintext data', async () => {
     vi.useFakeTimers({ toFake: ['Date'] });
     const { browser } = await startSite({ secrets: [secret] });
     await browser.visit((session) => session.set('short', 1, { ttl: 10 }));
@@ -87,54 +87,54 @@ describe('what is encrypted', () => {
     expect(await all(browser)).toEqual(data);
   });
 
-  it('comes back whatever the key and the value are', () => {
+  it('round-trips for any key and value', () => {
     const field = fc
       .tuple(fc.option(fc.nat(), { nil: '' }), fc.string({ unit: codePoint }))
       .map(([at, body]) => `${at}:${body}`);
     fc.assert(
       fc.property(fc.string({ unit: codePoint, minLength: 1 }), field, fc.string(), (key, value, record) => {
-        const form = encrypted(secret, record);
-        const stored = form.value(key, value);
-        expect(form.value(key, value)).toBe(stored);
-        expect(form.read(form.name(key), stored)).toEqual([key, value]);
+        const codec = encrypted(secret, record);
+        const stored = codec.value(key, value);
+        expect(codec.value(key, value)).toBe(stored);
+        expect(codec.read(codec.name(key), stored)).toEqual([key, value]);
         expect(stored.slice(0, stored.indexOf(':'))).toBe(value.slice(0, value.indexOf(':')));
-        expect(form.name(key)).toMatch(/^~[\w-]{28}$/);
+        expect(codec.name(key)).toMatch(/^~[\w-]{28}$/);
       }),
       { numRuns: 300 },
     );
   });
 });
 
-describe('what was tampered with', () => {
+describe('a field that was tampered with', () => {
   const record = recordKey('abcdefghijklmnop');
-  const form = encrypted(secret, record);
+  const codec = encrypted(secret, record);
   const field = '1700000000000:["a value"]';
-  const [name, value] = [form.name('user'), form.value('user', field)];
+  const [name, value] = [codec.name('user'), codec.value('user', field)];
 
-  it('is never opened, wherever one character was changed', () => {
+  it('is never decrypted when one character was changed, whichever it is', () => {
     for (let index = 0; index < value.length; index++) {
       const altered = value.slice(0, index) + (value.charAt(index) === 'A' ? 'B' : 'A') + value.slice(index + 1);
-      // The last character has bits that stand for nothing.
+      // Some bits of the last character are unused, so changing only these is harmless.
       const harmless = index === value.length - 1 ? [undefined, ['user', field]] : [undefined];
-      expect(harmless).toContainEqual(form.read(name, altered));
+      expect(harmless).toContainEqual(codec.read(name, altered));
     }
   });
 
   it.each([
-    ['cut', name, value.slice(0, -1)],
-    ['cut to its nonce', name, value.slice(0, 14 + 16)],
-    ['cut to nothing', name, ''],
-    ['given more', name, `${value}AAAA`],
+    ['truncated', name, value.slice(0, -1)],
+    ['truncated to its nonce', name, value.slice(0, 14 + 16)],
+    ['truncated to nothing', name, ''],
+    ['extended', name, `${value}AAAA`],
     ['given another expiry', name, `1800000000000${value.slice(13)}`],
     ['given no expiry', name, value.slice(13)],
-    ['put under the name of another key', form.name('admin'), value],
-    ['no base64url', name, '1700000000000:***'],
-  ])('is not opened when it was %s', (_what, at, altered) => {
-    expect(form.read(name, value)).toEqual(['user', field]);
-    expect(form.read(at, altered)).toBeUndefined();
+    ['moved to the name of another key', codec.name('admin'), value],
+    ['replaced with invalid base64url', name, '1700000000000:***'],
+  ])('is not decrypted when it was %s', (_what, at, altered) => {
+    expect(codec.read(name, value)).toEqual(['user', field]);
+    expect(codec.read(at, altered)).toBeUndefined();
   });
 
-  it('is not opened in another record, or with another secret', () => {
+  it('is not decrypted in another record or with another secret', () => {
     const elsewhere = encrypted(secret, recordKey('ponmlkjihgfedcba'));
     expect(elsewhere.read(name, value)).toBeUndefined();
     expect(elsewhere.read(elsewhere.name('user'), value)).toBeUndefined();
@@ -145,51 +145,51 @@ describe('what was tampered with', () => {
 
   it.each([
     ['altered', (text: string) => text.replace(/.{4}$/, 'AAAA')],
-    ['cut', (text: string) => text.slice(0, 20)],
-    ['replaced by something plaintext', () => ':["mallory"]'],
-  ])('is left out and reported when it was %s, and the rest of the session lives', async (_what, tamper) => {
+    ['truncated', (text: string) => text.slice(0, 20)],
+    ['replaced with plaintext', () => ':["mallory"]'],
+  ])('is left out and reported when it was %s, and the rest of the session is kept', async (_what, tamper) => {
     const reports = listen('corrupt-field');
     const { backend, browser, stored } = await startSite({ secrets: [secret] });
     const target = encrypted(secret, recordKey(browser.id)).name('user');
     await backend.poke(browser.id, { [target]: tamper((await stored()).get(target)!) });
     expect(await all(browser)).toEqual({ cart: data.cart, flash: data.flash });
     expect(reports).toEqual([{ driver: expect.stringMatching(/^session-test-/) }]);
-    // The Astro face says the same, and damages nothing further.
+    // Later writes of other keys leave it as it is. Setting the key replaces it.
     await browser.visit((session) => session.set('flash', 'again'));
     expect([...(await stored()).keys()]).toContain(target);
     await browser.visit((session) => session.set('user', 'grace'));
     expect(await all(browser)).toEqual({ user: 'grace', cart: data.cart, flash: 'again' });
   });
 
-  it('a plaintext field that somebody put there is no data', async () => {
+  it('a plaintext field that someone added is ignored', async () => {
     const { backend, browser } = await startSite({ secrets: [secret] });
     await backend.poke(browser.id, { admin: ':[true]' });
     expect(await all(browser)).toEqual(data);
   });
 });
 
-describe('a field is opened when somebody asks for it', () => {
-  it('and no other', async () => {
-    const forms = [encrypted(secret, 'record')] as const;
-    let opened = 0;
-    const counting: FieldCodecs = [{ ...forms[0], read: (...field) => (opened++, forms[0].read(...field)) }];
+describe('a field is decrypted only when it is read', () => {
+  it('and no other field is', async () => {
+    const codecs = [encrypted(secret, 'record')] as const;
+    let decrypted = 0;
+    const counting: FieldCodecs = [{ ...codecs[0], read: (...field) => (decrypted++, codecs[0].read(...field)) }];
     const fields = new Map<string, string>();
     for (let index = 0; index < 1000; index++) {
-      fields.set(forms[0].name(`key${index}`), forms[0].value(`key${index}`, `:${index}`));
+      fields.set(codecs[0].name(`key${index}`), codecs[0].value(`key${index}`, `:${index}`));
     }
     const session = toSession(fields, counting, () => undefined);
-    expect(opened).toBe(0);
+    expect(decrypted).toBe(0);
     for (let again = 0; again < 3; again++) expect(session.get('key7')).toBe(':7');
     expect(session.get('unknown')).toBeUndefined();
-    expect(opened).toBe(1);
+    expect(decrypted).toBe(1);
     expect(session.expiries!(new Set(['key7', 'unknown']))).toHaveLength(999);
-    expect(opened).toBe(1);
+    expect(decrypted).toBe(1);
     expect(new Map(session).size).toBe(1000);
     expect(session.get('key8')).toBe(':8');
-    expect(opened).toBe(1001);
+    expect(decrypted).toBe(1001);
   });
 
-  it('and one that cannot be opened is reported then, once a read', async () => {
+  it('and a corrupt one is reported then, once for each read of the session', async () => {
     const reports = listen('corrupt-field');
     const { backend, browser, stored } = await startSite({ secrets: [secret] });
     const target = encrypted(secret, recordKey(browser.id)).name('user');
@@ -208,12 +208,12 @@ describe('a field is opened when somebody asks for it', () => {
     expect(reports).toHaveLength(1);
   });
 
-  it('and one that cannot be opened can be updated and deleted, in one write', async () => {
+  it('and a corrupt one can be updated and deleted, each with one write', async () => {
     const { backend, browser, stored } = await startSite({ secrets: [secret] });
-    const form = encrypted(secret, recordKey(browser.id));
+    const codec = encrypted(secret, recordKey(browser.id));
     const damage = async (key: string): Promise<void> => {
-      const value = (await stored()).get(form.name(key))!;
-      await backend.poke(browser.id, { [form.name(key)]: value.replace(/.{4}$/, 'AAAA') });
+      const value = (await stored()).get(codec.name(key))!;
+      await backend.poke(browser.id, { [codec.name(key)]: value.replace(/.{4}$/, 'AAAA') });
     };
     await damage('cart');
     await damage('flash');
@@ -228,7 +228,7 @@ describe('a field is opened when somebody asks for it', () => {
     expect((await stored()).size).toBe(2);
   });
 
-  it('and updates in one request see each other, whatever they leave alone', async () => {
+  it('and several updates in one request see each other', async () => {
     const { browser } = await startSite({ secrets: [secret] });
     await browser.visit(async (session) => {
       expect(await session.update('visits', () => 1)).toBe(1);
@@ -241,8 +241,8 @@ describe('a field is opened when somebody asks for it', () => {
   });
 });
 
-describe('when secrets change', () => {
-  it('nobody is signed out, and nothing of the old one is left once it was written', async () => {
+describe('when secrets are rotated', () => {
+  it('users stay signed in, and no field of the old secret is left after a write', async () => {
     const { browser, deploy, stored } = await startSite({ secrets: [secret] });
     expect(await all(deploy({ secrets: [secret, next] }))).toEqual(data);
     const between = deploy({ secrets: [next, secret] });
@@ -258,7 +258,7 @@ describe('when secrets change', () => {
     expect(browser.id).toBe(between.id);
   });
 
-  it('one read is enough to keep a value that nobody changes, when the old secret is removed', async () => {
+  it('one read is enough to keep unchanged values after the old secret is removed', async () => {
     const { deploy, stored } = await startSite({ secrets: [secret] });
     const before = [...(await stored()).keys()];
     expect(await deploy({ secrets: [next, secret] }).visit((session) => session.get('user'))).toEqual(data.user);
@@ -268,7 +268,7 @@ describe('when secrets change', () => {
     expect(await all(deploy({ secrets: [next] }))).toEqual(data);
   });
 
-  it('`update` changes a value that the old one had encrypted, and loses nothing', async () => {
+  it('`update` changes a value that the old secret encrypted, and loses nothing', async () => {
     const { deploy, stored } = await startSite({ secrets: [secret] });
     const before = (await stored()).size;
     const between = () => deploy({ secrets: [next, secret] });
@@ -282,27 +282,27 @@ describe('when secrets change', () => {
     expect(await between().visit((session) => session.update('fresh', (value) => value ?? 'new'))).toBe('new');
   });
 
-  it('sealing that begins with `migrateFrom` seals what was plaintext as soon as it is read', async () => {
+  it('enabling encryption with `migrateFrom` encrypts plaintext as soon as it is read', async () => {
     const reports = listen('corrupt-field');
     const { deploy, stored } = await startSite({});
-    const adopting = deploy({ secrets: [secret], migrateFrom: { until: '2100-01-01' } });
-    expect(await all(adopting)).toEqual(data);
+    const migrating = deploy({ secrets: [secret], migrateFrom: { until: '2100-01-01' } });
+    expect(await all(migrating)).toEqual(data);
     expect([...(await stored()).keys()].every((name) => name.startsWith('~'))).toBe(true);
     expect(await all(deploy({ secrets: [secret] }))).toEqual(data);
     expect(reports).toEqual([]);
   });
 
-  it('sealing that begins without it keeps to what was encrypted', async () => {
+  it('enabling encryption without `migrateFrom` ignores plaintext', async () => {
     const { deploy } = await startSite({});
     expect(await all(deploy({ secrets: [secret] }))).toEqual({});
   });
 
-  it('a field in two forms counts as it is in the first', () => {
-    const forms: FieldCodecs = [encrypted(next, 'record'), encrypted(secret, 'record'), plaintext];
-    const fields = new Map(forms.map((form, index) => [form.name('user'), form.value('user', `:${index}`)]));
+  it('if several codecs have written a field, the first codec wins', () => {
+    const codecs: FieldCodecs = [encrypted(next, 'record'), encrypted(secret, 'record'), plaintext];
+    const fields = new Map(codecs.map((codec, index) => [codec.name('user'), codec.value('user', `:${index}`)]));
     expect(fields.size).toBe(3);
-    expect([...toSession(fields, forms, () => undefined)]).toEqual([['user', ':0']]);
-    expect(toSession(fields, forms, () => undefined).get('user')).toBe(':0');
+    expect([...toSession(fields, codecs, () => undefined)]).toEqual([['user', ':0']]);
+    expect(toSession(fields, codecs, () => undefined).get('user')).toBe(':0');
   });
 });
 
@@ -311,17 +311,17 @@ describe('the option `secrets`', () => {
 
   it.each([
     ['short', ['tooshort']],
-    ['of few characters', ['abababababababababababababababababab']],
-    ['no text', [42]],
-    ['none', []],
-  ])('refuses one that is %s, says how to make one, and does not repeat it', async (_what, secrets) => {
+    ['repetitive', ['abababababababababababababababababab']],
+    ['not a string', [42]],
+    ['missing', []],
+  ])('rejects one that is %s, says how to create one, and does not quote it', async (_what, secrets) => {
     const error = await first(createBackend({ secrets: secrets as string[] })).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: 'configuration', message: expect.stringMatching(/`secrets`: expected/) });
     expect(String(error)).not.toMatch(/tooshort|abab|42/);
     if (secrets.length > 0) expect(String(error)).toContain('openssl rand -base64 32');
   });
 
-  it('takes a variable with commas between them', async () => {
+  it('accepts an environment variable with several secrets, separated by commas', async () => {
     vi.stubEnv('SESSION_SECRETS', `${next}, ${secret}`);
     onTestFinished(() => void vi.unstubAllEnvs());
     const { browser, deploy } = await startSite({ secrets: { fromEnv: 'SESSION_SECRETS' } });

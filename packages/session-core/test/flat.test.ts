@@ -7,7 +7,7 @@ import { encodeField } from '../src/codec/field.ts';
 import { insertValue, decodeValue, encodeValue, extractValue, type Flat } from '../src/codec/flat.ts';
 import { type Snapshot, encodePayload, decodePayload } from '../src/codec/payload.ts';
 
-// What Astro adds to devalue. https://github.com/withastro/astro/blob/main/packages/astro/src/core/session/runtime.ts
+// The same as Astro adds to devalue. https://github.com/withastro/astro/blob/main/packages/astro/src/core/session/runtime.ts
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
 const revivers = { URL: (href: string) => new URL(href) };
 
@@ -18,7 +18,7 @@ interface AstroEntry {
   expires: number | undefined;
 }
 
-/** A session as Astro holds it. */
+/** A session as Astro keeps it in memory. */
 const session: fc.Arbitrary<Map<string, AstroEntry>> = fc
   .tuple(
     values,
@@ -30,9 +30,9 @@ const session: fc.Arbitrary<Map<string, AstroEntry>> = fc
       new Map(make().map((data, index) => [keys[index]!, { data, expires: expiries[index] }])),
   );
 
-/** Where the value of an entry lies in a session as Astro writes it. */
-function positionOf(flat: Flat, place: number): number {
-  return (flat[(flat[0] as number[])[2 * place + 2]!] as { data: number }).data;
+/** The position of the value of an entry in a session as Astro writes it. */
+function positionOf(flat: Flat, index: number): number {
+  return (flat[(flat[0] as number[])[2 * index + 2]!] as { data: number }).data;
 }
 
 function toFields(entries: Map<string, AstroEntry>): Map<string, string> {
@@ -43,7 +43,7 @@ function fail(): never {
   throw new Error('A field is corrupt.');
 }
 
-function hand(fields: Map<string, string>): { flat: Flat; snapshot: Snapshot } {
+function encode(fields: Map<string, string>): { flat: Flat; snapshot: Snapshot } {
   const snapshot: Snapshot = { id: 'id', at: { wall: Date.now(), monotonic: performance.now() }, keys: new Map() };
   return { flat: encodePayload(fields, Date.now(), fail, { nonce: NONCE, snapshot }), snapshot };
 }
@@ -54,7 +54,7 @@ describe.each([
 ])('with devalue $name in Astro', ({ stringify, unflatten }) => {
   const hydrate = (flat: Flat) => unflatten(flat, revivers) as Map<string, AstroEntry>;
 
-  it('a value has one encoding, whoever writes it', () => {
+  it('a value has the same encoding from Astro and from encodeValue()', () => {
     fc.assert(
       fc.property(session, (entries) => {
         const flat = JSON.parse(stringify(entries, reducers)) as Flat;
@@ -66,11 +66,11 @@ describe.each([
     );
   });
 
-  it('what Astro was handed and hands back is as it was stored, and counts as untouched', () => {
+  it('a session that Astro loads and saves unchanged has the same fields, and none counts as modified', () => {
     fc.assert(
       fc.property(session, (entries) => {
         const fields = toFields(entries);
-        const { flat, snapshot } = hand(fields);
+        const { flat, snapshot } = encode(fields);
         const payload = stringify(hydrate(flat), reducers);
         const back = decodePayload('test', payload, NONCE);
         expect(back.snapshots).toEqual([snapshot]);
@@ -84,15 +84,15 @@ describe.each([
     );
   });
 
-  it('a value that was changed in place counts as touched, and no other', () => {
+  it('a value that was changed in place counts as modified, and no other', () => {
     fc.assert(
       fc.property(session, fc.nat(), (entries, pick) => {
         const fields = toFields(entries);
-        const held = hydrate(hand(fields).flat);
-        const [key, { data }] = [...held][pick % held.size]!;
+        const loaded = hydrate(encode(fields).flat);
+        const [key, { data }] = [...loaded][pick % loaded.size]!;
         fc.pre(changeInPlace(data));
         const changed = encodeValue(data);
-        const back = decodePayload('test', stringify(held, reducers), NONCE);
+        const back = decodePayload('test', stringify(loaded, reducers), NONCE);
         for (const [name, entry] of back.entries) expect([name, entry.modified]).toEqual([name, name === key]);
         expect(back.entries.get(key)!.encoded()).toBe(encodeField(entries.get(key)!.expires, changed));
       }),
@@ -101,7 +101,7 @@ describe.each([
   });
 });
 
-it('a decoded value encodes to the same text', () => {
+it('a decoded value has the same encoding again', () => {
   fc.assert(
     fc.property(values, (make) => {
       for (const value of make()) {
@@ -115,7 +115,7 @@ it('a decoded value encodes to the same text', () => {
   );
 });
 
-it('a value that is nested a thousand deep is encoded and handed out', () => {
+it('a value with a thousand levels of nesting is encoded and inserted', () => {
   let value: unknown = [];
   for (let level = 0; level < 1000; level++) value = level % 2 === 0 ? [value] : { value };
   const flat = JSON.parse(devalue5.stringify(new Map([['key', { data: value }]]))) as Flat;
@@ -126,8 +126,8 @@ it('a value that is nested a thousand deep is encoded and handed out', () => {
   expect(whole).toHaveLength(1002);
 });
 
-it('a corrupt address that stands for a list of a thousand million holes is corrupt, at once', () => {
-  // Who walks through the holes needs minutes for one of these texts, and runs into the limit of the test with so many.
+it('a URL node that refers to a list with a billion holes is rejected immediately', () => {
+  // Visiting the holes would take minutes for each of these, so the test would time out.
   for (let round = 0; round < 1000; round++) {
     const body = '[["URL",1],[-7,1000000000,0,2],["Map"]]';
     expect(() => decodeValue(body)).toThrow(TypeError);

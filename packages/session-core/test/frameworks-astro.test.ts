@@ -7,7 +7,7 @@ import { createBackend, createBrowser } from './support/backend.ts';
 import { withSession } from './support/frameworks/hono.ts';
 import type { VisitorSession } from './support/frameworks/sessions.ts';
 
-/** One request to a Hono API, with the code that the README prints; resolves to the session id of its answer. */
+/** Sends one request to a Hono API, with the code from the README. Resolves to the session id after the response. */
 async function callApi(
   id: string | undefined,
   work: (session: VisitorSession) => unknown,
@@ -28,7 +28,7 @@ async function callApi(
 }
 
 describe.each(astros)('an Astro $version site and a Hono API with one driver and one cookie', (astro) => {
-  // As in two modules of a server: each makes its own driver.
+  // Each side creates its own driver, as two modules of a server would.
   const openSite = (id?: string) => createSiteBrowser(astro, memory(), {}, id);
 
   it('the API reads and changes the session that the site wrote', async () => {
@@ -62,7 +62,7 @@ describe.each(astros)('an Astro $version site and a Hono API with one driver and
     expect(await callApi(id, async (session) => expect(await session.get('visits')).toBe(42))).toBe(id);
   });
 
-  it('a sign-in at the API is known to the site, and its old id to nobody', async () => {
+  it('after a sign-in at the API, the site accepts the new id, and the old id is invalid', async () => {
     const site = openSite();
     await site.visit((session) => session.set('visits', 1));
     const oldId = site.cookie;
@@ -80,7 +80,7 @@ describe.each(astros)('an Astro $version site and a Hono API with one driver and
     await openSite(oldId).visit(async (session) => expect([...(await session.keys())]).toEqual([]));
   });
 
-  it('a sign-in at the site is known to the API, and its old id to nobody', async () => {
+  it('after a sign-in at the site, the API accepts the new id, and the old id is invalid', async () => {
     const oldId = await callApi(undefined, (session) => session.set('visits', 1));
     const site = openSite(oldId);
     await site.visit(async (session) => {
@@ -94,7 +94,7 @@ describe.each(astros)('an Astro $version site and a Hono API with one driver and
     await callApi(oldId, async (session) => expect(await session.keys()).toEqual([]));
   });
 
-  it('whoever signs out, the other one has nothing left and brings nothing back', async () => {
+  it('a sign-out at one side applies to the other, which cannot restore the session', async () => {
     const site = openSite(await callApi(undefined, (session) => session.set('user', 'ann')));
     const id = site.cookie;
     await site.visit(async (session) => {
@@ -114,7 +114,7 @@ describe.each(astros)('an Astro $version site and a Hono API with one driver and
     await callApi(secondId, async (session) => expect(await session.keys()).toEqual([]));
   });
 
-  it('requests at once to both lose nothing', async () => {
+  it('concurrent requests to both lose nothing', async () => {
     const id = await callApi(undefined, (session) => session.set('visits', 0));
     const requests = Array.from({ length: 32 }, (_, index) => [
       openSite(id).visit(async (session) => {
@@ -130,7 +130,7 @@ describe.each(astros)('an Astro $version site and a Hono API with one driver and
     });
   });
 
-  it('values of every kind are spelled alike: what the other one wrote is no change', async () => {
+  it('both encode values of all types in the same way, so reading is not a change', async () => {
     const backend = createBackend();
     const values: Record<string, unknown> = {
       date: new Date(7),

@@ -17,9 +17,7 @@ import { withSession } from './support/frameworks/hono.ts';
 import { server as nodeServer } from './support/frameworks/node.ts';
 import { sessions } from './support/frameworks/sessions.ts';
 
-/**
- * The same small site on each framework, with the code that the README prints: GET answers `Visit <n>`, and DELETE signs out.
- */
+/** The same small site on each framework, with the code from the README: GET answers `Visit <n>`, and DELETE signs out. */
 interface Site {
   url: string;
   stop(): unknown;
@@ -73,7 +71,7 @@ const starts: Record<string, () => Promise<Site>> = {
       url: urlOf(server.httpServer!.address()),
       async stop() {
         await server.close();
-        // SvelteKit writes types into the app's own node_modules.
+        // SvelteKit writes types into node_modules of the app.
         for (const made of [dir, join(root, 'node_modules')]) await rm(made, { recursive: true, force: true });
       },
     };
@@ -131,7 +129,7 @@ describe.each(names)('%s', (name) => {
   const open = (cookies?: Iterable<[string, string]>) => createVisitor(sites.get(name)!.url, cookies);
   const ours = (headers: Headers) => headers.getSetCookie().filter((line) => line.startsWith(`${cookieOf(name)}=`));
 
-  it('a visitor gets one cookie, and is known by it', async () => {
+  it('a visitor gets one cookie, which identifies the session', async () => {
     const visitor = open();
     const first = await visitor.fetch('/');
     expect(first.body).toBe('Visit 1');
@@ -144,14 +142,14 @@ describe.each(names)('%s', (name) => {
     expect((await open().fetch('/')).body).toBe('Visit 1');
   });
 
-  it('visits at once are all counted', async () => {
+  it('concurrent visits are all counted', async () => {
     const visitor = open();
     await visitor.fetch('/');
     await Promise.all(Array.from({ length: 16 }, () => visitor.fetch('/')));
     expect((await visitor.fetch('/')).body).toBe('Visit 18');
   });
 
-  it('an id that nobody knows is not adopted', async () => {
+  it('an unknown id is replaced', async () => {
     const id = crypto.randomUUID();
     const visitor = open([[cookieOf(name), id]]);
     expect((await visitor.fetch('/')).body).toBe('Visit 1');
@@ -159,7 +157,7 @@ describe.each(names)('%s', (name) => {
   });
 });
 
-// The example for node:http only counts.
+// The node:http example has no sign-out.
 it.each(names.filter((name) => name !== 'node:http'))(
   'signing out of %s clears the cookie, and the session is gone',
   async (name) => {
@@ -173,14 +171,14 @@ it.each(names.filter((name) => name !== 'node:http'))(
   },
 );
 
-it('one session, whichever server of a process the visitor goes to', async () => {
+it('all servers of one process share the session', async () => {
   const visitor = createVisitor('http://unused.example');
   for (const name of ['Hono', 'h3', 'SvelteKit', 'node:http']) await visitor.fetch(sites.get(name)!.url);
   const session = sessions.open(`astro-session=${visitor.sessionId()}`);
   expect(await session.get('visits')).toBe(4);
 });
 
-it('in Astro middleware it lies beside `Astro.session`, under a cookie of its own', async () => {
+it('in Astro middleware, it works next to `Astro.session`, with its own cookie', async () => {
   const visitor = createVisitor(sites.get('Astro')!.url);
   await visitor.fetch('/');
   expect([...visitor.cookies.keys()].sort()).toEqual(['astro-session', 'visitor']);

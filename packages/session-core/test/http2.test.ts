@@ -16,7 +16,7 @@ import { createBackend } from './support/backend.ts';
 /** What a page does with the session of its request. */
 type Work = (session: AstroSession, stream: ServerHttp2Stream) => unknown;
 
-/** A site whose pages do with the session of `id` what they are told, on one connection. */
+/** Starts a site on one connection. Each page runs a given function on the session of `id`. */
 async function startSite(astro: Astro, driver: SessionDriver, id: string) {
   const pages = new Map<string, Work>();
   const saved = new Map<string, Promise<AstroSession>>();
@@ -42,7 +42,7 @@ async function startSite(astro: Astro, driver: SessionDriver, id: string) {
     return client.request({ ':path': path }).resume();
   };
   const fetch = async (path: string, work: Work): Promise<void> => void (await once(ask(path, work), 'end'));
-  // The request that loads the driver has no identity: it began before the driver could listen.
+  // The first request has no identity, because it starts before the driver is loaded.
   await fetch('/first', () => undefined);
   return { ask, fetch, saved: (path: string) => saved.get(path)! };
 }
@@ -59,8 +59,8 @@ async function startSession(astro: Astro, values: Record<string, unknown>) {
   return { ...(await startSite(astro, driver, id)), look };
 }
 
-describe.each(astros)("on Node's HTTP/2 server, in Astro $version,", (astro) => {
-  it('a request that replaces every key is told apart from the others on its connection', async () => {
+describe.each(astros)("on Node's HTTP/2 server with Astro $version", (astro) => {
+  it('a request that replaces every key has its own identity among the requests on its connection', async () => {
     const { fetch, look } = await startSession(astro, { flash: 'Saved.', views: 1 });
     const { promise: taken, resolve: onTaken } = Promise.withResolvers<void>();
     const { promise: added, resolve: onAdded } = Promise.withResolvers<void>();
@@ -75,7 +75,7 @@ describe.each(astros)("on Node's HTTP/2 server, in Astro $version,", (astro) => 
       (async () => {
         await taken;
         await fetch('/other', (session) => session.set('basket', 1));
-        // A third one reads what the second has added.
+        // A third request reads the new key.
         await fetch('/reader', (session) => session.get('basket'));
         onAdded();
       })(),
@@ -83,24 +83,24 @@ describe.each(astros)("on Node's HTTP/2 server, in Astro $version,", (astro) => 
     expect(await look()).toEqual({ views: 2, basket: 1 });
   });
 
-  it('a request that regenerates the session and is reset by the browser is no sign-out', async () => {
+  it('a request that regenerates the session and is then reset by the browser does not count as a sign-out', async () => {
     const { ask, saved, look } = await startSession(astro, { user: null, cart: ['hat'] });
     const { promise: read, resolve: onRead } = Promise.withResolvers<void>();
     const { promise: regenerated, resolve: onRegenerated } = Promise.withResolvers<void>();
     const { promise: reset, resolve: onReset } = Promise.withResolvers<void>();
     const { promise: saving, resolve: onSaving } = Promise.withResolvers<void>();
-    const goes = ask('/goes', async (session, stream) => {
+    const canceled = ask('/canceled', async (session, stream) => {
       await session.get('cart');
       onRead();
       await regenerated;
       await session.regenerate();
-      goes.close(constants.NGHTTP2_CANCEL);
+      canceled.close(constants.NGHTTP2_CANCEL);
       await once(stream, 'close');
       onReset();
       await saving;
       session.set('user', 'ada');
     });
-    const stays = ask('/stays', async (session) => {
+    const completed = ask('/completed', async (session) => {
       await session.get('cart');
       await read;
       await session.regenerate();
@@ -109,8 +109,8 @@ describe.each(astros)("on Node's HTTP/2 server, in Astro $version,", (astro) => 
       session.set('user', 'ada');
       onSaving();
     });
-    await once(stays, 'end');
-    expect(await look((await saved('/stays')).sessionID)).toEqual({ user: 'ada', cart: ['hat'] });
-    expect(await look((await saved('/goes')).sessionID)).toEqual({ user: 'ada' });
+    await once(completed, 'end');
+    expect(await look((await saved('/completed')).sessionID)).toEqual({ user: 'ada', cart: ['hat'] });
+    expect(await look((await saved('/canceled')).sessionID)).toEqual({ user: 'ada' });
   });
 });

@@ -13,7 +13,7 @@ const until = '2100-01-01';
 const payload = (data: Record<string, unknown>): string =>
   stringify(new Map(Object.entries(data).map(([key, value]) => [key, { data: value, expires: undefined }])));
 
-/** A backend in whose keyspace Astro's own driver, and others, have stored things. */
+/** Starts a site on a backend that contains data of Astro's own driver and of other software. */
 function startSite(before: Record<string, string> = {}) {
   const keyspace = new Map(Object.entries(before));
   const asked: string[] = [];
@@ -51,9 +51,9 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-describe('what a cookie names', () => {
+describe('the legacy key that a cookie names', () => {
   it.each(['feature_flags_production', 'a-key-of-somebody-else', ID.replace('-4c3b', '-1c3b')])(
-    'is not looked for, let alone removed, when it is no UUID: %s',
+    'is neither read nor removed when the id is not a UUID: %s',
     async (id) => {
       const site = startSite({ [id]: payload({ user: 'admin' }) });
       const user = site.deploy({ migrateFrom: { until } }, id);
@@ -66,7 +66,7 @@ describe('what a cookie names', () => {
   );
 
   it.each(['{"enabled":true}', 'text', '', '[["Set",1],"a"]', '[1]'])(
-    'is left alone when it is no session: %j',
+    'is not changed when its value is not a session: %j',
     async (stored) => {
       const site = startSite({ [ID]: stored });
       const corrupt = listenFor('corrupt-field');
@@ -85,23 +85,26 @@ describe('what a cookie names', () => {
       'a tombstone',
       async (site: ReturnType<typeof startSite>) => site.deploy({}).visit((session) => session.destroy()),
     ],
-  ])('is left alone when it is no session, also where there is %s under the new key', async (_what, prepare) => {
-    const site = startSite({ [ID]: payload({ user: 'ada' }) });
-    // Moves the session.
-    expect(await site.deploy({ migrateFrom: { until } }).open().get('user')).toBe('ada');
-    expect(site.keyspace.has(ID)).toBe(false);
-    await prepare(site);
-    site.keyspace.set(ID, '{"enabled":true}');
-    await site.deploy({ migrateFrom: { until } }).visit((session) => session.destroy());
-    expect(site.keyspace.get(ID)).toBe('{"enabled":true}');
-    site.keyspace.set(ID, payload({ user: 'ada' }));
-    await site.deploy({ migrateFrom: { until } }).visit((session) => session.destroy());
-    expect(site.keyspace.has(ID)).toBe(false);
-    expect(await site.deploy({ migrateFrom: { until } }).open().get('user')).toBeUndefined();
-  });
+  ])(
+    'is not changed when its value is not a session, even if there is %s under the new key',
+    async (_what, prepare) => {
+      const site = startSite({ [ID]: payload({ user: 'ada' }) });
+      // Migrates the session.
+      expect(await site.deploy({ migrateFrom: { until } }).open().get('user')).toBe('ada');
+      expect(site.keyspace.has(ID)).toBe(false);
+      await prepare(site);
+      site.keyspace.set(ID, '{"enabled":true}');
+      await site.deploy({ migrateFrom: { until } }).visit((session) => session.destroy());
+      expect(site.keyspace.get(ID)).toBe('{"enabled":true}');
+      site.keyspace.set(ID, payload({ user: 'ada' }));
+      await site.deploy({ migrateFrom: { until } }).visit((session) => session.destroy());
+      expect(site.keyspace.has(ID)).toBe(false);
+      expect(await site.deploy({ migrateFrom: { until } }).open().get('user')).toBeUndefined();
+    },
+  );
 });
 
-it('an entry under a number is left out, and the user stays signed in', async () => {
+it('an entry whose key is a number is left out, and the user stays signed in', async () => {
   const stored = '[["Map",1,2,4,5],7,{"data":3},"x","user",{"data":6},"ada"]';
   const site = startSite({ [ID]: stored });
   const corrupt = listenFor('corrupt-field');
@@ -110,8 +113,8 @@ it('an entry under a number is left out, and the user stays signed in', async ()
   expect(corrupt()).toBe(1);
 });
 
-describe('the date on which it ends', () => {
-  it('is required, and has to be one', async () => {
+describe('the end date of a migration', () => {
+  it('is required and must be a valid date', async () => {
     const wrong: [unknown, string][] = [
       [
         true,
@@ -127,7 +130,7 @@ describe('the date on which it ends', () => {
       [{ until: '31.1.2027' }, "expected a date such as '2027-01-31'"],
       [{ until: '2027-02-31T25:00Z' }, "expected a date such as '2027-01-31'"],
       [{ until: '2027-02-29' }, "expected a date such as '2027-01-31'"],
-      // By which clock?
+      // Without a time zone.
       [{ until: '2027-01-31T08:00' }, "expected a date such as '2027-01-31'"],
       [{ until: 1_800_000_000 }, "expected a date such as '2027-01-31'"],
     ];
@@ -140,15 +143,15 @@ describe('the date on which it ends', () => {
     }
   });
 
-  it('can be read from a variable, and the option as a whole cannot', () => {
+  it('can be read from an environment variable, but `migrateFrom` as a whole cannot', () => {
     const config = (migrateFrom: unknown) => memoryDriver({ migrateFrom } as SharedOptions);
     expect(() => config({ until: fromEnv('MIGRATE_UNTIL') })).not.toThrow();
-    expect(() => config(fromEnv('ADOPT'))).toThrow(
-      '`migrateFrom` cannot be read from a variable as a whole, but its parts can.',
+    expect(() => config(fromEnv('MIGRATE_FROM'))).toThrow(
+      '`migrateFrom` cannot be read from an environment variable as a whole. Use fromEnv() for its parts.',
     );
   });
 
-  it('ends it, which is said once in the log', async () => {
+  it('ends the migration, and a warning is logged once', async () => {
     vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.UTC(2030, 0, 1) });
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     const other = '7b5c3f0e-1d2a-4c3b-8a49-0f1e2d3c4b5b';
@@ -167,15 +170,15 @@ describe('the date on which it ends', () => {
     expect(warn.mock.calls).toEqual([
       [
         expect.stringMatching(
-          `^\\[${site.name}\\] \`migrateFrom\` ended at its \`until\`, 2030-01-02: .* Remove the option`,
+          `^\\[${site.name}\\] The migration ended on 2030-01-02, the \`until\` of \`migrateFrom\`\\. Remove the option`,
         ),
       ],
     ]);
-    // What has moved stays.
+    // Migrated sessions stay.
     expect(await site.deploy({}).open().get('user')).toBe('ada');
   });
 
-  it('also ends that plain fields count beside encrypted ones', async () => {
+  it('also ends the migration of plaintext fields to encrypted ones', async () => {
     vi.useFakeTimers({ toFake: ['Date', 'performance'], now: Date.UTC(2030, 0, 1) });
     vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     const site = startSite();
@@ -198,7 +201,7 @@ describe('the date on which it ends', () => {
   });
 });
 
-it('a removal of which a part was carried out does not say that nothing was sent', async () => {
+it('a removal that fails after destroying the session is `interrupted` and not `unavailable`', async () => {
   const driver = defineDriver<SharedOptions>({
     name: 'session-half',
     options: {},

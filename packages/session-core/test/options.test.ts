@@ -44,7 +44,7 @@ const resolve = (config: unknown, variables: Record<string, string> = {}) =>
 afterEach(() => void vi.restoreAllMocks());
 
 describe('a config function', () => {
-  it('returns what Astro takes, and nothing that JSON would lose', () => {
+  it('returns what Astro expects, without values that JSON would lose', () => {
     const config = {
       url: 'there',
       ttl: false as const,
@@ -72,14 +72,14 @@ describe('a config function', () => {
     [{ ttl: 0 }, '`ttl`: expected a positive number of seconds, or false'],
     [{ ttl: '1h' }, '`ttl`: expected a positive number of seconds, or false'],
     [{ timeout: -1 }, '`timeout`: expected a whole number, from 1 to 600000'],
-    [{ prefix: '' }, '`prefix`: expected text that is not empty'],
+    [{ prefix: '' }, '`prefix`: expected a non-empty string'],
     [{ fast: 'maybe' }, '`fast`: expected true or false'],
     [{ mode: 'eventual' }, "`mode`: expected 'strong' or 'weak'"],
     [{ names: [] }, '`names`: expected a list'],
     [{ nodes: [{ hots: 'x' }] }, '`nodes`: `hots` is not an option. Did you mean `host`?'],
     [{ nodes: [{ host: 'x', port: 'y' }] }, '`nodes`: `port`: expected a whole number'],
     [{ idleTtl: null }, '`idleTtl`: expected a positive number of seconds'],
-  ])('refuses %j', (config, message) => {
+  ])('rejects %j', (config, message) => {
     expect(() => configure(config)).toThrow(`[session-example] Wrong options: ${message}`);
   });
 
@@ -92,21 +92,21 @@ describe('a config function', () => {
     ['NaN', NaN],
     ['a bigint', 1n],
     ['an instance', new URL('http://localhost')],
-  ])('refuses %s, which would not survive the build', (_name, url) => {
+  ])('rejects %s, which would not survive the build', (_name, url) => {
     expect(() => configure({ url })).toThrow('The option `url` does not survive the build');
     expect(() => configure({ nodes: [{ host: url }] })).toThrow('The option `nodes.0.host` does not survive the build');
   });
 
   it.each([
-    ['nothing', [undefined]],
+    ['undefined', [undefined]],
     // oxlint-disable-next-line no-sparse-arrays
     ['a hole', [, 'a']],
-    ['something beside the name of a variable', [{ fromEnv: 'NAME', or: () => 'a' }]],
-  ])('refuses a list with %s', (_name, names) => {
+    ['a property next to `fromEnv`', [{ fromEnv: 'NAME', or: () => 'a' }]],
+  ])('rejects a list with %s', (_name, names) => {
     expect(() => configure({ names })).toThrow(/`names/);
   });
 
-  it('names the package that the user has installed, and the driver as its errors do', () => {
+  it('errors name the driver and the package that the user has installed', () => {
     const author = () =>
       driverConfig('@acme/session-example', kinds, { url: new URL('http://localhost') as never }, entrypoint);
     expect(author).toThrow(/^\[@acme\/session-example\] .* around "@acme\/session-example\/runtime"\.$/);
@@ -115,14 +115,14 @@ describe('a config function', () => {
     expect(ours).toThrow(/^\[session-example\] .* around "@coatcheck\/session-example\/runtime"\.$/);
   });
 
-  it('refuses what holds itself, when it is written and when it is read', async () => {
+  it('rejects an object that contains itself, in the config and at runtime', async () => {
     const circle: Record<string, unknown> = {};
     circle['circle'] = circle;
     expect(() => configure({ nodes: [circle] })).toThrow('does not survive the build');
     expect(() => resolve({ nodes: [circle] }, {})).toThrow('`circle` is not an option');
   });
 
-  it('warns once when a secret is written into the config, and says what to do instead', () => {
+  it('warns once when the config contains a secret, and says what to do instead', () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     configure({ password: fromEnv('PASSWORD') });
     expect(warn).not.toHaveBeenCalled();
@@ -135,7 +135,7 @@ describe('a config function', () => {
 });
 
 describe('options when the server runs', () => {
-  it('take variables in place of values, each converted to its kind', () => {
+  it('can come from environment variables, and are converted to their types', () => {
     const config = {
       url: fromEnv('URL'),
       db: fromEnv('DB'),
@@ -155,7 +155,7 @@ describe('options when the server runs', () => {
       HOST: 'h',
       PORT: '1',
     };
-    // As it arrives after the build.
+    // The build serializes the config to JSON.
     expect(resolve(JSON.parse(JSON.stringify(config)), variables)).toEqual({
       url: 'there',
       db: 3,
@@ -168,7 +168,7 @@ describe('options when the server runs', () => {
   });
 
   it.each([[{}], [{ URL: '' }]])(
-    'say which variable is missing and where built servers get it from (%j)',
+    'that refer to a missing variable throw an error that names it and explains .env files (%j)',
     (variables) => {
       expect(() => resolve({ url: fromEnv('URL') }, variables)).toThrow(
         /\[session-example\] URL is not set.*node --env-file=\.env dist\/server\/entry\.mjs/,
@@ -176,7 +176,7 @@ describe('options when the server runs', () => {
     },
   );
 
-  it('never show what a variable held', () => {
+  it('that are wrong throw an error without the value of the variable', () => {
     let message = '';
     try {
       resolve({ db: fromEnv('DB') }, { DB: 'hunter2' });
@@ -189,11 +189,11 @@ describe('options when the server runs', () => {
 });
 
 describe('fromEnv', () => {
-  it.each(['', '1NAME', 'WITH SPACE', 'A-B', undefined])('refuses %j as a name', (name) => {
+  it.each(['', '1NAME', 'WITH SPACE', 'A-B', undefined])('rejects the name %j', (name) => {
     expect(() => fromEnv(name as string)).toThrow('takes the name of an environment variable');
   });
 
-  it('must be the whole option', () => {
+  it('throws when it is used inside a string', () => {
     const url = fromEnv('HOST');
     expect(() => `redis://${url as unknown as string}`).toThrow('must be the whole option');
   });

@@ -10,7 +10,7 @@ import { decodePayload } from '../src/codec/payload.ts';
 
 const revivers = { URL: (href: string) => new URL(href) };
 
-/** What may stand in the place of a position or of an operand, right or wrong. */
+/** Valid or invalid values for a position or an operand. */
 const junk: fc.Arbitrary<unknown> = fc.oneof(
   fc.integer({ min: -9, max: 20 }),
   fc.constantFrom<unknown>(0.5, -0, 1e21, 2 ** 32, -(2 ** 31), null, true, '', 'x', '%', '(', '!!!!', 'http://x/'),
@@ -35,7 +35,7 @@ const knownTypes = [
   'Temporal.Instant',
 ];
 
-/** Nodes that are wrong, or right only in the right place. */
+/** Nodes that are invalid, or valid only at certain positions. */
 const strangeNode: fc.Arbitrary<unknown> = fc.oneof(
   junk,
   fc.tuple(
@@ -52,7 +52,7 @@ const strangeNode: fc.Arbitrary<unknown> = fc.oneof(
 
 type Damage = (own: unknown[]) => unknown;
 
-/** Damage to one node, somewhere. */
+/** A function that damages one node. */
 const damage: fc.Arbitrary<Damage> = fc.oneof(
   fc.tuple(fc.nat(), strangeNode).map(
     ([place, node]): Damage =>
@@ -89,7 +89,7 @@ const damage: fc.Arbitrary<Damage> = fc.oneof(
 
 const cut = fc.tuple(fc.nat(), fc.nat(), fc.constantFrom('', '0', '-', ',', '"', '[', '{}', '\\', '\uD800'));
 
-/** The encoding of a value, and what became of it. */
+/** The encoding of a value, damaged. */
 const damagedBody: fc.Arbitrary<string> = fc
   .tuple(values, fc.array(damage, { minLength: 1, maxLength: 2 }), fc.option(cut, { freq: 4 }))
   .map(([make, damages, textDamage]) => {
@@ -106,7 +106,7 @@ const builtins = [Object, Array, Map, Set, Date, URL, RegExp, Function].map((typ
 const describeBuiltins = (): string => JSON.stringify(builtins.map((proto) => Reflect.ownKeys(proto).map(String)));
 
 it(
-  'no corrupt field makes Astro throw, changes a prototype, or leaves a trace when it is left out',
+  'no corrupt field makes Astro throw or changes a prototype, and a rejected one leaves the array unchanged',
   { timeout: 60_000 },
   () => {
     const before = describeBuiltins();
@@ -122,7 +122,7 @@ it(
           return;
         }
         flat[0] = [position];
-        // Astro hydrates it, and writes it again.
+        // Astro decodes it and encodes it again.
         const [value] = unflatten(flat, revivers) as [unknown];
         encodeValue(value);
         kept++;
@@ -130,31 +130,31 @@ it(
       { numRuns: runs(8000) },
     );
     expect(describeBuiltins()).toBe(before);
-    // Both ways were gone, often.
+    // Both cases occurred often.
     expect(Math.min(kept, leftOut)).toBeGreaterThan(runs(800));
   },
 );
 
 it.each([
-  ['cut off', '[[1,2],"a"'],
-  ['empty', ''],
-  ['not JSON', 'a'],
+  ['a truncated encoding', '[[1,2],"a"'],
+  ['an empty string', ''],
+  ['invalid JSON', 'a'],
   ['a position beyond the end', '[[1]]'],
-  ['a position that is no whole number', '[[0.5]]'],
-  ['a constant that there is not', '-2'],
+  ['a fractional position', '[[0.5]]'],
+  ['an unknown constant', '-2'],
   ['an unknown type', '[["Custom",1],1]'],
-  ['a key that would be the prototype', '[{"__proto__":1},{}]'],
-  ['the same without a prototype', '[["null","__proto__",1],1]'],
-  ['a Map with a key and no value', '[["Map",1],"a"]'],
-  ['a URL that is none', '[["URL",1],"%"]'],
-  ['a URL that is its own text', '[["URL",0]]'],
-  ['an expression that is none', '[["RegExp","("]]'],
-  ['a number that is none', '[["BigInt","x"]]'],
-  ['a moment that is none', '[["Date",{"toString":1,"valueOf":1}]]'],
-  ['bytes of nothing', '[["Uint8Array",1],null]'],
-  ['more bytes than there are', '[["Uint8Array",1,0,9],["ArrayBuffer","AA=="]]'],
-  ['a list that is longer than can be', '[[-7,4294967296]]'],
-  ['nesting without end', `[${Array.from({ length: 50_000 }, (_, level) => `[${level + 1}]`).join()},0]`],
+  ['a key that would set the prototype', '[{"__proto__":1},{}]'],
+  ['the same key in an object without a prototype', '[["null","__proto__",1],1]'],
+  ['a Map with a key but no value', '[["Map",1],"a"]'],
+  ['an invalid URL', '[["URL",1],"%"]'],
+  ['a URL that refers to itself', '[["URL",0]]'],
+  ['an invalid RegExp', '[["RegExp","("]]'],
+  ['an invalid BigInt', '[["BigInt","x"]]'],
+  ['an invalid Date', '[["Date",{"toString":1,"valueOf":1}]]'],
+  ['a typed array without a buffer', '[["Uint8Array",1],null]'],
+  ['a typed array beyond the end of its buffer', '[["Uint8Array",1,0,9],["ArrayBuffer","AA=="]]'],
+  ['an array that is too long', '[[-7,4294967296]]'],
+  ['nesting that is too deep', `[${Array.from({ length: 50_000 }, (_, level) => `[${level + 1}]`).join()},0]`],
 ])('%s is corrupt', (_name, body) => {
   const flat: Flat = [['Map']];
   expect(insertValue(flat, body)).toBeUndefined();
@@ -166,23 +166,26 @@ it.each([
   ['an expiry', [5, 6, 7, 1, 1]],
   ['the id', [5, 7, 7]],
   ['the time', [5, 6, 6]],
-])('a mark in which %s is none is refused', (_name, mark) => {
+])('a mark with an invalid value for %s is rejected', (_name, mark) => {
   const entry = { data: 3, expires: -1, '~': 4 };
   const payload = [['Map', 1, 2], 'key', entry, 'value', mark, 'nonce', 'id', 1];
   expect(() => decodePayload('test', payload, 'nonce')).toThrow('This is not a session as Astro writes it');
 });
 
-it.each(['""', '"a"', '"\\u0061"', '"a', '"a"b'])('the field name %s is corrupt: no key is stored under it', (name) => {
-  expect(keyOfField(name)).toBeUndefined();
-});
+it.each(['""', '"a"', '"\\u0061"', '"a', '"a"b'])(
+  'the field name %s is corrupt, because no session key has it',
+  (name) => {
+    expect(keyOfField(name)).toBeUndefined();
+  },
+);
 
-it.each([-5, -6])('an entry whose expiry is the constant %i is past, as it is to Astro', (expires) => {
+it.each([-5, -6])('an entry whose expiry is the constant %i has expired, as in Astro', (expires) => {
   const { entries } = decodePayload('test', [['Map', 1, 2], 'key', { data: 3, expires }, 'value'], 'nonce');
   expect(entries.get('key')!.expires).toBe(0);
 });
 
 describe.each(astrosInScope)('in Astro $version', { timeout: 60_000 }, (astro) => {
-  it('the rest of the session lives, and the corrupt field stays as it is', async () => {
+  it('the rest of the session is kept, and the corrupt field does not change', async () => {
     const backend = createBackend();
     const browser = createBrowser(astro, backend.driver);
     await browser.visit((session) => session.set('good', { cart: ['hat'] }));
@@ -207,7 +210,7 @@ describe.each(astrosInScope)('in Astro $version', { timeout: 60_000 }, (astro) =
   });
 
   it.each(['', 'x', '12', ':', 'x:[1]', '-:[1]', '1e99:[1]', '12.5:[1]', '\uD800'])(
-    'a field of the text %j is left out and stays as it is, whoever writes beside it',
+    'the corrupt field %j is left out, and does not change when another key is written',
     async (field) => {
       const backend = createBackend();
       const browser = createBrowser(astro, backend.driver);

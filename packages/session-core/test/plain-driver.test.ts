@@ -32,13 +32,13 @@ function mapDriver(values: Map<string, unknown> = new Map()): SessionDriver {
   };
 }
 
-/** What a site's own runtime makes of one of ours: the three methods, and nothing else of it. */
+/** One of our drivers, wrapped by the site: only the three methods are left. */
 function wrappedDriver(): SessionDriver {
   const { getItem, setItem, removeItem } = memory();
   return { getItem, setItem, removeItem };
 }
 
-/** Parses by itself, as some do. */
+/** A driver that returns parsed payloads, as some do. */
 function parsingDriver(): SessionDriver {
   const { getItem, ...others } = mapDriver();
   return {
@@ -49,12 +49,12 @@ function parsingDriver(): SessionDriver {
 
 const drivers: [name: string, create: () => SessionDriver][] = [
   ["Astro's documented driver", () => documentedDriver({ max: 500 })],
-  ['a plain Map of text', () => mapDriver()],
+  ['a Map of strings', () => mapDriver()],
   ['a driver that parses', parsingDriver],
   ['a frozen driver', () => Object.freeze(mapDriver())],
   ["unstorage's lru-cache", () => lruCacheDriver({})],
   ["unstorage's memory", () => memoryDriver()],
-  ['one of ours behind three methods', wrappedDriver],
+  ['a wrapped Coatcheck driver', wrappedDriver],
 ];
 
 describe.each(drivers)('%s', (_name, create) => {
@@ -64,7 +64,7 @@ describe.each(drivers)('%s', (_name, create) => {
     return { driver, sessions, browser: createBrowser(sessions) };
   };
 
-  it('keeps what it is handed, value types and odd keys included', async () => {
+  it('keeps all value types and unusual keys', async () => {
     const { browser } = start();
     const cycle: { self?: unknown } = {};
     cycle.self = cycle;
@@ -88,7 +88,7 @@ describe.each(drivers)('%s', (_name, create) => {
     expect(await browser.open().keys()).toEqual(values.map(([key]) => key).filter((key) => key !== '__proto__'));
   });
 
-  it('requests at once lose nothing', async () => {
+  it('concurrent requests lose nothing', async () => {
     const { browser, sessions } = start();
     await browser.visit((session) => session.set('count', 0));
     await Promise.all(
@@ -103,7 +103,7 @@ describe.each(drivers)('%s', (_name, create) => {
     expect((await browser.open().keys()).length).toBe(65);
   });
 
-  it('also through two `createSessions`', async () => {
+  it('concurrent requests through several `createSessions` lose nothing', async () => {
     const { browser, driver } = start();
     await browser.visit((session) => session.set('count', 0));
     await Promise.all(
@@ -116,7 +116,7 @@ describe.each(drivers)('%s', (_name, create) => {
     expect(await browser.open().get('count')).toBe(16);
   });
 
-  it('an unknown id is never adopted', async () => {
+  it('an unknown id is replaced', async () => {
     const { driver, sessions } = start();
     const eve = createBrowser(sessions, `astro-session=${UNKNOWN}`);
     await eve.visit((session) => session.set('user', 'eve'));
@@ -124,7 +124,7 @@ describe.each(drivers)('%s', (_name, create) => {
     expect((await driver.getItem(UNKNOWN)) ?? null).toBeNull();
   });
 
-  it('a removed session stays removed, whatever a request under way sets', async () => {
+  it('a destroyed session stays destroyed when a concurrent request saves it', async () => {
     const { driver, browser, sessions } = start();
     await browser.visit((session) => session.set('user', 'ann'));
     const { id } = browser;
@@ -136,7 +136,7 @@ describe.each(drivers)('%s', (_name, create) => {
     expect((await driver.getItem(id)) ?? null).toBeNull();
   });
 
-  it('regenerate keeps the data and ends the old id', async () => {
+  it('regenerate keeps the data and destroys the old id', async () => {
     const { driver, browser } = start();
     await browser.visit((session) => session.set('user', 'ann'));
     const { id } = browser;
@@ -146,7 +146,7 @@ describe.each(drivers)('%s', (_name, create) => {
     expect((await driver.getItem(id)) ?? null).toBeNull();
   });
 
-  it('what has expired is gone, though the driver expires nothing', async () => {
+  it('expired values are gone, although the driver does not expire them', async () => {
     vi.useFakeTimers({ toFake: ['Date', 'performance'] });
     onTestFinished(() => void vi.useRealTimers());
     const { browser } = start();
@@ -158,7 +158,7 @@ describe.each(drivers)('%s', (_name, create) => {
     expect(await browser.open().entries()).toEqual([['long', 2]]);
   });
 
-  it.each(astros)('Astro $version reads what a Session wrote, and the other way round', async (astro) => {
+  it.each(astros)('Astro $version reads what a Session wrote, and vice versa', async (astro) => {
     const { driver, browser } = start();
     const when = new Date(1234);
     await browser.visit((session) => {
@@ -186,10 +186,10 @@ describe.each(drivers)('%s', (_name, create) => {
   });
 });
 
-describe('the cookie of a visitor', () => {
+describe('the session id in a cookie', () => {
   const precious = 'feature-flags-in-production';
 
-  it('chooses no key but that of a session: only a UUID is an id', async () => {
+  it('must be a UUID, so that it cannot name other keys of the backend', async () => {
     const values = new Map<string, unknown>([[precious, '[["Map",1,2],"user",{"data":3,"expires":-1},"admin"]']]);
     const asked: string[] = [];
     const inner = mapDriver(values);
@@ -219,7 +219,7 @@ describe('the cookie of a visitor', () => {
     expect(values.get(precious)).toBe(before);
   });
 
-  it('removes nothing that is no session, and the user is signed out all the same', async () => {
+  it('does not remove data that is not a session, and the user is still signed out', async () => {
     const values = new Map<string, unknown>([[UNKNOWN, 'something precious']]);
     const browser = createBrowser(createSessions({ driver: mapDriver(values) }), `astro-session=${UNKNOWN}`);
     await browser.visit((session) => session.destroy());
@@ -228,7 +228,7 @@ describe('the cookie of a visitor', () => {
   });
 });
 
-describe('what a foreign driver costs', () => {
+describe('the cost of a plain driver', () => {
   async function countCalls() {
     const calls: string[] = [];
     const inner = mapDriver();
@@ -243,7 +243,7 @@ describe('what a foreign driver costs', () => {
     return { calls, browser };
   }
 
-  it('a read is one get; a write is a get and a set; a removal is a get and a remove', async () => {
+  it('is one get for a read, a get and a set for a write, and a get and a remove for a removal', async () => {
     const { calls, browser } = await countCalls();
     await browser.visit((session) => Promise.all([session.get('a'), session.keys()]));
     expect(calls.splice(0)).toEqual(['get']);
@@ -256,8 +256,8 @@ describe('what a foreign driver costs', () => {
   });
 });
 
-describe('a foreign driver', () => {
-  it('is told of its failure, which is never a miss', async () => {
+describe('a plain driver', () => {
+  it('that fails causes an error, never a missing session', async () => {
     const failing = { ...mapDriver(), getItem: () => Promise.reject(new Error('disk on fire')) };
     const session = createSessions({ driver: failing }).open(`astro-session=${UNKNOWN}`);
     await expect(session.get('a')).rejects.toMatchObject({
@@ -269,12 +269,12 @@ describe('a foreign driver', () => {
   });
 
   it.each([
-    ['text that is no session', 'not a session hunter2'],
+    ['a string that is not a session', 'not a session hunter2'],
     ['another array', '[["Set",1],"hunter2"]'],
     ['a Buffer', Buffer.from('hunter2')],
     ['an object', { user: 'hunter2' }],
     ['a number', 7],
-  ])('that holds %s: a clear error without a word of it, and nothing is overwritten', async (_name, stored) => {
+  ])('that returns %s causes an error that does not quote it, and nothing is overwritten', async (_name, stored) => {
     const values = new Map<string, unknown>([[UNKNOWN, stored]]);
     const sessions = createSessions({ driver: mapDriver(values) });
     const works = [
@@ -297,7 +297,7 @@ describe('a foreign driver', () => {
     expect(values.get(UNKNOWN)).toBe(stored);
   });
 
-  it('with methods that answer at once is as good', async () => {
+  it('may have synchronous methods', async () => {
     const values = new Map<string, unknown>();
     const driver = {
       getItem: (key: string) => values.get(key),
@@ -309,7 +309,7 @@ describe('a foreign driver', () => {
     expect(await browser.open().get('a')).toBe(1);
   });
 
-  it('made of another one is another one', async () => {
+  it('that wraps another one does not share its store', async () => {
     const driver = mapDriver();
     createSessions({ driver });
     const asked: string[] = [];
@@ -318,7 +318,7 @@ describe('a foreign driver', () => {
     expect(asked).toEqual([UNKNOWN]);
   });
 
-  it('keeps a corrupt value from doing more harm than it must', async () => {
+  it('with a corrupt value keeps the rest of the session', async () => {
     const corrupt: unknown[] = [];
     const listener = (message: unknown) => void corrupt.push(message);
     subscribe('coatcheck:corrupt-field', listener);

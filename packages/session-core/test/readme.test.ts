@@ -4,7 +4,7 @@ import { createSessions } from '@coatcheck/session-core';
 import { createBackend, createBrowser } from './support/backend.ts';
 import { handle } from './support/examples/api.ts';
 
-// Every block of code in the README is a file in `support/` that some test runs.
+// Every code block in the README is the content of a file in `support/`, and a test runs that file.
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
 const blocks = [...readme.matchAll(/^```ts *(.*)\n([^]*?)^```$/gm)].map(([, name, code]) => [name!, code!] as const);
 
@@ -13,24 +13,24 @@ function source(name: string): string {
 }
 
 describe('the README', () => {
-  it.each(blocks)('prints %s as it is run', (name, code) => {
+  it.each(blocks)('contains the exact code of %s', (name, code) => {
     expect(code).toBe(source(name));
   });
 
   it.each(blocks.filter(([name]) => /^frameworks\/(?!sessions|app\.d)/.test(name)))(
-    '%s takes less than ten lines, imports aside',
+    '%s has fewer than ten lines without imports',
     (_name, code) => {
       const lines = code.split('\n').filter((line) => line !== '' && !/^(?:import|\/\/)/.test(line));
       expect(lines.length).toBeLessThan(10);
     },
   );
 
-  it('has every framework', () => {
+  it('has an example for every framework', () => {
     const names = blocks.map(([name]) => name);
     for (const name of ['hono', 'h3', 'sveltekit', 'astro', 'node']) expect(names).toContain(`frameworks/${name}.ts`);
   });
 
-  it('shows how to hear of what nobody is told', async () => {
+  it('has a working example for diagnostics', async () => {
     const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined);
     onTestFinished(() => warn.mockRestore());
     await import('./support/examples/observe.ts');
@@ -44,7 +44,7 @@ describe('the README', () => {
     expect(warn.mock.calls).toEqual([['destroyed-write', { driver: expect.stringContaining('session-test') }]]);
   });
 
-  it('shows a handler that works', async () => {
+  it('has a working example of a handler', async () => {
     const first = await handle(new Request('https://shop.example/'));
     expect(await first.text()).toBe('Hello stranger, visit 1');
     const [cookie = ''] = first.headers.get('set-cookie')!.split(';');

@@ -10,8 +10,8 @@ const LENGTH = 20_000;
 
 afterEach(() => void vi.useRealTimers());
 
-/** Signs out many users, each in a request of their own, and resolves to the bytes that are held more than before. */
-async function heldAfterSignOuts(identified: boolean, then: () => void = () => undefined): Promise<number> {
+/** Signs out many users, each in its own request. Resolves to the growth of the heap in bytes. */
+async function growthAfterSignOuts(identified: boolean, then: () => void = () => undefined): Promise<number> {
   const driver = defineDriver({
     name: `removals-${crypto.randomUUID()}`,
     options: {},
@@ -27,29 +27,29 @@ async function heldAfterSignOuts(identified: boolean, then: () => void = () => u
     request.answer();
   };
   await signOut(0);
-  // Somebody stays: the memory driver's cache clears all of its tables whenever it becomes empty.
+  // One session stays, because the cache of the memory driver frees all of its tables whenever it becomes empty.
   await driver.setItem(crypto.randomUUID(), stringify(new Map([['user', { data: 'ada' }]])));
   const before = await liveBytes();
   for (let number = 0; number < SESSIONS; number++) await signOut(number);
   then();
-  const held = (await liveBytes()) - before;
-  // The driver lives as long as the measurement.
+  const growth = (await liveBytes()) - before;
+  // Use the driver after the measurement, so that it is not garbage-collected before.
   await driver.removeItem(crypto.randomUUID());
-  return held;
+  return growth;
 }
 
-describe('of the sessions that were removed', () => {
-  it('nothing is kept where the server tells requests apart', async () => {
-    expect(await heldAfterSignOuts(true)).toBeLessThan((SESSIONS * LENGTH) / 4);
+describe('of removed sessions', () => {
+  it('nothing stays in memory when requests have an identity', async () => {
+    expect(await growthAfterSignOuts(true)).toBeLessThan((SESSIONS * LENGTH) / 4);
   });
 
-  it('a bounded number of bytes is kept where nobody does', async () => {
-    expect(await heldAfterSignOuts(false)).toBeLessThan((SESSIONS * LENGTH) / 3);
+  it('a bounded amount stays in memory when requests have no identity', async () => {
+    expect(await growthAfterSignOuts(false)).toBeLessThan((SESSIONS * LENGTH) / 3);
   });
 
-  it('nothing is kept when the time of the tombstones is over, without another removal', async () => {
+  it('nothing stays in memory after the tombstones have ended, even without another removal', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date', 'performance'] });
-    const held = await heldAfterSignOuts(false, () => void vi.advanceTimersByTime(60_000));
-    expect(held).toBeLessThan((SESSIONS * LENGTH) / 16);
+    const growth = await growthAfterSignOuts(false, () => void vi.advanceTimersByTime(60_000));
+    expect(growth).toBeLessThan((SESSIONS * LENGTH) / 16);
   });
 });

@@ -676,7 +676,7 @@ describe('destroy', () => {
   it('removes a session that cannot be read, and its cookie', async () => {
     const { backend, browser } = await startSession();
     backend.before = (operation) => {
-      if (operation !== 'destroy') throw new Error('The stored record is not in a form that this version can read.');
+      if (operation !== 'destroy') throw new Error('The stored record is corrupt, or a newer version wrote it.');
     };
     const session = browser.open();
     await expect(session.get('visits')).rejects.toMatchObject({ code: 'refused' });

@@ -5,22 +5,22 @@ import type { Change } from '../src/contract/store.ts';
 import { tombstoneKey, type ValueBackend } from '../src/stores/value-layout.ts';
 import { valueStore } from '../src/stores/value-store.ts';
 
-interface Shelf {
+interface FakeBackend {
   backend: ValueBackend;
-  /** How often the backend was asked. */
+  /** The number of calls of each method. */
   operations: { get: number; set: number; remove: number };
-  /** Whether the next `set` finds that somebody was faster. */
+  /** How many of the next calls of `set` meet a conflict. */
   conflicts: number;
-  /** What the next operations fail with. */
+  /** The error with which operations fail; undefined when they succeed. */
   failure: Error | undefined;
   values: Map<string, { value: string; version: number; until: number }>;
 }
 
-/** A backend of whole values in memory, which answers late, in any order, and with the conflicts that a test asks for. */
-function createShelf(compareAndSet: boolean): Shelf {
-  const values: Shelf['values'] = new Map();
+/** Creates a backend of whole values in memory. It answers late and in random order, and with conflicts and failures that a test sets. */
+function createFakeBackend(compareAndSet: boolean): FakeBackend {
+  const values: FakeBackend['values'] = new Map();
   let versions = 0;
-  const shelf: Shelf = {
+  const fake: FakeBackend = {
     operations: { get: 0, set: 0, remove: 0 },
     conflicts: 0,
     failure: undefined,
@@ -33,8 +33,8 @@ function createShelf(compareAndSet: boolean): Shelf {
         return stored && stored.until > Date.now() ? { value: stored.value, version: stored.version } : null;
       },
       async set(key, value, { lifetimeMs, version }) {
-        // Decided when it is asked, so that what is under way keeps it.
-        const meetsConflict = compareAndSet && shelf.conflicts-- > 0;
+        // Decided before the delay, so that a call keeps its result when a test changes `conflicts` in the meantime.
+        const meetsConflict = compareAndSet && fake.conflicts-- > 0;
         await answer('set');
         const stored = values.get(key);
         const current = stored && stored.until > Date.now() ? stored.version : null;
@@ -49,12 +49,12 @@ function createShelf(compareAndSet: boolean): Shelf {
       },
     },
   };
-  const answer = async (operation: keyof Shelf['operations']): Promise<void> => {
-    shelf.operations[operation]++;
+  const answer = async (operation: keyof FakeBackend['operations']): Promise<void> => {
+    fake.operations[operation]++;
     for (let turns = Math.floor(Math.random() * 4); turns > 0; turns--) await new Promise(setImmediate);
-    if (shelf.failure) throw shelf.failure;
+    if (fake.failure) throw fake.failure;
   };
-  return shelf;
+  return fake;
 }
 
 const call = (signal = new AbortController().signal) => ({ signal });
@@ -68,25 +68,25 @@ const setting = (name: string, value = ':1'): Change => ({
 });
 
 describe('with compare-and-set', () => {
-  const { backend } = createShelf(true);
+  const { backend } = createFakeBackend(true);
   describe('the conformance suite', () => {
     withFakeDate();
     testStore({ it, createStore: () => valueStore(backend), slackMs: 20, passTime });
   });
 
-  it('writes of one key made at once cost one read and a few writes, not one each', async () => {
-    const shelf = createShelf(true);
-    const store = valueStore(shelf.backend);
+  it('concurrent writes of one key are combined into one write', async () => {
+    const fake = createFakeBackend(true);
+    const store = valueStore(fake.backend);
     await Promise.all(Array.from({ length: 64 }, (_, index) => store.patch('key', setting(`field${index}`), call())));
     expect((await store.read('key', call()))?.size).toBe(64);
-    expect(shelf.operations.set).toBe(1);
+    expect(fake.operations.set).toBe(1);
   });
 
-  it('starts over on what is there now when another process was faster', async () => {
-    const shelf = createShelf(true);
-    const [one, other] = [valueStore(shelf.backend), valueStore(shelf.backend)];
+  it('retries with the current record when another process was faster', async () => {
+    const fake = createFakeBackend(true);
+    const [one, other] = [valueStore(fake.backend), valueStore(fake.backend)];
     await one.patch('key', setting('theirs'), call());
-    shelf.conflicts = 3;
+    fake.conflicts = 3;
     await Promise.all([one.patch('key', setting('ours'), call()), other.patch('key', setting('theirs', ':2'), call())]);
     expect(await one.read('key', call())).toEqual(
       new Map([
@@ -96,55 +96,55 @@ describe('with compare-and-set', () => {
     );
   });
 
-  it('a change whose caller gave up is not stored later, and does not hold up the others', async () => {
-    const shelf = createShelf(true);
-    const store = valueStore(shelf.backend);
-    const given = new AbortController();
+  it('a change whose signal has aborted is not stored later, and does not delay others', async () => {
+    const fake = createFakeBackend(true);
+    const store = valueStore(fake.backend);
+    const controller = new AbortController();
     const first = store.patch('key', setting('first'), call());
-    const gaveUp = store.patch('key', setting('given-up'), call(given.signal)).catch(nameOf);
+    const aborted = store.patch('key', setting('given-up'), call(controller.signal)).catch(nameOf);
     const last = store.patch('key', setting('last'), call());
-    given.abort();
+    controller.abort();
     await Promise.all([first, last]);
-    expect(await gaveUp).toBe('AbortError');
+    expect(await aborted).toBe('AbortError');
     expect([...(await store.read('key', call()))!.keys()]).toEqual(['first', 'last']);
   });
 
-  it('a change that meets conflict after conflict stops when its caller gives up', async () => {
-    const shelf = createShelf(true);
-    const store = valueStore(shelf.backend);
-    shelf.conflicts = Infinity;
-    const given = new AbortController();
-    const gaveUp = store.patch('key', setting('never'), call(given.signal)).catch(nameOf);
-    await expect.poll(() => shelf.operations.set).toBeGreaterThan(2);
-    given.abort();
-    expect(await gaveUp).toBe('AbortError');
-    shelf.conflicts = 0;
+  it('a change that keeps meeting conflicts stops when its signal aborts', async () => {
+    const fake = createFakeBackend(true);
+    const store = valueStore(fake.backend);
+    fake.conflicts = Infinity;
+    const controller = new AbortController();
+    const aborted = store.patch('key', setting('never'), call(controller.signal)).catch(nameOf);
+    await expect.poll(() => fake.operations.set).toBeGreaterThan(2);
+    controller.abort();
+    expect(await aborted).toBe('AbortError');
+    fake.conflicts = 0;
     expect(await store.patch('key', setting('after'), call())).toBe('applied');
     expect([...(await store.read('key', call()))!.keys()]).toEqual(['after']);
   });
 
-  it('a refused change writes nothing', async () => {
-    const shelf = createShelf(true);
-    const store = valueStore(shelf.backend);
+  it('a rejected change writes nothing', async () => {
+    const fake = createFakeBackend(true);
+    const store = valueStore(fake.backend);
     expect(await store.patch('key', { ...setting('a'), mustExist: true }, call())).toBe('missing');
-    expect(shelf.operations).toEqual({ get: 1, set: 0, remove: 0 });
+    expect(fake.operations).toEqual({ get: 1, set: 0, remove: 0 });
   });
 });
 
 describe('without compare-and-set', () => {
-  const { backend } = createShelf(false);
+  const { backend } = createFakeBackend(false);
   describe('the conformance suite', () => {
     withFakeDate();
     testStore({ it, createStore: () => valueStore(backend), slackMs: 20, passTime });
   });
 
-  it('says that it is not atomic', () => {
-    expect(valueStore(createShelf(false).backend).atomic).toBe(false);
+  it('reports that it is not atomic', () => {
+    expect(valueStore(createFakeBackend(false).backend).atomic).toBe(false);
   });
 
-  it('a write of another process that comes after the removal is taken back', async () => {
-    const shelf = createShelf(false);
-    const [one, other] = [valueStore(shelf.backend), valueStore(shelf.backend)];
+  it('a write of another process after the removal is undone', async () => {
+    const fake = createFakeBackend(false);
+    const [one, other] = [valueStore(fake.backend), valueStore(fake.backend)];
     await one.patch('key', setting('user'), call());
     const late = other.patch('key', setting('late'), call());
     await one.destroy('key', 60_000, call());
@@ -153,54 +153,58 @@ describe('without compare-and-set', () => {
     expect(await one.read('key', call())).toBeNull();
   });
 
-  it('the tombstone lives as long as the record could have come back', async () => {
-    const shelf = createShelf(false);
-    const store = valueStore(shelf.backend);
+  it('the tombstone lasts as long as the record could come back', async () => {
+    const fake = createFakeBackend(false);
+    const store = valueStore(fake.backend);
     await store.patch('key', { ...setting('user'), lifetimeMs: 86_400_000, defaultTtlMs: 86_400_000 }, call());
     await store.destroy('key', 60_000, call());
-    const tombstone = shelf.values.get(tombstoneKey('key'));
+    const tombstone = fake.values.get(tombstoneKey('key'));
     expect(tombstone!.until - Date.now()).toBeGreaterThan(86_000_000);
   });
 
-  it('the tombstone of a record without an end has one, after 30 days', async () => {
-    const shelf = createShelf(false);
-    const store = valueStore(shelf.backend);
+  it('the tombstone of a record that never expires ends after 30 days', async () => {
+    const fake = createFakeBackend(false);
+    const store = valueStore(fake.backend);
     const { defaultTtlMs: _, ...endless } = setting('user');
     await store.patch('key', { ...endless, lifetimeMs: 'never' }, call());
-    expect([...shelf.values.values()].map(({ until }) => until)).toEqual([Infinity]);
+    expect([...fake.values.values()].map(({ until }) => until)).toEqual([Infinity]);
     await store.destroy('key', 60_000, call());
-    const days = (shelf.values.get(tombstoneKey('key'))!.until - Date.now()) / 86_400_000;
+    const days = (fake.values.get(tombstoneKey('key'))!.until - Date.now()) / 86_400_000;
     expect(days).toBeGreaterThan(29);
     expect(days).toBeLessThanOrEqual(30);
   });
 });
 
-describe.each([true, false])('a value that is corrupt (compare-and-set: %s)', (compareAndSet) => {
+describe.each([true, false])('a corrupt value (compare-and-set: %s)', (compareAndSet) => {
   it.each([
-    ['a moment that is none', '1 - \n'],
-    ['a field without a name', '1   0 2\n:1'],
-    ['a length below zero', '1   1 2 -1 1\na:1'],
-    ['lengths that are too short', '1   1 1\na:1'],
-  ])('%s is an error, and no miss', async (_name, value) => {
-    const shelf = createShelf(compareAndSet);
-    shelf.values.set('key', { value, version: 1, until: Infinity });
-    const store = valueStore(shelf.backend);
-    await expect(store.read('key', call())).rejects.toThrow('not in a form');
-    await expect(store.patch('key', setting('user'), call())).rejects.toThrow('not in a form');
-    expect(shelf.values.get('key')!.value).toBe(value);
+    ['with an invalid timestamp', '1 - \n'],
+    ['with a field without a name', '1   0 2\n:1'],
+    ['with a negative length', '1   1 2 -1 1\na:1'],
+    ['with lengths that are too short', '1   1 1\na:1'],
+  ])('%s is an error, and does not count as missing', async (_name, value) => {
+    const fake = createFakeBackend(compareAndSet);
+    fake.values.set('key', { value, version: 1, until: Infinity });
+    const store = valueStore(fake.backend);
+    await expect(store.read('key', call())).rejects.toThrow(
+      'The stored record is corrupt, or a newer version wrote it.',
+    );
+    await expect(store.patch('key', setting('user'), call())).rejects.toThrow(
+      'The stored record is corrupt, or a newer version wrote it.',
+    );
+    expect(fake.values.get('key')!.value).toBe(value);
   });
 
   it.each([
-    ['is no record', { value: 'scribble', version: 1 }],
+    ['is not a record', { value: 'scribble', version: 1 }],
     ['the backend cannot read', { unreadable: new Error('cut off'), version: 1 }],
-    ['is corrupt so much that it has no version', { unreadable: new Error('cut off') }],
-  ])('that %s can be removed, and stays removed', async (_name, stored) => {
-    const shelf = createShelf(compareAndSet);
-    shelf.values.set('key', { value: 'scribble', version: 1, until: Infinity });
+    ['is too corrupt to have a version', { unreadable: new Error('cut off') }],
+  ])('that %s can be destroyed, and stays destroyed', async (_name, stored) => {
+    const fake = createFakeBackend(compareAndSet);
+    fake.values.set('key', { value: 'scribble', version: 1, until: Infinity });
     const store = valueStore({
-      ...shelf.backend,
+      ...fake.backend,
       get: async (key, options) => {
-        const found = await shelf.backend.get(key, options);
+        const found = await fake.backend.get(key, options);
         return found?.value === 'scribble' ? stored : found;
       },
     });
@@ -210,41 +214,44 @@ describe.each([true, false])('a value that is corrupt (compare-and-set: %s)', (c
     expect(await store.destroy('key', 60_000, call())).toBe('destroyed');
     expect(await store.read('key', call())).toBeNull();
     expect(await store.patch('key', setting('user'), call())).toBe('destroyed');
-    expect([...shelf.values.values()].map(({ value }) => value).join()).not.toContain('scribble');
+    expect([...fake.values.values()].map(({ value }) => value).join()).not.toContain('scribble');
   });
 
-  it.each(['retired ', 'retired x', 'retired NaN'])('%j is an error, and no missing tombstone', async (value) => {
-    const shelf = createShelf(compareAndSet);
-    shelf.values.set(compareAndSet ? 'key' : tombstoneKey('key'), { value, version: 1, until: Infinity });
-    const store = valueStore(shelf.backend);
-    await expect(store.patch('key', setting('user'), call())).rejects.toThrow('corrupt');
-    await store.destroy('key', 60_000, call());
-    expect(await store.patch('key', setting('user'), call())).toBe('destroyed');
-  });
+  it.each(['retired ', 'retired x', 'retired NaN'])(
+    '%j is an error, and does not count as a missing tombstone',
+    async (value) => {
+      const fake = createFakeBackend(compareAndSet);
+      fake.values.set(compareAndSet ? 'key' : tombstoneKey('key'), { value, version: 1, until: Infinity });
+      const store = valueStore(fake.backend);
+      await expect(store.patch('key', setting('user'), call())).rejects.toThrow('corrupt');
+      await store.destroy('key', 60_000, call());
+      expect(await store.patch('key', setting('user'), call())).toBe('destroyed');
+    },
+  );
 });
 
 it.each([true, false])(
-  'a backend that fails is an error for everyone who waited, and works again afterwards (compare-and-set: %s)',
+  'a failure of the backend rejects all waiting operations, and later ones work again (compare-and-set: %s)',
   async (compareAndSet) => {
-    const shelf = createShelf(compareAndSet);
-    const store = valueStore(shelf.backend);
+    const fake = createFakeBackend(compareAndSet);
+    const store = valueStore(fake.backend);
     await store.patch('key', setting('a'), call());
-    shelf.failure = new Error('the disk is full');
+    fake.failure = new Error('the disk is full');
     const results = await Promise.allSettled([
       store.patch('key', setting('b'), call()),
       store.destroy('key', 1, call()),
       store.read('key', call()),
     ]);
     expect(results.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
-    shelf.failure = undefined;
+    fake.failure = undefined;
     expect(await store.read('key', call())).toEqual(new Map([['a', ':1']]));
   },
 );
 
-describe('requests that share nothing, as those of a Cloudflare Worker', () => {
-  it('each look at their own signal only, and do their own work', async () => {
+describe('requests that must not share objects, as in a Cloudflare Worker', () => {
+  it('each use only their own signal, and do their own work', async () => {
     const request = new AsyncLocalStorage<number>();
-    const shelf = createShelf(false);
+    const fake = createFakeBackend(false);
     const mine = (which: number, signal: AbortSignal): AbortSignal =>
       new Proxy(signal, {
         get(target, property) {
@@ -254,14 +261,14 @@ describe('requests that share nothing, as those of a Cloudflare Worker', () => {
         },
       });
     const store = valueStore({
-      ...shelf.backend,
+      ...fake.backend,
       async get(key, { signal }) {
         signal.throwIfAborted();
-        return shelf.backend.get(key, call());
+        return fake.backend.get(key, call());
       },
       async set(key, value, options) {
         options.signal.throwIfAborted();
-        return shelf.backend.set(key, value, { ...options, signal: call().signal });
+        return fake.backend.set(key, value, { ...options, signal: call().signal });
       },
     });
     const write = (which: number): Promise<unknown> =>
@@ -276,17 +283,17 @@ describe('requests that share nothing, as those of a Cloudflare Worker', () => {
     expect((await store.read('key', call()))?.size).toBe(16);
   });
 
-  it('that come to nothing hold nobody up for longer than one deadline', async () => {
-    const shelf = createShelf(false);
+  it('that were canceled block others for at most one deadline', async () => {
+    const fake = createFakeBackend(false);
     let silent = true;
     const store = valueStore({
-      ...shelf.backend,
-      get: (key, options) => (silent ? new Promise(() => undefined) : shelf.backend.get(key, options)),
+      ...fake.backend,
+      get: (key, options) => (silent ? new Promise(() => undefined) : fake.backend.get(key, options)),
     });
-    // Cancelled: nothing that they wait for comes, and their deadline does not either.
-    for (let index = 0; index < 3; index++) void store.patch('key', setting(`cancelled${index}`), call());
+    // Operations of canceled requests: they never settle, and their signals never abort.
+    for (let index = 0; index < 3; index++) void store.patch('key', setting(`canceled${index}`), call());
     await new Promise(setImmediate);
-    void store.patch('key', setting('cancelled later'), call());
+    void store.patch('key', setting('canceled later'), call());
     silent = false;
     const tooLate = store.patch('key', setting('too late'), call(AbortSignal.timeout(600))).catch(nameOf);
     await vi.waitFor(async () => {
@@ -297,13 +304,15 @@ describe('requests that share nothing, as those of a Cloudflare Worker', () => {
   });
 });
 
-it('a value that is no record is an error, never a miss', async () => {
-  const shelf = createShelf(true);
-  shelf.values.set('key', { value: '{"user":"ada"}', version: 1, until: Infinity });
-  await expect(valueStore(shelf.backend).read('key', call())).rejects.toThrow('not in a form');
+it('a value that is not a record is an error, and does not count as missing', async () => {
+  const fake = createFakeBackend(true);
+  fake.values.set('key', { value: '{"user":"ada"}', version: 1, until: Infinity });
+  await expect(valueStore(fake.backend).read('key', call())).rejects.toThrow(
+    'The stored record is corrupt, or a newer version wrote it.',
+  );
 });
 
-/** Time passes when the suite says so, and no sooner on a busy machine. */
+/** Uses a fake clock, so that time passes only when the suite moves it, also on a busy machine. */
 function withFakeDate(): void {
   beforeEach(() => void vi.useFakeTimers({ toFake: ['Date'] }));
   afterEach(() => void vi.useRealTimers());

@@ -376,7 +376,7 @@ it('fsDriver() validates its options, and does not resolve the directory', () =>
   expect(fsDriver({ directory: 'data/sessions' })).toMatchObject({ config: { directory: 'data/sessions' } });
   // @ts-expect-error a wrong option is also a compile error
   expect(() => fsDriver({ base: 'data' })).toThrow(/`base` is not an option\. Options: prefix, .*, directory/);
-  expect(() => fsDriver({ directory: '' })).toThrow('`directory`: expected text that is not empty');
+  expect(() => fsDriver({ directory: '' })).toThrow('`directory`: expected a non-empty string');
 });
 
 it('two backends on one folder share their sessions', async () => {

@@ -17,9 +17,11 @@ const SENTINEL_MS = 1000;
 const KEEP_ALIVE_MS = 30_000;
 
 /** What holds for every connection: it is not made again, and nothing is kept back or sent twice. */
-function commonOptions(target: Target, connectTimeout: number): RedisOptions {
+function commonOptions(target: Target, connectTimeout: number) {
   return {
     lazyConnect: true,
+    // The third begins with a command of its own, which older servers refuse and which wants the password at once.
+    protocol: 2,
     connectTimeout,
     // A timer that holds the process, also for a connection that is closed already.
     disconnectTimeout: 0,
@@ -31,7 +33,7 @@ function commonOptions(target: Target, connectTimeout: number): RedisOptions {
     autoResendUnfulfilledCommands: false,
     maxRetriesPerRequest: null,
     ...(target.tls && { tls: target.tls }),
-  };
+  } satisfies RedisOptions;
 }
 
 /** `onConnection` is called with every connection as it is made, before it carries a command. */
@@ -88,7 +90,7 @@ export function connectCluster(
   connectTimeout: number,
   onConnection: (redis: Redis) => void,
 ): Connecting<Cluster> {
-  const options: ClusterOptions = {
+  const options = {
     lazyConnect: true,
     enableReadyCheck: false,
     enableOfflineQueue: false,
@@ -103,7 +105,7 @@ export function connectCluster(
       ...(target.username !== undefined && { username: target.username }),
       ...(target.password !== undefined && { password: target.password }),
     },
-  };
+  } satisfies ClusterOptions;
   const client = new Cluster(target.cluster ?? [], options);
   client.on('+node', (redis: Redis) => redis.on('connect', () => onConnection(redis)));
   return { client, connected: orReason(client, client.connect()) };

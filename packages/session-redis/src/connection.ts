@@ -60,7 +60,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
       client = connecting.client;
       candidates.add(client);
       await within(HANDSHAKE_MS, connecting.connected);
-      migrateFrom(client);
+      use(client);
     } catch (error) {
       reason = reasonOf(error);
       // When Redis has spoken, those who wait decide whether waiting is any use; else they go on.
@@ -70,7 +70,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     if (client) candidates.delete(client);
   };
 
-  const migrateFrom = (client: Client): void => {
+  const use = (client: Client): void => {
     if (current || closed || client.status === 'end') return discard(client);
     current = client;
     reason = undefined;

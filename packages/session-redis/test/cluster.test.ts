@@ -36,7 +36,7 @@ async function startNode(): Promise<RedisServer> {
   // The nodes' own port would be 10,000 above, where there may be none.
   const bus = await freePort();
   return startRedis({
-    args: `--cluster-enabled yes --cluster-port ${bus} --cluster-node-timeout 2000 --cluster-require-full-coverage no --tcp-backlog 1
+    args: `--appendfsync always --cluster-enabled yes --cluster-port ${bus} --cluster-node-timeout 2000 --cluster-require-full-coverage no --tcp-backlog 1
       --requirepass ${PASSWORD} --masterauth ${PASSWORD}`.split(/\s+/),
   });
 }

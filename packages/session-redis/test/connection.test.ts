@@ -173,6 +173,21 @@ describe.concurrent('a Redis that is silent', () => {
   });
 });
 
+it('an answer that is nested too deeply to be read is an error, and ends no process', async () => {
+  const server = createServer((client) => {
+    client.on('error', () => undefined).on('data', () => client.write('*1\r\n'.repeat(50_000)));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const store = openStore({ host: '127.0.0.1', port: (server.address() as AddressInfo).port });
+  expect(await failureOf(store.read(newKey(), call(2000)))).toMatchObject({
+    code: 'unavailable',
+    message: expect.stringMatching(/Maximum call stack size exceeded/),
+  });
+  await store.close?.();
+  server.close();
+  await once(server, 'close');
+});
+
 it('an answer that came while the loop was blocked is read, and the connection kept', async () => {
   await using redis = await startRedis();
   const store = openStore({ url: redis.url }, 200);

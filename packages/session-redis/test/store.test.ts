@@ -142,7 +142,7 @@ describe('keys that hold something else', () => {
         await expect(operation()).rejects.toMatchObject({
           code: 'refused',
           message:
-            '[session-redis] The key of a session holds something else (WRONGTYPE), and was left alone. Remove it, or give this site a `prefix` of its own.',
+            '[session-redis] The key of a session holds other data (WRONGTYPE), which was not changed. Remove the key, or give this site its own `prefix`.',
         });
       }
       expect(await inspector.dumpBuffer(key)).toEqual(before);

@@ -14,39 +14,40 @@ import { createRemovals, type Removal } from './removals.ts';
 
 import { currentRequest, respondOnFailure, type Reading } from './request.ts';
 
-/** How many reads are remembered where no request can be told from another. */
-const READS_REMEMBERED = 10_000;
+/** The number of snapshots that are kept for requests without identity. */
+const MAX_LAST_READS = 10_000;
 
 /**
- * The three methods that Astro calls, on an engine. Astro hands over whole sessions and tells nothing of the request; what a request
- * changed is found out by marks on the entries that it was handed (`codec/payload.ts`), and where no mark survived, by what the request is
- * remembered to have read.
+ * Creates the three methods that Astro calls, on an engine.
+ *
+ * Astro saves whole sessions and does not pass the request. The driver finds out what a request changed by the marks on the entries that it
+ * returned to the request (`codec/payload.ts`). If no mark is left, it uses the snapshot that it remembers for the request.
  */
 export function astroDriver(engine: Engine): SessionDriver {
   const { driver } = engine;
-  // Marks count only where they were made: a payload that was carried elsewhere and back is written whole.
+  // A driver ignores the marks of other drivers: a session that was read with another driver is saved completely.
   let nonce: string | undefined;
-  // A Worker has no random values before its first request.
+  // Created on demand, because a Worker cannot create random values before its first request.
   const ownNonce = (): string => (nonce ??= crypto.randomUUID());
   const lastReads = new Map<string, Snapshot>();
   const removals = createRemovals();
 
-  /** The name of a session in what is remembered of a request, which drivers share. */
-  const nameOf = (id: string): string => `${ownNonce()}:${id}`;
+  /** The key of a session in a `RequestMemory`. It contains the nonce, because all drivers share these memories. */
+  const memoryKey = (id: string): string => `${ownNonce()}:${id}`;
 
   const onCorrupt = (): void => report('corrupt-field', driver);
 
-  // Parts of a page that are rendered side by side read while another's read is under way. Astro merges what they are handed, so they
-  // are handed the same, unless the request has written in between.
+  // Components that render concurrently can read a session more than once. Astro merges what they read, so they share one read, unless the
+  // request has written in between.
   const read = (id: string): Reading => {
     const request = currentRequest();
-    const name = nameOf(id);
+    const name = memoryKey(id);
     const shared = request?.reading.get(name);
     if (shared) return shared;
     const reading: Reading = { at: thisMoment(), fields: engine.read(id) };
     if (request) {
-      const isOver = (): boolean => request.reading.get(name) === reading && request.reading.delete(name);
-      reading.fields.then(isOver, isOver);
+      const forget = (): boolean => request.reading.get(name) === reading && request.reading.delete(name);
+      reading.fields.then(forget, forget);
       request.reading.set(name, reading);
     }
     return reading;
@@ -54,66 +55,74 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   const remember = (id: string, snapshot: Snapshot | undefined): void => {
     const request = currentRequest();
-    if (request && snapshot) request.reads.set(nameOf(id), unite(request.reads.get(nameOf(id)), snapshot));
-    else if (request) request.reads.delete(nameOf(id));
+    if (request && snapshot) request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), snapshot));
+    else if (request) request.reads.delete(memoryKey(id));
     else if (snapshot) keepLatest(lastReads, id, snapshot);
     else lastReads.delete(id);
   };
 
-  /** What this request was handed of a session; without identity, what was handed out last, unless marks tell. */
+  /** The snapshot of a session for this request. For a request without identity: the one in the marks, or else that of the last read. */
   const snapshotOf = (id: string, marked: Snapshot | undefined): Snapshot | undefined => {
     const request = currentRequest();
     if (!request) return marked ?? lastReads.get(id);
-    const remembered = request.reads.get(nameOf(id));
+    const remembered = request.reads.get(memoryKey(id));
     return marked && remembered ? unite(marked, remembered) : (marked ?? remembered);
   };
 
-  const within = <Result>(work: Promise<Result>): Promise<Result> => withDeadline(engine.timeoutMs, () => work);
+  const withinTimeout = <Result>(work: Promise<Result>): Promise<Result> => withDeadline(engine.timeoutMs, () => work);
 
-  // Astro does not wait for the removal, and overlooks its failure: the old id must be worthless before anything is stored under the new
-  // one.
-  const heldBy = async (id: string): Promise<FinalContents> => {
-    const own = currentRequest()?.removals.get(nameOf(id));
-    const othersOf = (): Removal[] => removals.of(id).filter((other) => other.moved !== own?.moved);
-    const removal = own?.held ?? removals.take(id);
+  /**
+   * The contents that a regenerated session may take from its old id. Astro does not wait for the removal of the old id and ignores its
+   * failure. This function does wait, and repeats a failed removal, so that the old id is destroyed before anything is stored under the new
+   * one.
+   */
+  const contentsOfOld = async (id: string): Promise<FinalContents> => {
+    const own = currentRequest()?.removals.get(memoryKey(id));
+    const otherRemovals = (): Removal[] => removals.of(id).filter((other) => other.regenerated !== own?.regenerated);
+    const removal = own?.contents ?? removals.take(id);
     if (!removal) return null;
-    let held: FinalContents;
+    let contents: FinalContents;
     try {
-      held = await within(removal);
+      contents = await withinTimeout(removal);
     } catch (error) {
-      const over = await within(Promise.all(othersOf().map((other) => other.over))).catch((): boolean[] => []);
-      held = over.includes(true) ? 'destroyed' : await destroyAgain(engine, id, error);
+      const succeeded = await withinTimeout(Promise.all(otherRemovals().map((other) => other.succeeded))).catch(
+        (): boolean[] => [],
+      );
+      contents = succeeded.includes(true) ? 'destroyed' : await destroyAgain(engine, id, error);
     }
-    if (!own || held === null || held === 'destroyed') return held;
-    // This request was the first to remove the session. Others that have done so since have regenerated it as well, or somebody has signed
-    // out: then this request must not take it along. More may come while it waits.
-    for (let others = othersOf(), known = -1; others.length > known; others = othersOf()) {
-      known = others.length;
-      const moved = await within(Promise.all(others.map((other) => other.moved))).catch(() => [false]);
-      if (moved.includes(false)) return 'destroyed';
+    if (!own || contents === null || contents === 'destroyed') return contents;
+    // This request was the first to remove the session, so it has the contents. Other requests that removed it later have either
+    // regenerated it or signed out. After a sign-out, this request must not use the contents. New removals may start during the wait, so
+    // look again after it.
+    for (let others = otherRemovals(), checked = -1; others.length > checked; others = otherRemovals()) {
+      checked = others.length;
+      const regenerated = await withinTimeout(Promise.all(others.map((other) => other.regenerated))).catch(() => [
+        false,
+      ]);
+      if (regenerated.includes(false)) return 'destroyed';
     }
-    return held;
+    return contents;
   };
 
   const save = async (id: string, payload: unknown): Promise<void> => {
     const request = currentRequest();
-    request?.reading.delete(nameOf(id));
+    request?.reading.delete(memoryKey(id));
     const own = [...(request?.removals.values() ?? [])];
     const { entries, snapshots: marks } = decodePayload(driver, payload, ownNonce());
     const previous = marks.find((mark) => mark.id !== id);
-    if (previous) request?.removals.get(nameOf(previous.id))?.onMoved();
-    // A removal never ends where the request that began it was cancelled, as Workers' requests are: it is not waited for longer than it
-    // can take. Side by side: where none of them ends, each would wait for as long as it may.
-    const named = [id, ...(previous ? [previous.id] : [])].flatMap((name) => removals.of(name));
-    const isOver = [...own.map((removal) => removal.held), ...named.map((removal) => removal.over)];
-    await Promise.all(isOver.map((over) => within<unknown>(over).catch(() => undefined)));
-    const lastHeld = previous ? await heldBy(previous.id) : null;
+    if (previous) request?.removals.get(memoryKey(previous.id))?.markRegenerated();
+    // Wait for pending removals, but only for `timeout`: in a Worker, a removal never settles when the request that started it is canceled.
+    // Wait for all of them concurrently, so that the whole wait takes `timeout` at most.
+    const related = [id, ...(previous ? [previous.id] : [])].flatMap((each) => removals.of(each));
+    const pending = [...own.map((removal) => removal.contents), ...related.map((removal) => removal.succeeded)];
+    await Promise.all(pending.map((removal) => withinTimeout<unknown>(removal).catch(() => undefined)));
+    const oldContents = previous ? await contentsOfOld(previous.id) : null;
 
     if (previous) {
       const snapshot = snapshotOf(previous.id, previous)!;
-      const held = lastHeld ?? (mayRestore(snapshot.at, engine.timeoutMs) ? 'lost' : 'stale');
-      if (held === 'destroyed' || held === 'stale') report(`${held}-write`, driver);
-      await engine.patch(id, { set: afterRegenerate(entries, snapshot, held) });
+      const contents = oldContents ?? (mayRestore(snapshot.at, engine.timeoutMs) ? 'lost' : 'stale');
+      if (contents === 'destroyed' || contents === 'stale') report(`${contents}-write`, driver);
+      await engine.patch(id, { set: afterRegenerate(entries, snapshot, contents) });
       return;
     }
 
@@ -127,7 +136,8 @@ export function astroDriver(engine: Engine): SessionDriver {
     if (result === 'destroyed') report('destroyed-write', driver);
     if (result !== 'missing' || !snapshot) return;
 
-    // The backend lost the record, or the session expired or was removed long ago. Only a recent read proves that it was the former.
+    // The record is missing: the backend lost it, or the session expired, or it was destroyed so long ago that the tombstone has ended.
+    // Only a recent read rules out the last case.
     if (!mayRestore(snapshot.at, engine.timeoutMs)) {
       report('stale-write', driver);
       return;
@@ -147,32 +157,32 @@ export function astroDriver(engine: Engine): SessionDriver {
         return null;
       }
       const snapshot: Snapshot = { id, at, keys: new Map() };
-      const flat = encodePayload(fields, Date.now(), onCorrupt, { nonce: ownNonce(), snapshot });
+      const payload = encodePayload(fields, Date.now(), onCorrupt, { nonce: ownNonce(), snapshot });
       remember(id, snapshot);
-      return flat;
+      return payload;
     },
 
     setItem: (id, payload) => waitUntil(respondOnFailure(save(id, payload))),
 
     removeItem(id) {
       const request = currentRequest();
-      const held = engine.destroy(id);
-      const removal = removals.add(id, held, request);
-      request?.reading.delete(nameOf(id));
-      request?.removals.set(nameOf(id), removal);
-      return held.then(() => undefined);
+      const contents = engine.destroy(id);
+      const removal = removals.add(id, contents, request);
+      request?.reading.delete(memoryKey(id));
+      request?.removals.set(memoryKey(id), removal);
+      return contents.then(() => undefined);
     },
   };
 }
 
-/** What a request did to the session that it was handed. */
+/** The changes that a request made to the session that it had read. Without a snapshot, all modified entries count as new. */
 function diff(entries: Map<string, Entry>, snapshot: Snapshot | undefined) {
   const now = Date.now();
   const unset: string[] = [];
   const purge: string[] = [];
   for (const [key, expires] of snapshot?.keys ?? []) {
     if (entries.has(key)) continue;
-    // Astro leaves out what has expired; another request may have renewed it.
+    // Astro leaves out an expired entry. Another request may have renewed it, so remove it only if the stored entry has expired as well.
     if (isExpired(expires, now)) purge.push(key);
     else unset.push(key);
   }
@@ -181,19 +191,21 @@ function diff(entries: Map<string, Entry>, snapshot: Snapshot | undefined) {
 }
 
 /**
- * The session under its new id. What the request did not touch is taken from what the old record held when it was removed, so that a
- * change which landed in between is not lost. Where another request had removed the old one, only what this request set itself is
- * kept: everything else is gone because someone wanted it gone.
+ * The fields of a session under its new id.
+ *
+ * @param contents the last contents of the old record. Keys that this request did not change are taken from here, so concurrent changes are
+ *   not lost. `destroyed` or `stale`: only the keys that this request set are kept, because the session was destroyed or may have been.
+ *   `lost`: the backend lost the record, so all keys that this request knows are kept.
  */
 function afterRegenerate(
   entries: Map<string, Entry>,
   snapshot: Snapshot,
-  held: SessionFields | 'lost' | 'destroyed' | 'stale',
+  contents: SessionFields | 'lost' | 'destroyed' | 'stale',
 ): Fields {
   const now = Date.now();
-  const set = encodeAll(entries, (entry) => entry.modified || held === 'lost');
-  if (typeof held === 'string') return set;
-  for (const [key, field] of held) {
+  const set = encodeAll(entries, (entry) => entry.modified || contents === 'lost');
+  if (typeof contents === 'string') return set;
+  for (const [key, field] of contents) {
     const deleted = snapshot.keys.has(key) && !entries.has(key) && !isExpired(snapshot.keys.get(key), now);
     if (!set.has(key) && !deleted && !isExpired(expiryOf(field), now)) set.set(key, field);
   }
@@ -209,5 +221,5 @@ function encodeAll(entries: Map<string, Entry>, which: (entry: Entry) => boolean
 function keepLatest<Value>(map: Map<string, Value>, key: string, value: Value): void {
   map.delete(key);
   map.set(key, value);
-  if (map.size > READS_REMEMBERED) map.delete(map.keys().next().value!);
+  if (map.size > MAX_LAST_READS) map.delete(map.keys().next().value!);
 }

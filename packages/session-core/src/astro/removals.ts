@@ -5,102 +5,107 @@ import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
 
 import type { OwnRemoval, RequestMemory } from './request.ts';
 
-/** One removal of a session, as far as other requests need to know of it. */
+/** One removal of a session, as other requests see it. */
 export interface Removal {
-  /** Resolves when the removal is over, to whether it was carried out. */
-  readonly over: Promise<boolean>;
+  /** Resolves when the removal has settled: true if it succeeded, false if it failed. Never rejects. */
+  readonly succeeded: Promise<boolean>;
   /**
-   * Whether the request that removed the session went on with it under another id (it regenerated it), or was answered without that (it
-   * signed out). Where requests have no identity, nobody can tell: false.
+   * Resolves to whether the removal was part of a regeneration. True: the request saved the session under a new id. False: the request was
+   * answered without that, so it was a sign-out. For requests without identity, it resolves to false, because the two look the same.
    */
-  readonly moved: Promise<boolean>;
+  readonly regenerated: Promise<boolean>;
 }
 
-interface Kept extends Removal {
-  at: Moment;
-  /** What the session held, for a request without identity that goes on with it. */
-  content?: Promise<FinalContents> | undefined;
+/** A removal with what the driver remembers about it. */
+interface TrackedRemoval extends Removal {
+  startedAt: Moment;
+  /** The last contents of the session. Only for removals without identity, because their requests cannot remember the contents. */
+  contents?: Promise<FinalContents> | undefined;
+  /** The size of `contents`; 0 until they are known. */
   characters: number;
 }
 
-/** How many characters of removed sessions are kept for requests without identity. */
-const MOST_CHARACTERS = 2 ** 23;
+/** The total size of the contents that are kept for requests without identity. Beyond that, the oldest are dropped. */
+const MAX_CHARACTERS = 2 ** 23;
 
-/** How many sessions with removals are remembered; beyond that, the oldest are forgotten. */
-const MOST_SESSIONS = 2 ** 16;
+/** The number of sessions whose removals are remembered. Beyond that, the oldest are forgotten. */
+const MAX_SESSIONS = 2 ** 16;
 
-/** The removals that a driver has begun, by id, for as long as their tombstones last. */
+/** The removals that a driver has started, by session id. They are remembered at most as long as their tombstones last. */
 export interface Removals {
-  add(id: string, held: Promise<FinalContents>, request: RequestMemory | undefined): OwnRemoval;
+  /** Adds a removal. `request` is undefined for a request without identity. */
+  add(id: string, contents: Promise<FinalContents>, request: RequestMemory | undefined): OwnRemoval;
+  /** All removals of a session that are remembered. */
   of(id: string): readonly Removal[];
   /**
-   * What a session held that was removed without identity, for the one who goes on with it; afterwards it is not kept. Where it was removed
-   * twice, one of the two may have been a sign-out, so nobody takes it along.
+   * Returns the last contents of a session that a request without identity removed, and forgets them. Undefined when there was no removal.
+   * After more than one removal, it resolves to 'destroyed', because one of them may have been a sign-out.
    */
   take(id: string): Promise<FinalContents> | undefined;
 }
 
+/** Creates the memory of a driver's removals. */
 export function createRemovals(): Removals {
-  const all = new Map<string, Kept[]>();
-  /** Those whose content is kept, the oldest first. */
-  const withContent = new Set<Kept>();
+  const all = new Map<string, TrackedRemoval[]>();
+  /** The removals whose contents are kept, the oldest first. */
+  const withContents = new Set<TrackedRemoval>();
   let characters = 0;
 
-  const dropContent = (removal: Kept): void => {
-    if (withContent.delete(removal)) characters -= removal.characters;
-    removal.content = undefined;
+  const dropContents = (removal: TrackedRemoval): void => {
+    if (withContents.delete(removal)) characters -= removal.characters;
+    removal.contents = undefined;
   };
-  const forget = (id: string, removal: Kept): void => {
-    dropContent(removal);
+  const forget = (id: string, removal: TrackedRemoval): void => {
+    dropContents(removal);
     const others = (all.get(id) ?? []).filter((other) => other !== removal);
     if (others.length > 0) all.set(id, others);
     else all.delete(id);
   };
-  // A function of its own, so that the timer holds nothing else of the removal.
-  const forgetLater = (id: string, removal: Kept): void => {
-    // Not all runtimes let a timer outlive the request: there the next removal does it.
+  // A separate function, so that the timer's closure keeps nothing else in memory.
+  const forgetLater = (id: string, removal: TrackedRemoval): void => {
+    // In some runtimes, timers end with the request. There, `forgetOld` does this at the next removal.
     const timer: unknown = setTimeout(() => forget(id, removal), TOMBSTONE_MS);
     (timer as { unref?(): void }).unref?.();
   };
   const forgetOld = (): void => {
     for (const [id, removals] of all) {
-      if (all.size < MOST_SESSIONS && msSince(removals[0]!.at) < TOMBSTONE_MS) break;
+      if (all.size < MAX_SESSIONS && msSince(removals[0]!.startedAt) < TOMBSTONE_MS) break;
       forget(id, removals[0]!);
     }
   };
-  const keepContent = async (removal: Kept, held: Promise<FinalContents>): Promise<void> => {
-    const fields = await held.catch(() => null);
-    if (!removal.content || fields === null || fields === 'destroyed') return;
+  const keepContents = async (removal: TrackedRemoval, contents: Promise<FinalContents>): Promise<void> => {
+    const fields = await contents.catch(() => null);
+    if (!removal.contents || fields === null || fields === 'destroyed') return;
     removal.characters = lengthOf(fields);
     characters += removal.characters;
-    withContent.add(removal);
-    for (const oldest of withContent) {
-      if (characters <= MOST_CHARACTERS) break;
-      dropContent(oldest);
+    withContents.add(removal);
+    for (const oldest of withContents) {
+      if (characters <= MAX_CHARACTERS) break;
+      dropContents(oldest);
     }
   };
 
   return {
-    add(id, held, request) {
-      const { promise: moved, resolve } = Promise.withResolvers<boolean>();
-      const over = held.then(
+    add(id, contents, request) {
+      const { promise: regenerated, resolve } = Promise.withResolvers<boolean>();
+      const succeeded = contents.then(
         () => true,
         () => false,
       );
-      const removal: Kept = { over, moved, at: thisMoment(), characters: 0 };
+      const removal: TrackedRemoval = { succeeded, regenerated, startedAt: thisMoment(), characters: 0 };
       forgetOld();
       all.set(id, [...(all.get(id) ?? []), removal]);
-      const own: OwnRemoval = { held, moved, onMoved: () => resolve(true) };
+      const own: OwnRemoval = { contents, regenerated, markRegenerated: () => resolve(true) };
       if (request) {
         request.whenAnswered(() => {
           resolve(false);
-          // Before Node 24 a promise keeps the memory of the request that made it, and with it this one.
-          own.held = Promise.resolve('destroyed');
+          // Drop the contents. Before Node 24, a promise keeps the async context of its request in memory, and with it this object.
+          own.contents = Promise.resolve('destroyed');
         });
       } else {
         resolve(false);
-        removal.content = held;
-        void keepContent(removal, held);
+        removal.contents = contents;
+        void keepContents(removal, contents);
         forgetLater(id, removal);
       }
       return own;
@@ -113,9 +118,9 @@ export function createRemovals(): Removals {
       const [first] = removals;
       if (!first) return undefined;
       if (removals.length > 1) return Promise.resolve('destroyed');
-      const held = first.content ?? first.over.then(() => null);
-      dropContent(first);
-      return held;
+      const contents = first.contents ?? first.succeeded.then(() => null);
+      dropContents(first);
+      return contents;
     },
   };
 }

@@ -5,36 +5,38 @@ import type { FinalContents } from '../engine/record.ts';
 
 import type { Moment } from '../platform/clock.ts';
 
-/** What drivers remember of one HTTP request while it is under way. */
+/** What drivers remember about one HTTP request while it is being served. Keys of the maps identify a driver and a session id. */
 export interface RequestMemory {
-  /** What was read of each session, by driver and id. */
+  /** The snapshot of each session that the request has read. */
   reads: Map<string, Snapshot>;
-  /** Reads that are under way, by driver and id, unless this request wrote to the session since. */
+  /** Reads in flight. A read is removed early when the request writes to the session. */
   reading: Map<string, Reading>;
-  /** Removals that this request started, by driver and id. */
+  /** Removals that the request started. */
   removals: Map<string, OwnRemoval>;
-  /** Answers the request with an empty 500, unless the answer has begun. */
+  /** Answers the request with an empty 500, unless the response has started. */
   fail(): void;
-  /** Calls back when the answer has been sent whole. */
+  /** Calls back once the response has been sent completely. Never calls back when the browser has canceled the request. */
   whenAnswered(callback: () => void): void;
 }
 
+/** A read in flight. */
 export interface Reading {
-  /** When it was sent. */
+  /** When the read was sent. */
   at: Moment;
   fields: Promise<SessionFields | null>;
 }
 
+/** A removal that the current request started. */
 export interface OwnRemoval {
-  /** What the session held. */
-  held: Promise<FinalContents>;
-  /** Whether the request went on with the session under another id; see `Removal`. */
-  moved: Promise<boolean>;
-  /** Says that the request goes on with the session under another id. */
-  onMoved(): void;
+  /** The last contents of the session. */
+  contents: Promise<FinalContents>;
+  /** Whether the removal was part of a regeneration; see `Removal`. */
+  regenerated: Promise<boolean>;
+  /** Records that the request saves the session under a new id. */
+  markRegenerated(): void;
 }
 
-/** What is needed of Node's `ServerResponse`. */
+/** The part of Node's `ServerResponse` that is used here. */
 interface Response {
   headersSent: boolean;
   writableFinished: boolean;
@@ -42,7 +44,7 @@ interface Response {
   once(event: 'finish', listener: () => void): unknown;
 }
 
-/** What is needed of Node's `ServerHttp2Stream`. */
+/** The part of Node's `ServerHttp2Stream` that is used here. */
 interface Http2Stream {
   headersSent: boolean;
   aborted: boolean;
@@ -58,8 +60,8 @@ interface RequestStorage {
 const STORAGE = Symbol.for('@coatcheck/session-core/requests@2');
 
 /**
- * Gives every request that Node's HTTP servers (1.1 and 2) start from now on an identity, without a line of code in the app. Elsewhere, and for the
- * requests that were under way, `currentRequest()` is undefined.
+ * Gives an identity to every request that Node's HTTP servers (1.1 and 2) start to serve from now on. The app needs no code for this. For
+ * earlier requests, and on other servers, `currentRequest()` returns undefined.
  */
 function trackRequests(): void {
   const holder = globalThis as { [STORAGE]?: RequestStorage };
@@ -72,7 +74,7 @@ function trackRequests(): void {
   holder[STORAGE] = storage;
   const begin = (answer: Pick<RequestMemory, 'fail' | 'whenAnswered'>): void =>
     storage.enterWith({ reads: new Map(), reading: new Map(), removals: new Map(), ...answer });
-  // Both are published before the server's own listeners run, in the context in which they run.
+  // Node publishes both messages before it calls the server's own listeners, and in the same async context.
   diagnostics.subscribe('http.server.request.start', (message) => {
     const { response } = message as { response: Response };
     begin({
@@ -84,7 +86,7 @@ function trackRequests(): void {
     const { stream } = message as { stream: Http2Stream };
     begin({
       fail: () => void (stream.headersSent || stream.respond({ ':status': 500 }, { endStream: true })),
-      // A stream that the browser resets is finished as well.
+      // `close` and not `finish`, because a stream also finishes when the browser resets it. After a reset, `aborted` is true.
       whenAnswered: (callback) => {
         const onClose = (): void => void (stream.aborted || callback());
         return void (stream.closed ? onClose() : stream.once('close', onClose));
@@ -93,18 +95,20 @@ function trackRequests(): void {
   });
 }
 
+/** The memory of the current request; undefined when the request has no identity. */
 export function currentRequest(): RequestMemory | undefined {
   trackRequests();
   return (globalThis as { [STORAGE]?: RequestStorage })[STORAGE]?.getStore();
 }
 
-const forsaken = new WeakMap<object, RequestMemory>();
+/** Errors that may leave their request unanswered. */
+const unanswered = new WeakMap<object, RequestMemory>();
 let isListening = false;
 
 /**
- * Passes the outcome of an operation on, and sees to it that a request which it fails is answered. Astro 6.4 on its Node adapter leaves
- * a request whose session cannot be saved open for ever: the error reaches nobody but the adapter's listener for unhandled rejections,
- * which logs it. Astro 7 answers by itself, and no error gets to our listener.
+ * Returns the result of an operation, and makes sure that its request is answered if it fails. When a session cannot be saved, Astro 6.4 on
+ * its Node adapter never answers the request: the error becomes an unhandled rejection, which the adapter only logs. This function then
+ * answers with an empty 500. Astro 7 answers by itself, so the error never becomes an unhandled rejection.
  */
 export async function respondOnFailure<Result>(operation: Promise<Result>): Promise<Result> {
   try {
@@ -112,19 +116,19 @@ export async function respondOnFailure<Result>(operation: Promise<Result>): Prom
   } catch (error) {
     const request = currentRequest();
     if (!request) throw error;
-    // Requests that share a read would otherwise share its error, and with it one answer.
+    // Requests may share a read and its error. Each needs its own copy, because the error identifies the request to answer.
     const own = copyError(error);
-    forsaken.set(own, request);
+    unanswered.set(own, request);
     listen();
     throw own;
   }
 }
 
 function listen(): void {
-  // Without a listener of somebody else's, Node ends the process, and that is not ours to change.
+  // Without any listener, an unhandled rejection ends the process. Our listener would change that, so add it only if there is another one.
   if (isListening || process.listenerCount('unhandledRejection') === 0) return;
   isListening = true;
   process.on('unhandledRejection', (reason) => {
-    if (typeof reason === 'object' && reason !== null) forsaken.get(reason)?.fail();
+    if (typeof reason === 'object' && reason !== null) unanswered.get(reason)?.fail();
   });
 }

@@ -8,24 +8,27 @@ import { type FieldCodec, ENCRYPTED } from './field-codec.ts';
 import { fieldName, keyOfField } from './field.ts';
 
 /**
- * The fields of one record, encrypted with a secret: ChaCha20-Poly1305 (RFC 8439) under a key of the record's own. A field lies as
+ * The codec that encrypts the fields of one record with a secret: ChaCha20-Poly1305 (RFC 8439), with keys derived from the secret and the
+ * record key. A field is stored as
  *
- *     ~<6: which secret><22: HMAC of the session key>  ->  <expires>:<base64url of nonce, ciphertext and tag>
+ *     ~<6 characters: id of the secret><22 characters: HMAC of the session key>  ->  <expires>:<base64url of nonce, ciphertext and tag>
  *
- * The seal holds the session key and the value; bound into it are the record, the name and the expiry, which stays readable for the
- * backend. Whatever is altered, cut, or put elsewhere cannot be opened.
+ * The ciphertext contains the session key and the value. It is authenticated together with the record key, the field name and the expiry.
+ * The expiry stays in plaintext, because the backend needs it. A field that was altered, truncated or moved cannot be decrypted.
  *
- * The nonce is an HMAC of all that (a synthetic one, as in RFC 8452): nonces need not be counted, and the same field is always the same
- * text, which is what `expect` compares. So a reader of the backend sees whether a value changed, when it expires and how long it is.
+ * The nonce is an HMAC of all of these (a synthetic nonce, as in RFC 8452). So no counter is needed, and encrypting the same field again
+ * gives the same string, which `expect` relies on. In return, someone who can read the backend sees whether a value changed, when it
+ * expires and how long it is.
  */
 export function encrypted(secret: string, recordKey: string): FieldCodec {
   const master = utf8ToBytes(secret);
-  const start = ENCRYPTED + toBase64url(mac(master, 'coatcheck 1 id')).slice(0, 6);
+  const secretPrefix = ENCRYPTED + toBase64url(mac(master, 'coatcheck 1 id')).slice(0, 6);
   const cipherKey = mac(master, `coatcheck 1 cipher ${recordKey}`);
-  let ownMacKey: Uint8Array | undefined;
-  // Reading needs none.
-  const macKey = (): Uint8Array => (ownMacKey ??= mac(master, `coatcheck 1 mac ${recordKey}`));
-  const nameOf = (key: string): string => start + toBase64url(mac(macKey(), `name ${fieldName(key)}`).subarray(0, 16));
+  let cachedMacKey: Uint8Array | undefined;
+  // Derived on demand, because decryption does not need it.
+  const macKey = (): Uint8Array => (cachedMacKey ??= mac(master, `coatcheck 1 mac ${recordKey}`));
+  const nameOf = (key: string): string =>
+    secretPrefix + toBase64url(mac(macKey(), `name ${fieldName(key)}`).subarray(0, 16));
   const cipher = (nonce: Uint8Array, name: string, head: string) =>
     chacha20poly1305(cipherKey, nonce, utf8ToBytes(`${name}:${head}`));
 
@@ -42,7 +45,7 @@ export function encrypted(secret: string, recordKey: string): FieldCodec {
     },
 
     read(name, value) {
-      if (!name.startsWith(start)) return undefined;
+      if (!name.startsWith(secretPrefix)) return undefined;
       try {
         const [head, body] = headAndBody(value);
         const bytes = fromBase64url(body);
@@ -51,7 +54,7 @@ export function encrypted(secret: string, recordKey: string): FieldCodec {
         const key = keyOfField(rest.slice(0, Number(length)));
         return key === undefined ? undefined : [key, `${head}:${rest.slice(Number(length))}`];
       } catch {
-        // What cannot be opened is corrupt, in whichever way.
+        // Whatever the reason, a field that cannot be decrypted is corrupt.
         return undefined;
       }
     },
@@ -62,7 +65,7 @@ function mac(key: Uint8Array, text: string): Uint8Array {
   return hmac(sha256, key, utf8ToBytes(text));
 }
 
-/** What stands before the first colon, and what behind it. */
+/** The parts before and after the first colon. */
 function headAndBody(text: string): [string, string] {
   const colon = text.indexOf(':');
   return [text.slice(0, colon), text.slice(colon + 1)];

@@ -2,29 +2,33 @@ import type { Fields } from '../contract/store.ts';
 
 import { expiryOf, fieldName, isExpired, keyOfField } from './field.ts';
 
-/** The fields of a session by session key, such as a Map of them. Shared between readers: not to be changed. */
+/** The fields of a session by session key, such as a Map. Readers share one instance, so nobody may modify it. */
 export interface SessionFields extends Iterable<[key: string, field: string]> {
+  /** The encoded field; undefined when there is none, or when it is corrupt. */
   get(key: string): string | undefined;
-  /** The expiries of all fields but those of these keys, where that takes less than going through the fields. */
+  /**
+   * The expiries of all fields except those of the given keys. Implemented only where this is cheaper than iterating over the fields, which
+   * may have to be decrypted.
+   */
   expiries?(except: ReadonlySet<string>): (number | undefined)[];
-  /** What lies in the record under a key that cannot be opened, by its name there; nothing where there is no such thing. */
+  /** The stored fields of a session key that no codec can decode, by their names in the record. Empty when there are none. */
   unopened?(key: string): ReadonlyMap<string, string>;
 }
 
-/** How the fields of a session lie in one record. */
+/** Encodes and decodes the fields of a session in one record. */
 export interface FieldCodec {
-  /** Under which name a session key lies. */
+  /** The name in the record for a session key. */
   name(key: string): string;
-  /** What lies there, for an encoded field. The same field is always the same text. */
+  /** The value in the record for an encoded field. The same field always gives the same string. */
   value(key: string, field: string): string;
-  /** The session key and the encoded field; undefined when they lie there in another form, or are corrupt. */
+  /** The session key and the encoded field; undefined when another codec wrote them, or when they are corrupt. */
   read(name: string, value: string): [key: string, field: string] | undefined;
 }
 
-/** What the names of encrypted fields begin with. */
+/** The first character of the name of every encrypted field. */
 export const ENCRYPTED = '~';
 
-/** Plaintext: names and values as they are. */
+/** The codec for plaintext: it stores values unchanged. */
 export const plaintext: FieldCodec = {
   name: fieldName,
   value: (_key, field) => field,
@@ -34,17 +38,17 @@ export const plaintext: FieldCodec = {
   },
 };
 
-/** The forms in which fields of a record may lie. The first is the one that is written. */
+/** The codecs that may have written the fields of a record. The first one writes; all of them read. */
 export type FieldCodecs = readonly [FieldCodec, ...FieldCodec[]];
 
 /**
- * The session in a record. A field that is encrypted is opened when somebody asks for it, or for all. What is in none of the forms is left
- * out, and told to `onCorrupt` at that time.
+ * The session that a record contains. An encrypted field is decrypted only when it is read. A field that no codec can decode is left out,
+ * and `onCorrupt` is called once for it when it is first read.
  */
 export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => void): SessionFields {
   if (codecs.length === 1 && codecs[0] === plaintext && ![...fields.keys()].some((name) => /^["~]/.test(name)))
     return fields;
-  const known = new Map<string, string | undefined>();
+  const decoded = new Map<string, string | undefined>();
   const corrupt = new Set<string>();
   let all: Fields | undefined;
 
@@ -59,7 +63,7 @@ export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => 
       const value = fields.get(name);
       return value === undefined ? [] : [[codec, name, value]];
     });
-  const open = (key: string): string | undefined => {
+  const decode = (key: string): string | undefined => {
     for (const [codec, name, value] of stored(key)) {
       const entry = codec.read(name, value);
       if (entry) return entry[1];
@@ -67,29 +71,29 @@ export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => 
     }
     return undefined;
   };
-  const openAll = (): Fields => {
+  const decodeAll = (): Fields => {
     const session: Fields = new Map();
-    const unread = new Set(fields.keys());
-    // What lies in the first form was written last, whatever the others still hold.
+    const undecoded = new Set(fields.keys());
+    // The first codec goes last and wins: its field is newer than those of the other codecs.
     for (const codec of codecs.toReversed()) {
       for (const [name, value] of fields) {
         const entry = codec.read(name, value);
         if (!entry) continue;
         session.set(...entry);
-        unread.delete(name);
+        undecoded.delete(name);
       }
     }
-    unread.forEach(report);
+    undecoded.forEach(report);
     return session;
   };
 
   return {
     get(key) {
       if (all) return all.get(key);
-      if (!known.has(key)) known.set(key, open(key));
-      return known.get(key);
+      if (!decoded.has(key)) decoded.set(key, decode(key));
+      return decoded.get(key);
     },
-    [Symbol.iterator]: () => (all ??= openAll())[Symbol.iterator](),
+    [Symbol.iterator]: () => (all ??= decodeAll())[Symbol.iterator](),
     unopened: (key) =>
       new Map(stored(key).flatMap(([codec, name, value]) => (codec.read(name, value) ? [] : [[name, value]]))),
     expiries(except) {
@@ -99,20 +103,21 @@ export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => 
   };
 }
 
-/** The same session with one field changed, or without it (null). */
+/** A copy of the session with one field changed, or removed when `field` is null. */
 export function withField(session: SessionFields, key: string, field: string | null): SessionFields {
-  const { base, changes: before }: Partial<Changed> = session as Partial<Changed>;
-  const changes = new Map(before).set(key, field);
-  return changed(base ?? session, changes);
+  const { base, changes: earlier }: Partial<ChangedSession> = session as Partial<ChangedSession>;
+  const changes = new Map(earlier).set(key, field);
+  return changedSession(base ?? session, changes);
 }
 
-interface Changed extends SessionFields {
+interface ChangedSession extends SessionFields {
   base: SessionFields;
   changes: ReadonlyMap<string, string | null>;
 }
 
-function changed(base: SessionFields, changes: ReadonlyMap<string, string | null>): Changed {
-  const added = (): [string, string][] => [...changes].filter((entry): entry is [string, string] => entry[1] !== null);
+function changedSession(base: SessionFields, changes: ReadonlyMap<string, string | null>): ChangedSession {
+  const written = (): [string, string][] =>
+    [...changes].filter((entry): entry is [string, string] => entry[1] !== null);
   return {
     base,
     changes,
@@ -123,18 +128,18 @@ function changed(base: SessionFields, changes: ReadonlyMap<string, string | null
         const now = changes.has(key) ? changes.get(key) : field;
         if (typeof now === 'string') yield [key, now];
       }
-      for (const [key, field] of added()) if (base.get(key) === undefined) yield [key, field];
+      for (const [key, field] of written()) if (base.get(key) === undefined) yield [key, field];
     },
     expiries: (except) => [
       ...expiriesExcept(base, new Set([...except, ...changes.keys()])),
-      ...added()
+      ...written()
         .filter(([key]) => !except.has(key))
         .map(([, field]) => expiryOf(field)),
     ],
   };
 }
 
-/** The expiries of all fields but those of these keys. */
+/** The expiries of all fields except those of the given keys. */
 export function expiriesExcept(session: SessionFields, except: ReadonlySet<string>): (number | undefined)[] {
   if (session.expiries) return session.expiries(except);
   return [...session].filter(([key]) => !except.has(key)).map(([, field]) => expiryOf(field));

@@ -1,64 +1,78 @@
 import { stringify, unflatten } from 'devalue';
 
 /**
- * The flat form of devalue: an array in which every value is a node and nodes refer to each other by position. Negative positions are
- * constants (undefined, NaN, ...). https://github.com/sveltejs/devalue
+ * devalue's flat array: every value is a node, and nodes refer to each other by position. Negative positions are constants (undefined, NaN,
+ * ...). https://github.com/sveltejs/devalue
  *
- * The canonical encoding of a value is the JSON text of its own flat array in the order in which devalue walks it, or a bare negative
- * number. Every writer uses this one spelling, so that equal values are equal text.
+ * The canonical encoding of a value is the JSON of a flat array with only that value, in the order in which devalue visits it, or a single
+ * negative number for a constant. Every writer uses it, so equal values have equal encodings.
  */
 export type Flat = unknown[];
 
-// What Astro adds to devalue: URLs refer to their text by position.
+// Astro adds URLs to devalue. A URL node refers to its string by position.
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
 const revivers = {
   URL(href: unknown) {
-    // Made text, a corrupt one could take a minute: a list of a thousand million holes.
-    if (typeof href !== 'string') throw new TypeError('The address is no text.');
+    // `new URL` converts its argument to a string. For a corrupt node, such as a list with a billion holes, that could take a minute.
+    if (typeof href !== 'string') throw new TypeError('The URL is not a string.');
     return new URL(href);
   },
 };
 
-/** The canonical encoding of a value. Throws devalue's error for what cannot be stored. */
+/**
+ * Encodes a value canonically.
+ *
+ * @throws devalue's error when the value cannot be stored, such as a function.
+ */
 export function encodeValue(value: unknown): string {
   const text = stringify(value, reducers);
-  // devalue escapes for HTML and leaves lone surrogates bare; JSON does neither.
+  // devalue escapes characters for HTML and does not escape lone surrogates. `JSON.stringify` does the opposite, so it gives the canonical
+  // form.
   return text.includes('\\u') || !text.isWellFormed() ? JSON.stringify(JSON.parse(text)) : text;
 }
 
-/** A fresh value from its canonical encoding. Throws when the text is corrupt. */
+/**
+ * Decodes a canonical encoding. Every call returns a new value.
+ *
+ * @throws an error when the encoding is corrupt.
+ */
 export function decodeValue(body: string): unknown {
   return unflatten(JSON.parse(body), revivers);
 }
 
-/** The canonical encoding of the value at `root`, read from a larger flat array without making the value. */
+/**
+ * The canonical encoding of the value at position `root` in a larger flat array. It copies nodes and does not decode the value.
+ *
+ * @throws an error when the value cannot be encoded.
+ */
 export function extractValue(flat: Flat, root: number): string {
   if (root < 0) return String(root);
   const own: Flat = [];
   const positions = new Map<number, number>();
   const visit = (position: number): number => {
     if (position < 0) return position;
-    const known = positions.get(position);
-    if (known !== undefined) return known;
+    const copied = positions.get(position);
+    if (copied !== undefined) return copied;
     if (position >= flat.length) throw UNKNOWN_FORM;
-    const place = own.push(null) - 1;
-    positions.set(position, place);
-    replacePositions((own[place] = copyOf(flat[position])), visit);
-    return place;
+    const target = own.push(null) - 1;
+    positions.set(position, target);
+    replacePositions((own[target] = copyOf(flat[position])), visit);
+    return target;
   };
   try {
     visit(root);
   } catch (error) {
     if (error !== UNKNOWN_FORM) throw error;
-    // A form that a newer devalue in Astro writes: as far as ours knows it, going through the value gives the same encoding.
+    // Astro's devalue may be newer and write nodes that this code does not know. Decode and encode the value instead: the result is the
+    // same if our devalue supports it.
     return encodeValue((unflatten([[root], ...flat.slice(1)], revivers) as [unknown])[0]);
   }
   return JSON.stringify(own);
 }
 
 /**
- * Appends the value in a canonical encoding to a larger flat array; returns its position there, or undefined when the text is corrupt
- * in any way that would make Astro throw, and with it drop the whole session. `flat` is unchanged then.
+ * Appends the value of a canonical encoding to a larger flat array and returns its position there. Returns undefined, and leaves `flat`
+ * unchanged, when the encoding is corrupt in a way that would make Astro throw and drop the whole session.
  */
 export function insertValue(flat: Flat, body: string): number | undefined {
   const base = flat.length;
@@ -66,20 +80,20 @@ export function insertValue(flat: Flat, body: string): number | undefined {
     const own: unknown = JSON.parse(body);
     if (typeof own === 'number') return isConstant(own) ? own : undefined;
     if (!Array.isArray(own) || own.length === 0) return undefined;
-    let delicate = false;
+    let needsTrial = false;
     let objects = 0;
     const shift = (position: number): number => {
       if (position < 0 ? !isConstant(position) : position >= own.length) throw UNKNOWN_FORM;
       return position < 0 ? position : position + base;
     };
     for (const node of own) {
-      delicate ||= isDelicate(node);
+      needsTrial ||= needsTrialDecoding(node);
       if (typeof node === 'object') objects++;
       replacePositions(node, shift);
       flat.push(node);
     }
-    // devalue's revivers may append to the array that they are given.
-    if (delicate || objects > SHALLOW) unflatten(JSON.parse(body), revivers);
+    // Parsed again, because devalue may append to the array that it decodes.
+    if (needsTrial || objects > MAX_SAFE_OBJECTS) unflatten(JSON.parse(body), revivers);
     return base;
   } catch {
     flat.length = base;
@@ -87,12 +101,12 @@ export function insertValue(flat: Flat, body: string): number | undefined {
   }
 }
 
-/** Whether the value at a position can be changed in place by whoever holds it. */
+/** Whether the value at a position is an object, which can be changed in place. */
 export function isObject(flat: Flat, position: number): boolean {
   return position >= 0 && typeof flat[position] === 'object' && flat[position] !== null;
 }
 
-/** 53 bits of a text: enough to see that a value was changed in place (cyrb53, public domain). */
+/** A 53-bit hash of a string, to detect that a value was changed in place (cyrb53, public domain). Not cryptographic. */
 export function digest(text: string): number {
   let high = 0xdeadbeef;
   let low = 0x41c6ce57;
@@ -106,28 +120,28 @@ export function digest(text: string): number {
   return 4294967296 * (2097151 & low) + (high >>> 0);
 }
 
-const UNKNOWN_FORM = new Error('A form of value that this version does not know.');
-/** So few objects cannot be nested deeper than the stack reaches. */
-const SHALLOW = 1000;
+const UNKNOWN_FORM = new Error('This version does not support this kind of value.');
+/** Values with at most this many objects cannot be nested deeply enough to overflow the stack. */
+const MAX_SAFE_OBJECTS = 1000;
 const HOLE = -2;
 const SPARSE = -7;
 
 const withoutPositions = new Set(['Date', 'BigInt', 'RegExp', 'ArrayBuffer', 'URLSearchParams']);
 const withPositions = new Set(['Set', 'Map', 'Object', 'URL']);
 const views = /^(?:DataView|(?:Big)?(?:Uint|Int|Float)\d+(?:Clamped)?Array)$/;
-const sturdy = new Set(['Date', 'Set', 'Map', 'null']);
+const alwaysDecodable = new Set(['Date', 'Set', 'Map', 'null']);
 
 function isConstant(position: number): boolean {
   return position === -1 || (position <= -3 && position >= -6 && Number.isInteger(position));
 }
 
-/** Nodes that only devalue itself can check: `new URL('%')` throws, and so does `new RegExp('(')`. */
-function isDelicate(node: unknown): boolean {
+/** Whether only decoding shows that a node is valid: `new URL('%')` throws, and so does `new RegExp('(')`. */
+function needsTrialDecoding(node: unknown): boolean {
   if (!Array.isArray(node)) return false;
-  return node[0] === SPARSE || (typeof node[0] === 'string' && !sturdy.has(node[0]));
+  return node[0] === SPARSE || (typeof node[0] === 'string' && !alwaysDecodable.has(node[0]));
 }
 
-/** Replaces every position in a node, in place, by what `visit` makes of it. */
+/** Replaces every position in a node, in place, with the result of `visit`. */
 function replacePositions(node: unknown, visit: (position: number) => number): void {
   if (typeof node !== 'object' || node === null) return;
   if (!Array.isArray(node)) {

@@ -1,36 +1,41 @@
 import type { Fields } from '../contract/store.ts';
 
-/** A record as a store in JavaScript holds it. Moments are epoch milliseconds by the store's clock; Infinity stands for never. */
+/** A record in a store that is written in JavaScript. Timestamps are epoch milliseconds by the store's clock; Infinity means never. */
 export interface StoredRecord {
+  /** The fields, by name. */
   fields: Fields;
-  /** When the longest-lived field goes. */
+  /** The hard deadline: when the longest-lived field expires. */
   deadline: number;
-  /** When the record goes unless it is read or written before. */
+  /** The idle limit: when the record expires unless it is read or written before. */
   idleUntil: number;
 }
 
-/** When a record goes, by whichever of its two limits comes first. */
+/** When a record expires, in epoch milliseconds: at its hard deadline or its idle limit, whichever comes first. */
 export function endOf(record: StoredRecord): number {
   return Math.min(record.deadline, record.idleUntil);
 }
 
 const VERSION = '1';
 
-// Lengths in front, text behind: packing is one join and unpacking one slice a field, where JSON would escape every quote of every
-// value again. Base 36 keeps the numbers short; a million sessions live in memory in this form.
-/** A record as one string. */
+// All lengths come first, then all names and values. So packing is one join and unpacking is one slice per string. JSON would escape every
+// quote in every value again. Base 36 keeps the numbers short, which matters when a million sessions are in memory.
+/** Packs a record into one string. */
 export function packRecord({ fields, deadline, idleUntil }: StoredRecord): string {
-  const head = [VERSION, packMoment(deadline), packMoment(idleUntil)];
-  const texts = ['\n'];
+  const head = [VERSION, packTimestamp(deadline), packTimestamp(idleUntil)];
+  const strings = ['\n'];
   for (const [name, value] of fields) {
     head.push(name.length.toString(36), value.length.toString(36));
-    texts.push(name, value);
+    strings.push(name, value);
   }
-  // One flat string, where concatenation makes a tree of them that takes twice the memory.
-  return [head.join(' '), ...texts].join('');
+  // `join` makes one flat string. Concatenation makes a tree of strings that takes twice the memory.
+  return [head.join(' '), ...strings].join('');
 }
 
-/** The record in a packed string. Throws when the text is not one: a corrupt record is an error, never a miss. */
+/**
+ * Unpacks a record.
+ *
+ * @throws an error when the string is not a packed record. A corrupt record is an error and never counts as a missing one.
+ */
 export function unpackRecord(packed: string): StoredRecord {
   const headEnd = packed.indexOf('\n');
   const [version, deadline, idleUntil, ...lengths] = packed.slice(0, Math.max(headEnd, 0)).split(' ');
@@ -47,19 +52,19 @@ export function unpackRecord(packed: string): StoredRecord {
     position = valueEnd;
   }
   if (position !== packed.length) throw unreadable();
-  return { fields, deadline: unpackMoment(deadline), idleUntil: unpackMoment(idleUntil) };
+  return { fields, deadline: unpackTimestamp(deadline), idleUntil: unpackTimestamp(idleUntil) };
 }
 
 function unreadable(): Error {
-  return new Error('The stored record is not in a form that this version can read.');
+  return new Error('The stored record is corrupt, or a newer version wrote it.');
 }
 
-function packMoment(moment: number): string {
-  return moment === Infinity ? '' : moment.toString(36);
+function packTimestamp(timestamp: number): string {
+  return timestamp === Infinity ? '' : timestamp.toString(36);
 }
 
-function unpackMoment(text: string): number {
-  const moment = text === '' ? Infinity : parseInt(text, 36);
-  if (Number.isNaN(moment)) throw unreadable();
-  return moment;
+function unpackTimestamp(packed: string): number {
+  const timestamp = packed === '' ? Infinity : parseInt(packed, 36);
+  if (Number.isNaN(timestamp)) throw unreadable();
+  return timestamp;
 }

@@ -5,33 +5,37 @@ import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './fie
 
 import { insertValue, digest, extractValue, type Flat, isObject } from './flat.ts';
 
-/** What one read handed to a request. */
+/** What a read returned to a request. */
 export interface Snapshot {
+  /** The session id. */
   id: string;
-  /** When the read was sent: what it tells was true then or later. */
+  /** When the read was sent. The backend answered from its state at that time or later. */
   at: Moment;
-  /** Every key of the record, expired ones included, with its expiry. */
+  /** Every readable key of the record with its expiry, including expired ones. Undefined: the key does not expire by itself. */
   keys: Map<string, number | undefined>;
 }
 
-/** An entry of a session as Astro hands it back. */
+/** An entry of a session that Astro saves. */
 export interface Entry {
+  /** The expiry in epoch milliseconds; undefined when the entry has none of its own. */
   expires: number | undefined;
   /** Whether the request set this entry, or changed its value in place. */
   modified: boolean;
-  /** The field as a store holds it. */
+  /** The encoded field for the store. */
   encoded(): string;
 }
 
 /**
- * The record as Astro's payload: a flat Map of session key to entry. Astro keeps every property of an entry that it loads, while
- * `session.set()` makes a new one, so a mark on each entry tells later what the request changed:
+ * Encodes the fields of a record as Astro's payload: a flat Map of session key to entry. Astro keeps every property of an entry that it
+ * loads, and `session.set()` creates a new entry. So extra properties (marks) on each entry show later what the request changed:
  *
- * - `~`: one array for the whole read: the driver's nonce, the id, the time by two clocks, and every key that was handed out with its
- *   expiry.
+ * - `~`: one array for the whole read, with the driver's nonce, the session id, the time by two clocks, and every key with its expiry.
  * - `#`: a digest of the value, for values that can be changed in place.
  *
- * A corrupt field is left out, told to `onCorrupt`, and not among the keys handed out, so that it is never unset either.
+ * A corrupt field is left out and reported to `onCorrupt`. It is not part of the snapshot either, so no later write unsets it.
+ *
+ * @param now the time, in epoch milliseconds. Expired fields become part of the snapshot, but not of the payload.
+ * @param mark the nonce of the driver, and the snapshot to fill with keys. Without it, entries get no marks.
  */
 export function encodePayload(
   fields: Iterable<[key: string, field: string]>,
@@ -72,9 +76,13 @@ export function encodePayload(
 }
 
 /**
- * Reads what Astro hands back, without making the values. `snapshots` are what this request was given, as far as marks say so: one for each
- * session that they name, united where several reads left theirs. A mark counts only if this driver made it. Entries under no text, which
- * cannot be stored, are an error, or told to `onCorrupt` and left out.
+ * Decodes a payload that Astro saves. It does not decode the values.
+ *
+ * @param nonce the nonce of the driver. Marks with another nonce are ignored, so entries with them count as modified.
+ * @param onCorrupt called for each entry whose key is not a string, or is empty; the entry is left out. Without it, such an entry throws.
+ * @returns the entries by session key, and one snapshot for each session that the marks name. Several reads of one session are merged.
+ * @throws an error with the code `invalid-data` when the payload is not a session, or when a session key cannot be stored. `encoded()` of
+ *   an entry throws the same error when its value cannot be stored.
  */
 export function decodePayload(
   driver: string,
@@ -100,7 +108,7 @@ export function decodePayload(
       throw createError(
         driver,
         'invalid-data',
-        `Session keys must be strings that are not empty; got ${kind}. Nothing was stored.`,
+        `Session keys must be non-empty strings; got ${kind}. Nothing was stored.`,
       );
     }
     if (typeof entry?.['data'] !== 'number') throw notAPayload(driver);
@@ -110,7 +118,7 @@ export function decodePayload(
     if (isMarked) marks.add(entry['~']!);
     let body: string | undefined;
     const encodeBody = (): string => (body ??= encode(driver, flat, data));
-    const expires = normalizeExpiry(PAST.has(entry['expires'] ?? -1) ? -Infinity : at(entry['expires']));
+    const expires = normalizeExpiry(PAST_EXPIRIES.has(entry['expires'] ?? -1) ? -Infinity : at(entry['expires']));
     entries.set(key, {
       expires,
       modified: !isMarked || (isObject(flat, data) && digest(encodeBody()) !== at(entry['#'])),
@@ -125,7 +133,7 @@ export function decodePayload(
   return { entries, snapshots: [...snapshots.values()] };
 }
 
-/** What two reads of one session handed out: a key of either, with the later expiry, and the time of the one that was sent first. */
+/** Merges the snapshots of two reads of one session: all keys, each with its later expiry, and the time of the earlier read. */
 export function unite(first: Snapshot | undefined, second: Snapshot): Snapshot {
   if (!first) return second;
   const keys = new Map(first.keys);
@@ -136,21 +144,21 @@ export function unite(first: Snapshot | undefined, second: Snapshot): Snapshot {
   return { id: first.id, at: first.at.monotonic < second.at.monotonic ? first.at : second.at, keys };
 }
 
-/** The fields in a payload that some other driver holds; `onCorrupt` is `split`'s. */
+/** The fields of a payload that another driver stored. See `decodePayload` for `onCorrupt` and for what it throws. */
 export function fieldsOfPayload(driver: string, payload: unknown, onCorrupt?: () => void): Fields {
   const fields: Fields = new Map();
   for (const [key, entry] of decodePayload(driver, payload, '', onCorrupt).entries) fields.set(key, entry.encoded());
   return fields;
 }
 
-/** The constants of devalue that are an expiry in the past: -Infinity and -0. */
-const PAST = new Set([-5, -6]);
+/** devalue's constants for -Infinity and -0, which are expiries in the past. */
+const PAST_EXPIRIES = new Set([-5, -6]);
 
 function encode(driver: string, flat: Flat, position: number): string {
   try {
     return extractValue(flat, position);
   } catch {
-    // The encoder's own words may quote the value.
+    // The encoder's own message may quote the value.
     throw createError(driver, 'invalid-data', 'A value is of a kind that cannot be stored here. Nothing was stored.');
   }
 }
@@ -172,7 +180,7 @@ function parse(driver: string, payload: unknown): Flat {
   try {
     if (typeof payload === 'string') flat = JSON.parse(payload);
   } catch {
-    // The parser's own words quote the payload.
+    // The parser's own message quotes the payload, so it is not passed on: `notAPayload` is thrown below.
   }
   const root = Array.isArray(flat) ? flat[0] : undefined;
   if (!Array.isArray(root) || root[0] !== 'Map' || root.length % 2 !== 1) throw notAPayload(driver);

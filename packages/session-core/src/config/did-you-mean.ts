@@ -1,19 +1,19 @@
 import leven from 'leven';
 
-/** So many letters may be wrong before a name is taken for another one. */
-const MOST_WRONG = 2;
+/** The maximum edit distance at which a name counts as a typo of another one. */
+const MAX_TYPO_DISTANCE = 2;
 
 /**
- * What is wrong with the first option that does not exist, and which one was meant; undefined when all exist.
+ * The error message for the first unknown option, with a suggestion if it looks like a typo; undefined when all options are known.
  *
- * @param prefix stands before names in what is said, such as `cookie.`
+ * @param prefix is put before each name in the message, such as `cookie.`
  */
 export function unknownOption(given: object, known: readonly string[], prefix = ''): string | undefined {
-  const name = Object.keys(given).find((it) => !known.includes(it));
+  const name = Object.keys(given).find((key) => !known.includes(key));
   if (name === undefined) return undefined;
   const distance = (other: string): number => leven(name.toLowerCase(), other.toLowerCase());
   const [nearest] = known.toSorted((one, other) => distance(one) - distance(other));
-  const isTypo = nearest !== undefined && distance(nearest) <= Math.min(MOST_WRONG, name.length / 2);
-  const meant = isTypo ? ` Did you mean \`${prefix}${nearest}\`?` : '';
-  return `\`${prefix}${name}\` is not an option.${meant} Options: ${known.join(', ')}`;
+  const isTypo = nearest !== undefined && distance(nearest) <= Math.min(MAX_TYPO_DISTANCE, name.length / 2);
+  const suggestion = isTypo ? ` Did you mean \`${prefix}${nearest}\`?` : '';
+  return `\`${prefix}${name}\` is not an option.${suggestion} Options: ${known.join(', ')}`;
 }

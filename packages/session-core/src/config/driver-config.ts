@@ -11,18 +11,18 @@ import {
   type OptionKinds,
   readWith,
   type SharedOptions,
-  TOO_DEEP,
+  MAX_DEPTH,
 } from './option.ts';
 
 /**
- * What a driver's config function returns. Everything that can be known at the call is checked there: unknown options, values of the
- * wrong kind, and values that would not survive the JSON that a config goes through. Warns once when a secret is written into the
- * config.
+ * Creates the value of `session.driver` in `astro.config`. A driver's config function returns its result. It checks the options that are
+ * already known when the config is evaluated, and logs a warning once when the config contains a secret.
  *
- * @param packageName the package that users install, with its scope: errors name it.
- * @param ownKinds the kinds of the driver's own options; those that every driver has are known.
+ * @param packageName the package that users install, with its scope. Error messages name it.
+ * @param ownKinds the kinds of the driver's own options. The shared options are added.
+ * @param config the options from the user.
  * @param entrypoint the module that Astro loads when the server runs: `new URL('./astro.js', import.meta.url)`.
- * @throws an Error with the code `configuration` for what is wrong.
+ * @throws an error with the code `configuration` for an unknown option, for a wrong value, and for a value that JSON cannot represent.
  * @example
  * export const thingDriver = (config?: ThingDriverConfig) =>
  *   driverConfig('@acme/session-thing', thingKinds, config, new URL('./astro.js', import.meta.url));
@@ -40,7 +40,7 @@ export function driverConfig<Config extends object>(
     throw createError(
       driver,
       'configuration',
-      `\`${name}\` cannot be read from a variable as a whole, but its parts can.`,
+      `\`${name}\` cannot be read from an environment variable as a whole. Use fromEnv() for its parts.`,
     );
   }
   const literal = readWith(driver, kinds, checkJson(packageName, config ?? {}, []));
@@ -48,14 +48,14 @@ export function driverConfig<Config extends object>(
   return { entrypoint, config: { ...config } };
 }
 
-// References are left out: what they stand for is not known before the server runs.
+// Environment variables are left out: their values are not known before the server runs.
 function checkJson(packageName: string, value: unknown, path: string[]): unknown {
   if (isEnvRef(value)) return undefined;
-  if (path.length < TOO_DEEP && Array.isArray(value)) {
+  if (path.length < MAX_DEPTH && Array.isArray(value)) {
     const items = Array.from(value, (item, index) => checkJson(packageName, item, [...path, String(index)]));
     return items.includes(undefined) ? undefined : items;
   }
-  if (path.length < TOO_DEEP && typeof value === 'object' && value !== null && isData(value)) {
+  if (path.length < MAX_DEPTH && typeof value === 'object' && value !== null && isData(value)) {
     const items = Object.entries(value)
       .filter(([, item]) => item !== undefined)
       .map(([name, item]) => [name, checkJson(packageName, item, [...path, name])]);
@@ -70,13 +70,13 @@ function checkJson(packageName: string, value: unknown, path: string[]): unknown
   throw createError(
     driverName(packageName),
     'configuration',
-    `${path.length > 0 ? `The option \`${path.join('.')}\`` : 'What was passed'} does not survive the build: a config goes through ` +
-      `JSON, which keeps text, finite numbers, booleans, lists and plain objects. To pass anything else, write an entrypoint of your ` +
-      `own around "${packageName}/runtime".`,
+    `${path.length > 0 ? `The option \`${path.join('.')}\`` : 'The config'} does not survive the build: the config is ` +
+      `serialized to JSON, which keeps strings, finite numbers, booleans, arrays and plain objects. To pass anything else, write your own ` +
+      `entrypoint around "${packageName}/runtime".`,
   );
 }
 
-/** What errors begin with, and what a runtime calls its driver: packages of our own go without the scope. */
+/** The name of a driver in errors and at runtime. Our own packages are named without the scope. */
 function driverName(packageName: string): string {
   return packageName.replace(/^@coatcheck\//, '');
 }
@@ -84,7 +84,7 @@ function driverName(packageName: string): string {
 function warnOfSecret(driver: string): void {
   warnOnce(
     driver,
-    `A secret is written into the options, or came there by way of process.env: it will be readable in the build ` +
-      `output. Leave the option out to have its conventional variable read when the server runs, or use fromEnv('NAME').`,
+    `A secret is written into the options, directly or through process.env, and will be readable in the build output. Leave the option ` +
+      `out, so that the server reads its usual environment variable when it runs, or use fromEnv('NAME').`,
   );
 }

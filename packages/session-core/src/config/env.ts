@@ -1,22 +1,31 @@
 /**
- * An option that is read from the environment when the server runs. A plain object, because a config goes through JSON when a site
- * is built; the value of the variable never does.
+ * A reference to an environment variable. The server reads the variable when it runs. It is a plain object, because the config is
+ * serialized to JSON when a site is built. Only the name becomes part of the build.
  */
 export interface EnvRef {
+  /** The name of the environment variable. */
   readonly fromEnv: string;
 }
 
-/** An option as a user may write it: the value, or where to find it when the server runs. */
+/** An option as a user writes it: its value, or a reference to an environment variable. */
 export type FromEnv<Value> = Value | EnvRef | undefined;
 
-/** How variables are read: `getSecret` of `astro:env/server` in an Astro site, which also sees `.env` in `astro dev`. */
+/**
+ * Reads an environment variable; undefined when it is not set. In an Astro site this is `getSecret` of `astro:env/server`, which also reads
+ * `.env` in `astro dev`.
+ */
 export type ReadEnv = (name: string) => string | undefined;
 
 /**
- * Stands for the value of an environment variable, wherever a driver's option takes text, a number or a boolean. It is read when the
- * driver first needs it, so that the value never becomes part of a build, and must be the whole option: in a template string it throws.
+ * Reads an option from an environment variable when the server runs. The value does not become part of the build. The driver reads the
+ * variable when it first needs it, and converts it to the type of the option.
  *
- * @param name the variable's name. Throws a TypeError when that is no name that a variable can have.
+ * The result must be the whole option. Using it inside a template string or a sum throws a TypeError.
+ *
+ * @param name the name of the variable.
+ * @throws a TypeError when `name` is not a valid name of an environment variable.
+ * @example
+ * redisDriver({ url: fromEnv('SESSION_REDIS_URL') });
  */
 export function fromEnv(name: string): EnvRef {
   if (!isName(name)) {
@@ -28,6 +37,7 @@ export function fromEnv(name: string): EnvRef {
   return Object.defineProperty({ fromEnv: name }, Symbol.toPrimitive, { value: refuse });
 }
 
+/** Whether a value is a reference that `fromEnv` created, possibly serialized to JSON since. */
 export function isEnvRef(value: unknown): value is EnvRef {
   return (
     typeof value === 'object' &&
@@ -41,5 +51,5 @@ function isName(name: unknown): boolean {
   return typeof name === 'string' && /^[A-Za-z_]\w*$/.test(name);
 }
 
-/** The variables of this process, for servers that are not Astro. */
+/** Reads variables from `process.env`, for servers that are not built with Astro. */
 export const readProcessEnv: ReadEnv = (name) => globalThis.process?.env?.[name];

@@ -3,32 +3,39 @@ import { unknownOption } from './did-you-mean.ts';
 
 import type { EnvRef, FromEnv } from './env.ts';
 
-/** What one option takes. */
+/** The kind of an option: how its value is validated and converted. */
 export interface OptionKind<Value> {
-  /** The value, from what a user wrote or a variable holds. Throws a plain Error that says what is expected. */
+  /**
+   * Converts what the user wrote, or the string from an environment variable, to the value.
+   *
+   * @throws an Error with the message `expected ...` when the input is wrong.
+   */
   read(raw: unknown): Value;
-  /** Whether this value, written literally into a config, puts a secret into the build. */
+  /** Whether this value contains a secret. Used to warn when it is written into a config. Absent: it never does. */
   holdsSecret?(value: Value): boolean;
-  /** Whether the whole of it cannot be read from a variable, only its parts. */
+  /** Whether the option is an object whose parts can be read from environment variables, but not the whole object. */
   isComposed?: boolean;
 }
 
-/** The kind of every option of a config, so that none is forgotten and no unknown one is accepted. */
+/** The kind of every option of a config. The compiler reports an option without a kind, and unknown options are rejected at runtime. */
 export type OptionKinds<Config> = {
   readonly [Name in keyof Required<Config>]: OptionKind<ResolvedOption<Config[Name]>>;
 };
 
 type ResolvedOption<Value> = Exclude<Value, EnvRef | undefined>;
 
-/** A config as a store receives it: variables read, every value of its kind. */
+/** A config after environment variables have been read and all values have been validated. An option that is not set is undefined. */
 export type Resolved<Config> = { readonly [Name in keyof Config]: ResolvedOption<Config[Name]> | undefined };
 
+/** A non-empty string. */
 export const string: OptionKind<string> = {
-  read: (raw) => (typeof raw === 'string' && raw !== '' ? raw : expected('text that is not empty')),
+  read: (raw) => (typeof raw === 'string' && raw !== '' ? raw : expected('a non-empty string')),
 };
 
+/** A non-empty string that is a secret, such as a password. Writing it into a config logs a warning. */
 export const secretString: OptionKind<string> = { ...string, holdsSecret: () => true };
 
+// Rejects short and repetitive strings. It does not prove that a secret is random.
 const STRONG_LENGTH = 32;
 const STRONG_VARIETY = 10;
 
@@ -40,6 +47,7 @@ const strongSecret: OptionKind<string> = {
   holdsSecret: () => true,
 };
 
+/** `true` or `false`. In an environment variable also `1` or `0`. */
 export const boolean: OptionKind<boolean> = {
   read(raw) {
     if (raw === true || raw === 'true' || raw === '1') return true;
@@ -48,6 +56,12 @@ export const boolean: OptionKind<boolean> = {
   },
 };
 
+/**
+ * A whole number.
+ *
+ * @param from the smallest allowed value. Default: 0.
+ * @param to the largest allowed value. Default: `Number.MAX_SAFE_INTEGER`.
+ */
 export function integer({
   from = 0,
   to = Number.MAX_SAFE_INTEGER,
@@ -62,7 +76,7 @@ export function integer({
   };
 }
 
-/** A positive number of seconds, fractions allowed. */
+/** A positive, finite number of seconds. Fractions are allowed. */
 export const seconds: OptionKind<number> = {
   read(raw) {
     const value = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
@@ -72,6 +86,7 @@ export const seconds: OptionKind<number> = {
   },
 };
 
+/** The same kind, or `false`. */
 export function orFalse<Value>(kind: OptionKind<Value>): OptionKind<Value | false> {
   return {
     ...kind,
@@ -87,11 +102,11 @@ export function orFalse<Value>(kind: OptionKind<Value>): OptionKind<Value | fals
   };
 }
 
-/** A date such as `2027-01-31`, which begins at midnight UTC, or one with a time and a time zone. */
+/** A date such as `2027-01-31`, which means midnight UTC, or a date with a time and a time zone. */
 const date: OptionKind<string> = {
   read(raw) {
     const [, day] = (typeof raw === 'string' && DATE.exec(raw)) || [];
-    // JavaScript makes the 2nd of March of the 30th of February.
+    // JavaScript turns February 30 into March 2, so compare the parsed date with the input.
     const exists = day !== undefined && new Date(`${day}T00:00Z`).toJSON()?.startsWith(day);
     return exists && !Number.isNaN(Date.parse(raw as string))
       ? (raw as string)
@@ -101,13 +116,14 @@ const date: OptionKind<string> = {
 
 const DATE = /^(\d{4}-\d\d-\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:\d\d))?$/;
 
+/** One of these strings. */
 export function picklist<const Value extends string>(...values: Value[]): OptionKind<Value> {
   return {
     read: (raw) => values.find((value) => value === raw) ?? expected(values.map((value) => `'${value}'`).join(' or ')),
   };
 }
 
-/** A list, or in a variable: items with commas between them. */
+/** A non-empty list. In an environment variable, its items are separated by commas. */
 export function list<Value>(item: OptionKind<Value>): OptionKind<Value[]> {
   return {
     read(raw) {
@@ -118,7 +134,7 @@ export function list<Value>(item: OptionKind<Value>): OptionKind<Value[]> {
   };
 }
 
-/** An object with options of its own. */
+/** An object with its own options. */
 export function group<Config extends object>(kinds: OptionKinds<Config>): OptionKind<Resolved<Config>> {
   const known = Object.entries(kinds) as [keyof Config & string, OptionKind<unknown>][];
   return {
@@ -146,7 +162,10 @@ export function group<Config extends object>(kinds: OptionKinds<Config>): Option
   };
 }
 
-/** The options that every driver has. Each may be `fromEnv('NAME')` instead: the server reads that environment variable when it runs. */
+/**
+ * The options that every driver has. Each can be `fromEnv('NAME')`, except `migrateFrom`, whose parts can. The server then reads that
+ * environment variable when it runs.
+ */
 export interface SharedOptions {
   /**
    * The start of every key in the backend. Sites that share a backend need different ones.
@@ -162,15 +181,15 @@ export interface SharedOptions {
    */
   ttl?: number | false | EnvRef | undefined;
   /**
-   * Sliding expiration: the session expires after this many seconds without a read or a write, whatever its ttl. Needs a backend with atomic
-   * changes; others refuse the option.
+   * Sliding expiration: the session expires after this many seconds without a read or a write, whatever its ttl. Needs a backend with
+   * atomic changes; with others, every operation fails with the code `configuration`.
    *
    * @default no limit
    */
   idleTtl?: number | EnvRef | undefined;
   /**
-   * The deadline of one operation, in milliseconds, from 1 to 600,000. It includes connecting and retrying. After it the operation fails with
-   * the code `timeout`.
+   * The deadline of one operation, in milliseconds, from 1 to 600,000. It includes connecting and retrying. After it the operation fails
+   * with the code `timeout`.
    *
    * @default 5000
    */
@@ -183,8 +202,8 @@ export interface SharedOptions {
    */
   secrets?: readonly string[] | EnvRef | undefined;
   /**
-   * Migrates legacy sessions, so that users stay signed in: sessions of Astro's own driver in this backend, sessions under another `prefix`,
-   * and sessions that are not encrypted yet. Needs the date on which the migration ends.
+   * Migrates legacy sessions, so that users stay signed in: sessions of Astro's own driver in this backend, sessions under another
+   * `prefix`, and sessions that are not encrypted yet. Needs the date on which the migration ends.
    *
    * @default false
    */
@@ -194,19 +213,19 @@ export interface SharedOptions {
 /** Where legacy sessions are, and until when they are migrated. */
 export interface MigrateFrom {
   /**
-   * The date on which the migration ends, such as `2027-01-31` (midnight UTC, or with a time: `2027-01-31T08:00Z`). After it the option has no
-   * effect, and a warning in the log says so. Until then, nobody else may be able to write strings of a user's choosing into the keys of
-   * Astro's driver: such a string could become a session.
+   * The date on which the migration ends, such as `2027-01-31` (midnight UTC), or with a time: `2027-01-31T08:00Z`. After it the option has
+   * no effect, and a warning is logged. Until then, no other software may write user-controlled strings into the keys of Astro's driver:
+   * such a string could become a session.
    */
   until: string | EnvRef;
   /**
    * The option `base` of Astro's own driver.
    *
-   * @default the place in which that driver keeps sessions by default
+   * @default the default of that driver
    */
   base?: FromEnv<string>;
   /**
-   * The `prefix` that this driver had before.
+   * The earlier `prefix` of this driver.
    *
    * @default sessions under another prefix are not migrated
    */
@@ -223,6 +242,7 @@ const migrateFrom: OptionKind<false | MigrateFrom> = {
   },
 };
 
+/** The kinds of the shared options. */
 export const sharedKinds: OptionKinds<SharedOptions> = {
   prefix: string,
   ttl: orFalse(seconds),
@@ -232,12 +252,18 @@ export const sharedKinds: OptionKinds<SharedOptions> = {
   migrateFrom,
 };
 
+/** The kinds of all options of a driver: the shared ones and its own. */
 export function allKinds<Config extends object>(
   own: OptionKinds<Omit<Config, keyof SharedOptions>>,
 ): OptionKinds<Config> {
   return { ...sharedKinds, ...own } as unknown as OptionKinds<Config>;
 }
 
+/**
+ * Validates a config.
+ *
+ * @throws an error with the code `configuration` when the config is wrong.
+ */
 export function readWith<Config extends object>(
   driver: string,
   kinds: OptionKinds<Config>,
@@ -250,17 +276,20 @@ export function readWith<Config extends object>(
   }
 }
 
-/** Whether an option is a plain value, and no object with a life of its own, such as a Worker's binding. */
+/** Whether a value is plain data. Functions and objects with behavior, such as a Worker's binding, are not. */
 export function isData(value: unknown): boolean {
   if (typeof value === 'function') return false;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return true;
   const prototype: unknown = Object.getPrototypeOf(value);
-  // What stands for a binding in Node (Wrangler's `getPlatformProxy`) has neither a prototype nor keys.
+  // In Node, Wrangler's `getPlatformProxy` creates bindings that have neither a prototype nor keys.
   return prototype === Object.prototype || (prototype === null && Object.keys(value).length > 0);
 }
 
-/** No option is nested as deep; what is may hold itself. */
-export const TOO_DEEP = 10;
+/**
+ * The maximum nesting depth of a config. No option is nested this deeply; deeper values, such as an object that contains itself, are
+ * rejected.
+ */
+export const MAX_DEPTH = 10;
 
 function expected(what: string): never {
   throw new Error(`expected ${what}`);

@@ -1,17 +1,29 @@
 import { createError } from '../contract/errors.ts';
 import { isEnvRef, type ReadEnv } from './env.ts';
 
-import { allKinds, isData, type OptionKinds, readWith, type Resolved, type SharedOptions, TOO_DEEP } from './option.ts';
+import {
+  allKinds,
+  isData,
+  type OptionKinds,
+  readWith,
+  type Resolved,
+  type SharedOptions,
+  MAX_DEPTH,
+} from './option.ts';
 
-/** A config with every variable read, and every value of its kind. */
+/**
+ * Reads all environment variables of a config, and validates it.
+ *
+ * @throws an error with the code `configuration` when a variable is missing or a value is wrong.
+ */
 export function resolveOptions<Config extends object>(
   driver: string,
   ownKinds: OptionKinds<Omit<Config, keyof SharedOptions>>,
   config: Config,
   readEnv: ReadEnv,
 ): Resolved<Config> {
-  // Astro's Cloudflare adapter adds a KV binding of the name SESSION to the options of whatever driver there is.
-  const { binding: _added, ...own } = config as Config & { binding?: unknown };
+  // Astro's Cloudflare adapter adds the option `binding` (the KV binding SESSION) to the options of every driver.
+  const { binding: _addedByAdapter, ...own } = config as Config & { binding?: unknown };
   const withoutRefs = replaceRefs(own, (name) => {
     const value = readEnv(name);
     if (value === undefined || value === '') throw missingVariable(driver, name);
@@ -21,23 +33,26 @@ export function resolveOptions<Config extends object>(
 }
 
 /**
- * The error for a variable that a driver needs. Built servers do not read `.env` by themselves, which is what most people meet.
+ * Creates the error for a missing environment variable. The message also explains how to load `.env`, because a built server does not read
+ * it by itself.
  *
- * @param option the option that serves as well.
+ * @param driver the driver's name, such as `session-redis`.
+ * @param name the name of the variable.
+ * @param option the option that can be set instead, if there is one.
  */
 export function missingVariable(driver: string, name: string, option?: string): Error {
   return createError(
     driver,
     'configuration',
-    `${name} is not set. Set it in the environment of the server${option === undefined ? '' : `, or pass \`${option}\``}. \`astro dev\` reads it ` +
-      `from .env by itself; a built server does with \`node --env-file=.env dist/server/entry.mjs\`.`,
+    `${name} is not set. Set it in the environment of the server${option === undefined ? '' : `, or pass \`${option}\``}. \`astro dev\` reads ` +
+      `.env by itself. A built server needs \`node --env-file=.env dist/server/entry.mjs\`.`,
   );
 }
 
 function replaceRefs(value: unknown, replace: (name: string) => unknown, depth = 0): unknown {
   if (isEnvRef(value)) return replace(value.fromEnv);
-  if (typeof value !== 'object' || value === null || !isData(value) || depth === TOO_DEEP) return value;
+  if (typeof value !== 'object' || value === null || !isData(value) || depth === MAX_DEPTH) return value;
   if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace, depth + 1));
-  const given = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(given.map(([name, item]) => [name, replaceRefs(item, replace, depth + 1)]));
+  const defined = Object.entries(value).filter(([, item]) => item !== undefined);
+  return Object.fromEntries(defined.map(([name, item]) => [name, replaceRefs(item, replace, depth + 1)]));
 }

@@ -1,15 +1,15 @@
 /**
- * What a driver did that no caller is told, for whoever listens on `node:diagnostics_channel`:
+ * The events that a driver publishes on Node's `diagnostics_channel`. No return value or error reports them to the caller.
  *
- * - `coatcheck:destroyed-write`: a write was dropped because its session had been removed.
- * - `coatcheck:stale-write`: a write was dropped because its session is gone and was read too long ago to be restored.
- * - `coatcheck:conflict`: an `update` met another's change, and is made again.
+ * - `coatcheck:destroyed-write`: a write was dropped because the session had been destroyed.
+ * - `coatcheck:stale-write`: a write was dropped because the session is missing and was read too long ago to be restored.
+ * - `coatcheck:conflict`: an `update` found that the value had been changed by another writer, and is retried.
  * - `coatcheck:corrupt-field`: a stored field could not be read and was left out.
- * - `coatcheck:migrated`: a session was taken over from the driver that was there before.
- * - `coatcheck:eviction`: a session was dropped for want of room.
- * - `coatcheck:outage` and `coatcheck:recovery`: a backend went away, and came back.
+ * - `coatcheck:migrated`: a legacy session was migrated.
+ * - `coatcheck:eviction`: a session was evicted because the store is full.
+ * - `coatcheck:outage` and `coatcheck:recovery`: the backend stopped answering, and answers again.
  *
- * Messages are safe to log: they hold the driver's name and nothing of a session.
+ * Messages are safe to log: they contain the driver's name and no session data.
  */
 export type ReportedEvent =
   | 'destroyed-write'
@@ -21,26 +21,34 @@ export type ReportedEvent =
   | 'outage'
   | 'recovery';
 
+/**
+ * Publishes an event on the channel `coatcheck:<event>`. Does nothing without subscribers, or where the runtime has no
+ * `node:diagnostics_channel`.
+ *
+ * @param driver the driver's name, such as `session-redis`. It is the only content of the message.
+ */
 export function report(event: ReportedEvent, driver: string): void {
   const channel = diagnostics?.channel(`coatcheck:${event}`);
   if (channel?.hasSubscribers) channel.publish({ driver });
 }
 
-/** What subscribers of `tracing:coatcheck:<operation>:*` are given. Safe to log. */
+/** The message that subscribers of `tracing:coatcheck:<operation>:*` receive. Safe to log. */
 export interface TracedOperation {
-  /** The package that speaks, such as `session-redis`. */
+  /** The driver's name, such as `session-redis`. */
   driver: string;
-  /** What it asks its backend to do. */
+  /** The operation on the backend. */
   operation: TraceableOperation;
-  /** A `SessionDriverError`, once the operation has failed. */
+  /** A `SessionDriverError` after the operation has failed; absent otherwise. */
   error?: unknown;
 }
 
+/** The operations that can be traced. */
 export type TraceableOperation = 'read' | 'patch' | 'destroy' | 'sweep';
 
 /**
- * Runs an operation as Node's `diagnostics_channel.tracingChannel('coatcheck:<operation>')` wants it: `start` and `end` around what is
- * done at once, `asyncStart` and `asyncEnd` when it is over, `error` before that when it has failed. Nothing is told of what was read.
+ * Runs an operation and publishes its progress on Node's `diagnostics_channel.tracingChannel('coatcheck:<operation>')`: `start` and `end`
+ * around the synchronous part, `asyncStart` and `asyncEnd` when it has settled, and `error` before those when it has failed. The messages
+ * never contain the result.
  */
 export function trace<Result>(
   operation: TraceableOperation,
@@ -49,17 +57,17 @@ export function trace<Result>(
 ): Promise<Result> {
   const channel = channels?.[operation];
   if (!channel?.hasSubscribers) return work();
-  let working: Promise<Result> | undefined;
-  const told: TracedOperation = { driver, operation };
-  // The channel would show the result.
-  const tracing = channel.tracePromise(() => (working = work()).then(() => undefined), told);
-  return tracing.then(() => working!);
+  let pending: Promise<Result> | undefined;
+  const message: TracedOperation = { driver, operation };
+  // A traced promise publishes what it resolves to. So the one traced resolves to undefined: the result is session data.
+  const tracing = channel.tracePromise(() => (pending = work()).then(() => undefined), message);
+  return tracing.then(() => pending!);
 }
 
-// Not imported, so that core also loads where there is no such module.
+// Not a static import, so that this module also loads in runtimes without `node:diagnostics_channel`.
 const diagnostics = globalThis.process?.getBuiltinModule?.('node:diagnostics_channel');
 
-// Made once: that takes longer than many an operation.
+// Created once, because creating a channel takes longer than some operations.
 const channels = diagnostics && {
   read: diagnostics.tracingChannel('coatcheck:read'),
   patch: diagnostics.tracingChannel('coatcheck:patch'),

@@ -1,18 +1,25 @@
-/** Structurally the same as Astro's type of this name: what a driver's runtime returns. */
+/** A session driver at runtime. Structurally the same as Astro's type of this name. */
 export interface SessionDriver {
-  /** What is stored under an id: a devalue string, the parsed array, or null. Rejects when the backend failed. */
+  /**
+   * Reads a session by id. Resolves to a devalue string, to the parsed array, or to null or undefined when there is no session.
+   *
+   * @throws an error when the backend failed. A failure never reads as a missing session.
+   */
   getItem(key: string): Promise<unknown>;
-  /** Stores Astro's whole session. Resolves as well when the session was removed in the meantime: it stays removed. */
+  /**
+   * Stores the whole session, as Astro passes it. When the session has been destroyed in the meantime, nothing is stored and the promise
+   * still resolves, because Astro has no way to report this to the page.
+   */
   setItem(key: string, value: unknown): Promise<void>;
-  /** Removes a session and keeps it removed. A missing one is no error. */
+  /** Destroys a session. Late writes cannot bring it back. Destroying a missing session is not an error. */
   removeItem(key: string): Promise<void>;
 }
 
-/** Structurally the same as Astro's type of this name: what goes into `session.driver` of `astro.config`. */
+/** The value of `session.driver` in `astro.config`. Structurally the same as Astro's type of this name. */
 export interface SessionDriverConfig {
-  /** The module that runs with the server. */
+  /** The module that creates the driver when the server runs. */
   entrypoint: string | URL;
-  /** Its options; they pass through JSON when the site is built. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- as in Astro: an interface is no Record<string, unknown>
+  /** The driver's options. They are serialized to JSON when the site is built. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- as in Astro: an interface is not assignable to Record<string, unknown>
   config?: Record<string, any> | undefined;
 }

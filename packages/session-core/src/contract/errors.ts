@@ -1,9 +1,11 @@
 /**
- * - `configuration`: an option or a variable is missing or wrong.
- * - `invalid-id`: a session id that could not have come from us was to be written.
- * - `invalid-data`: what was to be stored cannot be.
- * - `timeout`: the backend did not answer before the deadline. A write may or may not have been stored; it is not sent again.
- * - `interrupted`: the connection broke while a write was under way. It may or may not have been stored; it is not sent again.
+ * The reason for a `SessionDriverError`:
+ *
+ * - `configuration`: an option or an environment variable is missing or wrong.
+ * - `invalid-id`: a write used a string that is not a session id.
+ * - `invalid-data`: a value or a session key cannot be stored.
+ * - `timeout`: the backend did not answer before the deadline. The outcome of a write is unknown; it is not retried.
+ * - `interrupted`: the connection dropped during a write. The outcome is unknown; the write is not retried.
  * - `unavailable`: the backend could not be reached. Nothing was stored.
  * - `refused`: the backend answered with an error.
  * - `committed`: a session was changed after `commit()`.
@@ -18,22 +20,34 @@ export type SessionErrorCode =
   | 'refused'
   | 'committed';
 
-/** What every rejection of a Coatcheck driver is. Its text, cause and stack never hold a session id, a value or a credential. */
+/** Every error of a Coatcheck driver. Its message, cause and stack never contain a session id, a value or a credential. */
 export interface SessionDriverError extends Error {
   name: 'SessionDriverError';
-  /** The package that speaks, such as `session-redis`. */
+  /** The driver's name, such as `session-redis`. */
   driver: string;
-  /** What was asked of the backend, such as `read`; undefined when nothing was. */
+  /** The operation on the backend that failed, such as `read`; undefined when the error is not about an operation. */
   operation?: string | undefined;
+  /** The reason, for programs. */
   code: SessionErrorCode;
 }
 
+/** Optional details of a new error. */
 export interface ErrorDetails {
+  /** The operation that failed. */
   operation?: string | undefined;
+  /**
+   * The original error. A `SessionDriverError` is kept as it is. Of other errors, only the name, message and `code` are kept. Anything else
+   * is dropped.
+   */
   cause?: unknown;
 }
 
-/** The one way in which Coatcheck makes errors. `message` says what happened and what to do about it. */
+/**
+ * Creates a `SessionDriverError`. All errors of Coatcheck are created here.
+ *
+ * @param driver the driver's name. The error's message starts with it, in brackets.
+ * @param message what was wrong, and what to do about it. Must not contain a session id, a value or a credential.
+ */
 export function createError(
   driver: string,
   code: SessionErrorCode,
@@ -44,25 +58,28 @@ export function createError(
   return Object.assign(error, { name: 'SessionDriverError' as const, driver, operation, code });
 }
 
-/** The same error once more. Anything that is no error becomes one. */
+/** Copies an error, with its properties and stack. A value that is not an Error becomes one with that value as its message. */
 export function copyError(error: unknown): Error {
   if (!(error instanceof Error)) return new Error(String(error));
   const copy = new Error(error.message, { cause: error.cause });
   return Object.assign(copy, error, { name: error.name, stack: error.stack });
 }
 
-/** By shape, not by `instanceof`: several copies of this package in one process are normal. */
+/**
+ * Whether a value is an error of a Coatcheck driver. It checks the name and not the class, because one process may contain several copies
+ * of this package.
+ */
 export function isSessionDriverError(error: unknown): error is SessionDriverError {
   return error instanceof Error && error.name === 'SessionDriverError';
 }
 
-/** Whether an operation that failed with this error may have been carried out. */
+/** Whether the outcome of an operation that failed with this error is unknown: the backend may have carried it out. */
 export function isAmbiguous(error: unknown): boolean {
   return !isSessionDriverError(error) || error.code === 'timeout' || error.code === 'interrupted';
 }
 
-// Clients hang commands, arguments and URLs on their errors: only the words and the code of a cause are kept. Redis quotes the
-// arguments of a command that it does not know.
+// Clients attach commands, arguments and URLs to their errors. So only the name, the message and the code of a cause are kept. Arguments
+// are cut from the message, because Redis quotes those of a command that it does not know.
 function withoutSecrets(cause: unknown): unknown {
   if (isSessionDriverError(cause)) return cause;
   if (!(cause instanceof Error)) return undefined;

@@ -1,24 +1,27 @@
 import type { SessionStore, StoreCall } from './store.ts';
 
-/** What a driver opens: its store, and where the backend may still hold sessions of Astro's own driver. */
+/** The store that a driver opens, with access to the sessions that Astro's own driver left in the same backend. */
 export interface DriverStore extends SessionStore {
-  /** For the option `migrateFrom`. Absent where Astro has no driver for this backend. */
+  /** Used by the option `migrateFrom`. Absent when Astro has no driver for this backend. */
   readonly legacySessions?: LegacySessions;
 }
 
 /**
- * The sessions that Astro's own driver for a backend left there, by session id, as Astro writes them. `base` is the option of that name of
- * Astro's driver. The id is always a UUID, because it is part of a key as it is. `remove` is called only for what `read` has found to be a
- * session.
+ * Access to the sessions that Astro's own driver left in a backend. `id` is the session id and always a UUID, because Astro's driver uses
+ * it as part of the key without hashing it. `base` is the option of that name of Astro's driver; undefined when it is not set.
  */
 export interface LegacySessions {
-  /** The payload, as a string or parsed; null or undefined when there is none. */
+  /** Resolves to the payload as Astro wrote it, as a string or parsed; to null or undefined when there is none. */
   read(id: string, base: string | undefined, call: StoreCall): Promise<unknown>;
-  /** Removing a missing session is no error. */
+  /** Removes a session. Called only after `read` has found one under this id. Removing a missing session is not an error. */
   remove(id: string, base: string | undefined, call: StoreCall): Promise<void>;
 }
 
-/** The key of a session in the drivers of unstorage, which Astro's own drivers are built on. */
+/**
+ * The key under which Astro's own drivers store a session. They are built on unstorage, which joins the parts of a key with colons.
+ *
+ * @param base the option `base` of Astro's driver.
+ */
 export function legacyKey(id: string, base = ''): string {
   const folder = base.replace(/[:/\\]+/g, ':').replace(/^:|:$/g, '');
   return folder === '' ? id : `${folder}:${id}`;

@@ -1,119 +1,123 @@
 /**
- * The fields of one record at rest: session key to encoded value (`codec/field.ts` says how). Always a Map, because `__proto__` is a
- * legal session key. A name is never empty: a store may keep what it needs itself under the empty name. A store treats names and
- * values as opaque text, well-formed and without NUL, except for the expiry in front of a value (`expiryOf`).
+ * The fields of one stored record: field name to encoded value (see `codec/field.ts`). It is a Map because `__proto__` is a legal session
+ * key. A name is never empty: a store may use the empty name for its own metadata. Names and values are well-formed strings without NUL. A
+ * store treats them as opaque, except for the expiry at the start of a value (`expiryOf`).
  */
 export type Fields = Map<string, string>;
 
 /**
+ * The result of a change:
+ *
  * - `applied`: the whole change is stored.
- * - `destroyed`: the key was destroyed and refuses changes; nothing is stored.
- * - `missing`: `mustExist` was asked and there is no live record; nothing is stored.
- * - `conflict`: a field in `expect` did not hold the expected value, or `mustBeNew` was asked and there is a live record; nothing is
+ * - `destroyed`: the key has a tombstone, which rejects changes. Nothing is stored.
+ * - `missing`: the change has `mustExist`, and there is no live record. Nothing is stored.
+ * - `conflict`: a field in `expect` does not have the expected value, or the change has `mustBeNew` and there is a live record. Nothing is
  *   stored.
  */
 export type PatchResult = 'applied' | 'destroyed' | 'missing' | 'conflict';
 
-/** How long a session lives of which nobody says how long. */
+/** The default lifetime of a session, in seconds: 30 days. */
 export const DEFAULT_TTL_SECONDS: number = 30 * 24 * 60 * 60;
 
-/** How long something lives, in whole milliseconds from now by the backend's own clock, or for ever. */
+/** A lifetime in whole milliseconds from now, by the backend's own clock. `never`: it does not expire. */
 export type Lifetime = number | 'never';
 
 /**
- * One change of one record. What it means, in this order:
+ * One change of one record. A store applies it in this order:
  *
- * 1. A key that is destroyed answers `destroyed`. A record that has expired counts as missing, whether or not it still lies there.
- * 2. The conditions, in this order: `mustExist`, `mustBeNew`, `expect`. When one does not hold, nothing at all changes: no field, no
- *    lifetime, no idle limit.
- * 3. `unset` removes.
- * 4. `purge` removes what has expired by the writer's clock.
- * 5. `ifAbsent` writes where there is no such field now: also what 3 and 4 have removed.
- * 6. `set` writes in any case: also what 3 has removed and what 5 has written.
- * 7. The hard deadline is computed anew, from all fields that are there then. It may come sooner than before.
- * 8. The idle limit is `idleMs` from now. A change without `idleMs` ends the limit that there was.
+ * 1. If the key has a tombstone, the result is `destroyed`. An expired record counts as missing, even if the backend still holds it.
+ * 2. It checks the conditions: `mustExist`, then `mustBeNew`, then `expect`. If one fails, nothing changes: no field, no lifetime and no
+ *    idle limit.
+ * 3. It removes the fields in `unset`.
+ * 4. It removes the fields in `purge` that have expired by the writer's clock.
+ * 5. It writes the fields in `ifAbsent` that the record does not have now. Steps 3 and 4 may have removed them.
+ * 6. It writes the fields in `set`. They replace what step 5 wrote.
+ * 7. It computes the hard deadline from all fields that the record has now. The new deadline may be earlier than the old one.
+ * 8. It sets the idle limit to `idleMs` from now. Without `idleMs`, the record no longer has an idle limit.
  *
- * Lifetimes are relative, because an app's clock and a backend's clock may be hours apart. A store leaves the change that it is given as it
- * is.
+ * Lifetimes are relative, because the clocks of the app and the backend may be hours apart. A store does not modify the change object.
  */
 export interface Change {
-  /** Written, whatever the record holds. */
+  /** Fields to write unconditionally. */
   set: Fields;
-  /** Written where the record has no such field: how a record that was evicted is restored. */
+  /** Fields to write only if the record does not have them. Used to restore a record that the backend evicted. */
   ifAbsent?: Fields;
-  /** Removed. A name that is not there is no error. */
+  /** Names of fields to remove. A missing field is not an error. */
   unset: readonly string[];
-  /** Removed if the expiry stored with the field lies before `now`; another request may have renewed it. */
+  /** Names of fields to remove only if their stored expiry is before `now`, because another request may have renewed them. */
   purge?: readonly string[];
-  /** Applied only if each of these fields holds exactly this encoded value; null stands for no such field. */
+  /** Apply the change only if each of these fields has exactly this encoded value. Null means that the field must be missing. */
   expect?: ReadonlyMap<string, string | null>;
-  /** Applied only if there is a live record. */
+  /** Apply the change only if there is a live record. */
   mustExist?: boolean;
-  /** Applied only if there is none. Never together with `mustExist`. */
+  /** Apply the change only if there is no live record. Never combined with `mustExist`. */
   mustBeNew?: boolean;
-  /** How long the longest-lived field that the writer knows of has left: the fields set, and those that it read. */
+  /** The remaining lifetime of the longest-lived field that the writer knows: the fields that it sets, and those that it read. */
   lifetimeMs: Lifetime;
-  /** How long a field without an expiry of its own keeps the record alive after this write. Absent: for ever. */
+  /** How long a field without its own expiry keeps the record alive after this write, in milliseconds. Absent: without a limit. */
   defaultTtlMs?: number;
-  /** The record goes after this long without a write or a touch, even before its hard deadline. Absent: it does not. */
+  /** The record expires after this many milliseconds without a write or a touch, even before its hard deadline. Absent: no limit. */
   idleMs?: number;
-  /** The writer's clock, in epoch milliseconds: what the expiries stored with fields are compared with. */
+  /** The time by the writer's clock, in epoch milliseconds. The expiries stored with fields are compared with it. */
   now: number;
 }
 
+/** The context of one operation on a store. */
 export interface StoreCall {
   /**
-   * Aborts when the caller has been told that the operation failed. After that nothing may be sent to the backend, and the call rejects,
-   * with whatever reason. Hand it to the client, or call `signal.throwIfAborted()` before each step that sends something.
+   * Aborts when the operation has failed for its caller. From then on, the store must not send anything to the backend, and the operation
+   * must reject with any error. Pass the signal to the client, or call `signal.throwIfAborted()` before each step that sends something.
    */
   readonly signal: AbortSignal;
 }
 
 /**
- * One backend. A store knows fields and expiry; it knows nothing of Astro, cookies, ids or secrets: keys reach it named and hashed.
+ * One backend. A store handles fields and expiry. It knows nothing about Astro, cookies, session ids or secrets: its keys are already
+ * prefixed and hashed.
  *
- * Every method may be called at any time, concurrently, for the same key, and is one step: what many do at once is as if one had done it
- * after the other.
+ * Concurrency: methods may be called at any time, also concurrently for the same key. Each is one atomic step, so concurrent calls have the
+ * same effect as the same calls one after another. With `atomic: false`, this is required only within one process.
  *
- * A method rejects only when the backend failed: a missing, expired or destroyed record is an answer, never an error, and a failure is never
- * an answer. Where the backend cannot be reached and nothing was sent, the error is `createError(driver, 'unavailable', ...)`: the next
- * operations fail at once then, until the backend answers again. Any other error may be thrown as the client throws it.
+ * Errors: a method rejects only when the backend failed. A missing, expired or destroyed record is a result and not an error, and a failure
+ * is never reported as a missing record. When the backend cannot be reached and nothing was sent, throw `createError(driver, 'unavailable',
+ * ...)`: the next operations then fail immediately, until the backend answers again. Throw any other error as the client throws it.
  *
- * The hard deadline of a record is the latest expiry among its fields, where a field without one counts as `defaultTtlMs` after the last
- * write. The record goes at the hard deadline or at its idle limit, whichever comes first, and never sooner. Lifetimes are whole
- * milliseconds, of any length. A record without fields is a record: it lives for `lifetimeMs`.
+ * Expiry: the hard deadline of a record is the latest expiry of its fields. A field without its own expiry counts as `defaultTtlMs` after
+ * the last write. The record expires at its hard deadline or at its idle limit, whichever comes first, and never earlier. Lifetimes are
+ * whole milliseconds, of any length. A record may have no fields; it then lives for `lifetimeMs`.
  */
 export interface SessionStore {
-  /** Whether changes of one key are atomic with respect to each other, across processes. */
+  /** Whether changes of one key are atomic across processes. */
   readonly atomic: boolean;
 
   /**
-   * The live record, or null when it is missing, expired or destroyed. All of its fields: also those whose own expiry has passed.
+   * Resolves to all fields of the live record, including fields whose own expiry has passed; to null when the record is missing, expired or
+   * destroyed.
    *
-   * With `extendIdleMs` (a touch) the idle limit of a live record is set to `extendIdleMs` from now, in the same step. It may come sooner than
-   * before; the hard deadline stays as it is. A touch changes nothing else, and makes no record where there is none. A store that is not
-   * atomic rejects it.
+   * `extendIdleMs` (a touch) also sets the idle limit of a live record to that many milliseconds from now, in the same step. The new limit
+   * may be earlier than the old one. A touch changes nothing else: the hard deadline stays, and no record is created. A store with `atomic:
+   * false` rejects a touch.
    */
   read(key: string, call: StoreCall & { extendIdleMs?: number | undefined }): Promise<Fields | null>;
 
-  /** Applies one change: all of it or nothing (`Change` says in which order). */
+  /** Applies one change, completely or not at all, in the order that `Change` documents. */
   patch(key: string, change: Change, call: StoreCall): Promise<PatchResult>;
 
   /**
-   * Removes the record and returns what it last held: null when there was no live record, 'destroyed' when the key was destroyed already.
-   * For `tombstoneMs` from now the key refuses every patch and reads as null, however long the record would have lived; then it is as if
-   * nothing had ever been there. Destroying a missing or a destroyed key is no error. A second removal never ends or shortens the first: the
-   * later of the two ends counts.
+   * Removes the record and leaves a tombstone. For `tombstoneMs` from now, the key rejects every patch and reads as null; afterwards the
+   * key is free again. Resolves to the last contents of the record: to null when there was no live record, to 'destroyed' when the key
+   * already had a tombstone. Destroying a missing or destroyed key is not an error. Destroying a key twice never shortens its tombstone:
+   * the later end wins.
    */
   destroy(key: string, tombstoneMs: number, call: StoreCall): Promise<Fields | 'destroyed' | null>;
 
   /**
-   * Only for backends that do not expire records themselves: removes up to `limit` records that have expired, and returns how many. Living
-   * records stay, and so do tombstones until they end. A record may be written anew for a minute after it has expired: the sweep removes it
-   * on the condition that it still is expired, in one step, or leaves it for longer than that.
+   * Only for backends that do not expire records themselves: removes up to `limit` expired records, and resolves to their number. It keeps
+   * live records, and tombstones that have not ended. A writer may still write to an expired record for a minute. So the sweep must check
+   * that the record is expired and remove it in one atomic step, or leave expired records alone for more than a minute.
    */
   sweep?(limit: number, call: StoreCall): Promise<number>;
 
-  /** Releases connections. The store is not used afterwards. */
+  /** Closes connections. The store is not used afterwards. */
   close?(): Promise<void>;
 }

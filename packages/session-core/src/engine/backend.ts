@@ -8,48 +8,70 @@ import { waitUntil } from '../platform/wait-until.ts';
 
 import { createCircuitBreaker, type CircuitBreaker } from './circuit-breaker.ts';
 
-/** What a driver package says about itself. */
+/** The definition of a driver, which a driver package passes to `defineDriver`. */
 export interface DriverDefinition<Config extends SharedOptions> {
-  /** The folder's name, such as `session-redis`. */
+  /** The driver's name, such as `session-redis`. Errors and diagnostics contain it. */
   name: string;
   /** The kinds of the driver's own options. */
   options: OptionKinds<Omit<Config, keyof SharedOptions>>;
-  /** The variables that `open` reads by itself. Drivers for which they differ share nothing. */
+  /** The environment variables that `open` reads by itself. Drivers share a store only if these variables have the same values. */
   variables?: readonly string[];
-  /** What the backend is opened on, where that is handed in: drivers on the same object share a store, which goes with the object. */
+  /**
+   * The client or binding that the user passed in. Drivers with the same client share a store. The store is garbage-collected together with
+   * the client. Absent: `open` creates the client.
+   */
   client?: object;
   /**
-   * Opens the backend, when it is first needed. The client is imported here. Throws a `configuration` error for what is missing;
-   * connecting may be left to the operations, which bring their own deadline.
+   * Opens the backend when it is first needed. Import the client here, with `await import(...)`. It does not have to connect: each
+   * operation can do that within its own deadline. When it rejects, the next operation calls it again.
+   *
+   * @throws an error with the code `configuration` when an option or variable is missing or wrong.
    */
   open(config: Resolved<Config>, context: OpenContext): DriverStore | Promise<DriverStore>;
 }
 
+/** What `open` receives besides the options. */
 export interface OpenContext {
-  /** A variable of the server's environment. */
+  /** Reads an environment variable of the server. */
   env: ReadEnv;
-  /** The deadline of every operation, the option `timeout` or its default. */
+  /** The deadline of every operation, in milliseconds: the option `timeout`, or its default. */
   timeoutMs: number;
+  /** The operation that opens the backend. Its signal aborts at the operation's deadline. */
   call: StoreCall;
 }
 
-/** Where a driver runs, as far as it matters to it. */
+/** The environment in which a driver runs. */
 export interface Host {
-  /** How to read variables. Default: `process.env`. */
+  /**
+   * Reads environment variables.
+   *
+   * @default process.env
+   */
   env?: ReadEnv;
-  /** In `astro dev`: this driver takes the place of the one that the configuration named before, whose connections are closed. */
+  /**
+   * For `astro dev`: whether this driver replaces the driver of the earlier configuration, whose connections are closed.
+   *
+   * @default false
+   */
   replaces?: boolean;
 }
 
-/** One store and what is known of its health, shared by all drivers of one configuration in this process. */
+/** One store with its circuit breaker. All drivers with the same configuration in this process share it. */
 export interface Backend {
+  /**
+   * Runs one operation: opens the store if needed, and applies the deadline, the circuit breaker and tracing.
+   *
+   * @throws a `SessionDriverError`.
+   */
   run<Result>(
     operation: TraceableOperation,
     work: (store: DriverStore, call: StoreCall) => Promise<Result>,
   ): Promise<Result>;
+  /** Closes the store. The next operation opens it again. */
   close(): Promise<void>;
 }
 
+/** Creates a backend that no other driver shares. Nothing is opened before the first operation. */
 export function openBackend<Config extends SharedOptions>(
   definition: DriverDefinition<Config>,
   options: Resolved<Config>,
@@ -62,12 +84,13 @@ export function openBackend<Config extends SharedOptions>(
 
   const store = async (call: StoreCall): Promise<DriverStore> => {
     const current = (opening ??= (async () => definition.open(options, { env, timeoutMs, call }))());
-    const giveUp = (): void => {
+    const discard = (): void => {
       if (opening === current && !opened) opening = undefined;
     };
-    current.catch(giveUp);
-    // It may never end: a Worker's request that is cancelled takes its work along.
-    call.signal.addEventListener('abort', giveUp);
+    // After a failure, the next operation opens the store again.
+    current.catch(discard);
+    // Also after the deadline: in a Worker, opening never settles when the request that started it is canceled.
+    call.signal.addEventListener('abort', discard);
     const ready = await current;
     if (opening === current) opened = ready;
     return ready;
@@ -78,19 +101,19 @@ export function openBackend<Config extends SharedOptions>(
 
   return {
     run(operation, work) {
-      const throughBreaker = (breaker ??= createCircuitBreaker({ driver: definition.name, timeoutMs, probe }));
+      const runGuarded = (breaker ??= createCircuitBreaker({ driver: definition.name, timeoutMs, probe }));
       const attempt = async (call: StoreCall) => {
         const ready = opened ?? (await store(call));
         if (options.idleTtl !== undefined && !ready.atomic) {
           throw createError(
             definition.name,
             'configuration',
-            '`idleTtl` needs a backend whose changes are atomic; leave it out.',
+            '`idleTtl` needs a backend whose changes are atomic, and this one is not. Remove the option.',
           );
         }
         return work(ready, call);
       };
-      return waitUntil(trace(operation, definition.name, () => throughBreaker(operation, attempt)));
+      return waitUntil(trace(operation, definition.name, () => runGuarded(operation, attempt)));
     },
     async close() {
       const closing = opening;
@@ -100,22 +123,28 @@ export function openBackend<Config extends SharedOptions>(
   };
 }
 
-// On globalThis, because several copies of this package in one process are normal, and because `astro dev` evaluates modules anew.
+// On globalThis, because one process may contain several copies of this package, and because `astro dev` evaluates modules again.
 const REGISTRY = Symbol.for('@coatcheck/session-core/backends@2');
 
-type Shelf = Map<string, Backend>;
+/** Backends by configuration. */
+type BackendMap = Map<string, Backend>;
 
 interface Registry {
-  /** Backends that options and variables name. */
-  named: Shelf;
-  /** Backends on an object that was handed in, such as a client or a Worker's binding: they go when nobody holds the object any more. */
-  onObjects: WeakMap<object, Shelf>;
-  /** The backend that the configuration in `astro dev` names, and where it stands. */
-  configured?: { backend: Backend; shelf: Shelf; key: string };
-  /** Names for options that are no plain data. */
+  /** Backends whose options are plain data. They stay open as long as the process runs. */
+  byOptions: BackendMap;
+  /** Backends on an object from the user, such as a client or a Worker's binding. They are garbage-collected together with the object. */
+  byObject: WeakMap<object, BackendMap>;
+  /** The backend of the current configuration in `astro dev`, and the map and key under which it is registered. */
+  configured?: { backend: Backend; backends: BackendMap; key: string };
+  /** Unique names for options that are not plain data, because JSON cannot represent these. */
   names: WeakMap<object, string>;
 }
 
+/**
+ * Returns the backend that this process already has for the same configuration, or creates one.
+ *
+ * @param replaces see `Host.replaces`.
+ */
 export function shareBackend<Config extends SharedOptions>(
   definition: DriverDefinition<Config>,
   options: Resolved<Config>,
@@ -123,8 +152,10 @@ export function shareBackend<Config extends SharedOptions>(
   replaces: boolean,
 ): Backend {
   const holder = globalThis as { [REGISTRY]?: Registry };
-  const registry = (holder[REGISTRY] ??= { named: new Map(), onObjects: new WeakMap(), names: new WeakMap() });
-  // Keys and lifetimes are the driver's own; everything else makes another connection.
+  const registry = (holder[REGISTRY] ??= { byOptions: new Map(), byObject: new WeakMap(), names: new WeakMap() });
+  // Drivers that differ only in these options share a connection, because these options affect only keys, lifetimes and encryption. All
+  // others are part of the identity. Of `idleTtl`, only its presence matters: with it, a backend that is not atomic rejects every
+  // operation.
   const {
     ttl: _ttl,
     prefix: _prefix,
@@ -141,17 +172,17 @@ export function shareBackend<Config extends SharedOptions>(
     return nameOf(value as object, registry.names);
   });
   const [object] = objects;
-  let shelf = object ? registry.onObjects.get(object) : registry.named;
-  if (!shelf) registry.onObjects.set(object!, (shelf = new Map()));
+  let backends = object ? registry.byObject.get(object) : registry.byOptions;
+  if (!backends) registry.byObject.set(object!, (backends = new Map()));
 
-  let backend = shelf.get(key);
-  if (!backend) shelf.set(key, (backend = openBackend(definition, options, env)));
+  let backend = backends.get(key);
+  if (!backend) backends.set(key, (backend = openBackend(definition, options, env)));
   if (replaces) {
-    const before = registry.configured;
-    registry.configured = { backend, shelf, key };
-    if (before && before.backend !== backend) {
-      void before.backend.close();
-      before.shelf.delete(before.key);
+    const previous = registry.configured;
+    registry.configured = { backend, backends, key };
+    if (previous && previous.backend !== backend) {
+      void previous.backend.close();
+      previous.backends.delete(previous.key);
     }
   }
   return backend;
@@ -163,4 +194,5 @@ function nameOf(object: object, names: WeakMap<object, string>): string {
   return name;
 }
 
+/** The default of the option `timeout`, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 5000;

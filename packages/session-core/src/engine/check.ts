@@ -5,30 +5,44 @@ import { engineOf } from './engine-of.ts';
 
 import { createSessionId } from './session-id.ts';
 
-/** How a driver and its backend are. Safe to log, and to show to whoever may know that there is trouble. */
+/** The result of `check`. Safe to log: it contains no session data and no credentials. */
 export interface Check {
+  /** Whether all steps succeeded. */
   ok: boolean;
+  /** The driver's name, such as `session-redis`. */
   driver: string;
-  /** What was tried, in order, up to and including what failed. The first one also connects. */
+  /** The steps that were tried, in order. If one failed, it is the last. */
   steps: CheckStep[];
 }
 
+/** One step of `check`. */
 export interface CheckStep {
+  /** The step. `connect` reads a session that does not exist. */
   name: 'connect' | 'write' | 'read' | 'remove';
-  /** How long it took, in milliseconds. */
+  /** The duration in milliseconds. */
   ms: number;
-  /** What is wrong, and what to do about it. */
+  /** Why the step failed, and what to do about it; absent when it succeeded. */
   error?: SessionDriverError;
 }
 
 /**
- * Connects to a driver's backend, then writes, reads and removes a record of a minute's life under an id that nobody has: for the address
- * that a load balancer asks whether the server is well. Never rejects for what is wrong with the backend, and takes no longer than the
- * driver's `timeout` for the step that fails. Throws a TypeError for a driver that is none of ours.
+ * Tests a driver: connects to its backend, then writes, reads and removes a test session under a random id. The test session expires after
+ * a minute if the last step fails. Each step takes at most the driver's `timeout`, and the first failure ends the check.
+ *
+ * Use it for monitoring. Do not use it as a liveness probe: an outage of a shared backend would fail every instance.
+ *
+ * @returns the result. Problems with the options or the backend do not reject; they are in `steps`.
+ * @throws a TypeError when the driver is not a Coatcheck driver.
+ * @example
+ * const { ok, steps } = await check(driver);
+ * if (!ok) console.error('Sessions do not work', steps);
  */
 export async function check(driver: SessionDriver): Promise<Check> {
   const engine = engineOf(driver);
-  if (!engine) throw new TypeError('check() takes a driver of Coatcheck: call the default export of a runtime.');
+  if (!engine)
+    throw new TypeError(
+      'check() needs a Coatcheck driver. Create one with the default export of its `/runtime` entry.',
+    );
   const id = createSessionId();
   const field = encodeField(Date.now() + LIFETIME_MS, '["check"]');
   const steps: CheckStep[] = [];
@@ -47,7 +61,7 @@ export async function check(driver: SessionDriver): Promise<Check> {
   };
 
   const ok =
-    // Another id: a backend with a cache would remember that there was nothing.
+    // Not the id of the test session: a backend with a cache could remember that it is missing.
     (await step('connect', () => engine.read(createSessionId()))) &&
     (await step('write', () => engine.patch(id, { set: new Map([['check', field]]) }))) &&
     (await step('read', async () => {
@@ -64,7 +78,7 @@ function notAsWritten(driver: string): SessionDriverError {
   return createError(
     driver,
     'refused',
-    'What was written a moment ago is not what is read. Is the backend full, does it drop what it is given, or does a replica answer?',
+    'The value that was read is not the one that was just written. Is the backend full, does it drop writes, or does it read from a replica?',
     { operation: 'read' },
   );
 }

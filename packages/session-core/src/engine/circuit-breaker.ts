@@ -6,34 +6,37 @@ import { pause } from '../platform/retry.ts';
 
 import { DEADLINE, withDeadline } from './timeout.ts';
 
+/** Options of `createCircuitBreaker`. */
 export interface CircuitBreakerOptions {
   driver: string;
+  /** The deadline of an operation, in milliseconds. */
   timeoutMs: number;
-  /** Asks the backend anything at all; resolves when it answers. */
+  /** Sends any request to the backend. Resolves when the backend answers. */
   probe(call: StoreCall): Promise<unknown>;
 }
 
-/** Runs one operation on a backend: within the deadline, and not at all while the backend is known to be down. */
+/** Runs one operation on a backend within the deadline. Fails immediately while the backend is known to be down. */
 export type CircuitBreaker = <Result>(operation: string, work: (call: StoreCall) => Promise<Result>) => Promise<Result>;
 
-/** How long the knowledge that a backend is down is good for. Older, the next operation tries for itself. */
-const KNOWN_FOR_MS = 1500;
+/** How long a failure counts as proof that the backend is down. After it, the next operation is sent to the backend. */
+const OPEN_FOR_MS = 1500;
 const PROBE_EVERY_MS = 100;
 const PROBE_TIMEOUT_MS = 1000;
-/** Nobody asks any more: the probing stops, so that an idle process is quiet. */
-const PROBE_WHILE_ASKED_MS = 30_000;
+/** Probing stops after this time without an operation, so that an idle process sends nothing. */
+const STOP_PROBING_AFTER_MS = 30_000;
 
 /**
- * A backend that is down fails fast: after one operation has waited out its deadline, the others are refused at once while one probe
- * at a time looks whether the backend is back. Any answer, even a late one, ends that.
+ * Creates the circuit breaker of one backend. After one operation has timed out or could not reach the backend, further operations fail
+ * immediately with the code `unavailable`, while one probe at a time checks the backend. Any answer, even a late one, closes the circuit
+ * again.
  */
 export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreakerOptions): CircuitBreaker {
   let down = false;
-  /** Why, as far as its errors say. */
+  /** The last error that says why; undefined when operations only timed out. */
   let reason: SessionDriverError | undefined;
-  let downKnownAt = thisMoment();
+  let downConfirmedAt = thisMoment();
   let lastAnswerAt = { wall: 0, monotonic: -1 };
-  let lastAskedAt = thisMoment();
+  let lastOperationAt = thisMoment();
   let probing = false;
 
   const answered = (): void => {
@@ -45,7 +48,7 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
 
   const failed = (error: SessionDriverError): void => {
     reason = error.code === 'unavailable' ? error : undefined;
-    downKnownAt = thisMoment();
+    downConfirmedAt = thisMoment();
     if (!down) report('outage', driver);
     down = true;
     if (!probing) void probeUntilBack();
@@ -60,41 +63,40 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
 
   const probeUntilBack = async (): Promise<void> => {
     probing = true;
-    while (down && msSince(lastAskedAt) < PROBE_WHILE_ASKED_MS) {
+    while (down && msSince(lastOperationAt) < STOP_PROBING_AFTER_MS) {
       await pause(PROBE_EVERY_MS, { idle: true });
       if (!down) break;
       await attempt(PROBE_TIMEOUT_MS, probe).catch(() => undefined);
-      downKnownAt = thisMoment();
+      downConfirmedAt = thisMoment();
     }
     probing = false;
   };
 
   return async (operation, work) => {
-    const startedAt = (lastAskedAt = thisMoment());
-    if (down && msSince(downKnownAt) < KNOWN_FOR_MS) {
+    const startedAt = (lastOperationAt = thisMoment());
+    if (down && msSince(downConfirmedAt) < OPEN_FOR_MS) {
       const why = reason ? ` The last error was: ${reason.message.replace(`[${driver}] `, '')}` : '';
       throw createError(
         driver,
         'unavailable',
-        'The backend does not answer; nothing was sent. It is tried again all the time, and sessions work as soon as it is back.' +
-          why,
+        'The backend does not answer; nothing was sent. Sessions work again as soon as it answers.' + why,
         { operation, cause: reason?.cause },
       );
     }
     if (down) {
-      // Whoever comes next does not wait as well.
-      downKnownAt = startedAt;
+      // Only this operation is sent. Those that start while it waits fail immediately.
+      downConfirmedAt = startedAt;
       if (!probing) void probeUntilBack();
     }
     try {
       return await attempt(timeoutMs, work);
     } catch (error) {
       if (error === DEADLINE) {
-        const unclear = READING.has(operation) ? '' : ' What was sent may have been carried out; it is not sent again.';
+        const ambiguous = READ_ONLY.has(operation) ? '' : ' The outcome of the write is unknown; it is not retried.';
         const timeout = createError(
           driver,
           'timeout',
-          `The backend did not answer within ${timeoutMs} ms.${unclear} Is it running and reachable? The option \`timeout\` sets the deadline.`,
+          `The backend did not answer within ${timeoutMs} ms.${ambiguous} Is it running and reachable? The option \`timeout\` sets the deadline.`,
           { operation },
         );
         if (lastAnswerAt.monotonic < startedAt.monotonic) failed(timeout);
@@ -105,15 +107,18 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
         error.operation ??= operation;
         throw error;
       }
-      throw createError(driver, 'refused', 'The backend refused; the cause says why.', { operation, cause: error });
+      throw createError(driver, 'refused', 'The backend answered with an error. See the cause for the reason.', {
+        operation,
+        cause: error,
+      });
     }
   };
 }
 
-/** What stores nothing, whatever becomes of it. */
-const READING = new Set(['read', 'sweep']);
+/** Operations that write no session data, so an unknown outcome does not matter. */
+const READ_ONLY = new Set(['read', 'sweep']);
 
-/** Whether an error shows that the backend is there. One that a store passes on as it got it may be anything. */
+/** Whether an error shows that the backend answered. Errors that a store passes on unchanged show nothing, so they do not count. */
 function isAnswer(error: unknown): boolean {
   return isSessionDriverError(error) && (error.code === 'refused' || error.code === 'configuration');
 }

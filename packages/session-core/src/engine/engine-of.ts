@@ -2,7 +2,10 @@ import type { SessionDriver } from '../contract/driver.ts';
 
 import type { Engine } from './engine.ts';
 
-// A symbol of the registry, because the driver and `createSessions` may come from different copies of this package.
+/**
+ * The property of a driver that holds its engine. `Symbol.for`, because the driver and `createSessions` may come from different copies of
+ * this package.
+ */
 export const ENGINE: unique symbol = Symbol.for('@coatcheck/session-core/engine@1');
 
 /** The engine of a driver made by `defineDriver`; undefined for any other driver. */
@@ -11,11 +14,20 @@ export function engineOf(driver: SessionDriver): Engine | undefined {
 }
 
 /**
- * Removes up to `limit` (default 1000) expired sessions from a backend that does not do so by itself, and resolves to how many there were;
- * to 0 where the backend does. For a scheduled job. Throws a TypeError for a driver that is none of ours.
+ * Removes expired sessions from a backend that does not expire them by itself. Call it from a scheduled job. On other backends it does
+ * nothing.
+ *
+ * @param limit the maximum number of sessions to remove. Default: 1000.
+ * @returns the number of removed sessions; 0 on a backend that expires sessions by itself.
+ * @throws a TypeError when the driver is not a Coatcheck driver, and a `SessionDriverError` when the backend failed.
+ * @example
+ * const removed = await sweep(driver);
  */
 export async function sweep(driver: SessionDriver, limit = 1000): Promise<number> {
   const engine = engineOf(driver);
-  if (!engine) throw new TypeError('sweep() takes a driver of Coatcheck: call the default export of a runtime.');
+  if (!engine)
+    throw new TypeError(
+      'sweep() needs a Coatcheck driver. Create one with the default export of its `/runtime` entry.',
+    );
   return engine.sweep(limit);
 }

@@ -19,38 +19,49 @@ import { type ExpiryPolicy, type FinalContents, recordIn, type SessionChange, ty
 
 import { isSessionId, isUuid, recordKey } from './session-id.ts';
 
-/** What Astro's driver (`astro/`) and `Session` (`session/`) stand on: one backend by session id, with every guarantee that backends share. */
+/**
+ * One backend, addressed by session id. Astro's driver (`astro/`) and `Session` (`session/`) are built on it. It adds what all backends
+ * share: keys, lifetimes, deadlines, errors, encryption and migration.
+ */
 export interface Engine {
+  /** The driver's name, such as `session-redis`. */
   readonly driver: string;
-  /** How long one operation may take. */
+  /** The deadline of one operation, in milliseconds. */
   readonly timeoutMs: number;
-  /** Whether a text can be the id of a session here. */
+  /** Whether a value is a valid session id for this driver. */
   isSessionId(id: unknown): id is string;
-  /** The live session, or null. Reads of one id issued in the same tick share one call. An id that cannot be ours reads as null. */
+  /**
+   * Resolves to the live session, or to null when there is none or the id is invalid. Reads of one id in the same tick share one operation.
+   */
   read(id: string): Promise<SessionFields | null>;
-  /** Rejects for an id that cannot be ours. */
+  /**
+   * Applies a change to a session.
+   *
+   * @throws an error with the code `invalid-id` when the id is invalid.
+   */
   patch(id: string, change: SessionChange): Promise<PatchResult>;
   /**
-   * Removes a session for good and returns what it last held: null when there was none, 'destroyed' when it had been removed already. An
-   * id that cannot be ours has nothing to remove.
+   * Destroys a session and resolves to its last contents: to null when there was none or the id is invalid, to 'destroyed' when it had
+   * already been destroyed.
    */
   destroy(id: string): Promise<FinalContents>;
-  /** Removes expired records from backends that do not do so themselves; returns how many. */
+  /** Removes up to `limit` expired records, and resolves to their number; to 0 when the backend expires records by itself. */
   sweep(limit: number): Promise<number>;
-  /** Releases the backend; the next operation opens it again. */
+  /** Closes the backend. The next operation opens it again. */
   close(): Promise<void>;
 }
 
 /**
- * Removes a session again whose removal has failed with this error. It may have been carried out all the same, and then the tombstone that
- * is met is its own: what the session held is not known then (null).
+ * Destroys a session again after the first attempt failed with `error`. The first attempt may have succeeded nevertheless. So when the
+ * outcome was ambiguous and there is a tombstone now, the tombstone counts as its own, and the result is null (contents unknown) instead of
+ * 'destroyed'.
  */
 export async function destroyAgain(engine: Engine, id: string, error: unknown): Promise<FinalContents> {
   const held = await engine.destroy(id);
   return held === 'destroyed' && isAmbiguous(error) ? null : held;
 }
 
-/** The engine of a driver that a package defines. */
+/** Creates the engine of a driver from its definition. Options are resolved at the first operation. */
 export function engineFor<Config extends SharedOptions>(
   definition: DriverDefinition<Config>,
   config: Config,
@@ -63,16 +74,20 @@ export function engineFor<Config extends SharedOptions>(
   });
 }
 
-/** The engine of a store that is nobody else's, under keys that are the ids themselves: how foreign drivers are used. */
+/**
+ * Creates an engine on a store, with the session ids as keys. Used for plain drivers, which are drivers of Astro's interface that are not
+ * ours.
+ */
 export function engineOver(driver: string, store: SessionStore): Engine {
   const backend = openBackend({ name: driver, options: {}, open: () => store }, {}, readProcessEnv);
   return createEngine(driver, () => withOptions(driver, backend, {}), PLAIN_IDS);
 }
 
-/** Which texts are session ids, and under which key each lies. */
+/** The valid session ids of a driver, and their keys. */
 interface Ids {
   isId(id: unknown): id is string;
   keyOf: typeof recordKey;
+  /** Describes a valid id in error messages. */
   expected: string;
 }
 
@@ -85,17 +100,17 @@ const HASHED_IDS: Ids = {
 const PLAIN_IDS: Ids = {
   isId: isUuid,
   keyOf: (id) => id,
-  expected: 'a UUID of version 4, because this driver stores sessions under their ids as they are',
+  expected: 'a UUID of version 4, because this driver uses session ids as keys',
 };
 
 function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, expected }: Ids = HASHED_IDS): Engine {
   let opened: Opened | undefined;
-  // Variables are read here and not when the driver is made: an app that is only built has none.
+  // Environment variables are read at the first operation. They may be missing while the site is built.
   const open = (): Opened => (opened ??= openOnce());
   const nextReads = new Map<string, Promise<SessionFields | null>>();
   const onCorrupt = (): void => report('corrupt-field', driver);
 
-  /** One operation on the record of a session. */
+  /** Runs one operation on the record of a session. */
   const run = async <Result>(
     operation: TraceableOperation,
     id: string,
@@ -105,7 +120,7 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
     const migrateFrom = open().migrateFrom();
     const key = keyOf(id, prefix);
     const codecs = secrets ? await encryptedCodecs(secrets, key, migrateFrom !== undefined) : PLAINTEXT;
-    // Loaded only where there may be legacy sessions.
+    // Loaded on demand, to keep the bundle small.
     const legacy = migrateFrom && (await import('./legacy.ts'));
     return backend.run(operation, async (store, call) => {
       const record = recordIn({ store, call, key, codecs, expiry, onCorrupt });
@@ -116,7 +131,7 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
         const legacyCodecs = secrets ? await encryptedCodecs(secrets, legacyKey, true) : PLAINTEXT;
         sources.push(legacy.recordUnderPrefix(store, legacyKey, legacyCodecs, call, onCorrupt));
       }
-      // Astro's keys are the ids: any id but a UUID could be the name of something else.
+      // Astro's driver uses ids as keys. Any id but a UUID could be the key of something else.
       if (store.legacySessions && isUuid(id))
         sources.push(legacy.payloadOfAstro(driver, store.legacySessions, id, migrateFrom.base, call, onCorrupt));
       return work(sources.length > 0 ? legacy.withLegacy(record, driver, sources) : record);
@@ -134,8 +149,7 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
 
     read(id) {
       if (!isId(id)) return Promise.resolve(null);
-      // Only a read that has not been sent yet may be joined: one that is under way would answer with data from before the
-      // caller's own last write.
+      // Share only a read that has not been sent yet. A read in flight may return data from before the caller's own last write.
       const shared = nextReads.get(id);
       if (shared) return shared;
       const reading = Promise.resolve().then(() => {
@@ -147,7 +161,7 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
     },
 
     async patch(id, change) {
-      if (!isId(id)) throw createError(driver, 'invalid-id', `This is no session id: expected ${expected}.`);
+      if (!isId(id)) throw createError(driver, 'invalid-id', `This is not a session id: expected ${expected}.`);
       return run('patch', id, async (record) => {
         const result = await record.patch(change);
         if (result === 'conflict') report('conflict', driver);
@@ -170,13 +184,14 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
   };
 }
 
+/** What an engine knows once its options have been resolved. */
 interface Opened {
   backend: Backend;
   prefix: string | undefined;
   expiry: ExpiryPolicy;
   timeoutMs: number;
   secrets: readonly string[] | undefined;
-  /** Where to look for sessions from before, until the option says that this is over. */
+  /** The option `migrateFrom`; undefined when it is not set or the migration has ended. */
   migrateFrom(): Resolved<MigrateFrom> | undefined;
 }
 
@@ -194,18 +209,18 @@ function withOptions(
     },
     timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
     secrets,
-    migrateFrom: migrateFrom ? untilOver(driver, migrateFrom as Resolved<MigrateFrom>) : () => undefined,
+    migrateFrom: migrateFrom ? untilEnd(driver, migrateFrom as Resolved<MigrateFrom>) : () => undefined,
   };
 }
 
-/** The option `migrateFrom` for as long as it counts. */
-function untilOver(driver: string, migrateFrom: Resolved<MigrateFrom>): () => Resolved<MigrateFrom> | undefined {
+/** Returns the option `migrateFrom` until its end date. Afterwards it logs a warning once, and returns undefined. */
+function untilEnd(driver: string, migrateFrom: Resolved<MigrateFrom>): () => Resolved<MigrateFrom> | undefined {
   const end = Date.parse(migrateFrom.until!);
   return () => {
     if (Date.now() < end) return migrateFrom;
     warnOnce(
       driver,
-      `\`migrateFrom\` ended at its \`until\`, ${migrateFrom.until}: sessions from before are not looked for any more. Remove the option, and what ` +
+      `The migration ended on ${migrateFrom.until}, the \`until\` of \`migrateFrom\`. Remove the option, and the sessions that ` +
         `Astro's own driver left in the backend.`,
     );
     return undefined;
@@ -216,7 +231,7 @@ const PLAINTEXT: FieldCodecs = [plaintext];
 
 let encrypted: ((secret: string, recordKey: string) => FieldCodec) | undefined;
 
-/** Loaded only where there are secrets: the ciphers are a third of this package. */
+/** The codecs for a record. The ciphers are loaded only if there are secrets, because they are a third of this package. */
 async function encryptedCodecs(secrets: readonly string[], key: string, orPlain: boolean): Promise<FieldCodecs> {
   encrypted ??= (await import('../codec/encrypted.ts')).encrypted;
   const [first, ...others] = secrets.map((secret) => encrypted!(secret, key));

@@ -8,17 +8,20 @@ import { TOMBSTONE_MS } from '../contract/tombstone.ts';
 
 import type { SessionRecord } from './record.ts';
 
-/** Where one session may lie from the time before this driver. */
+/** A place where a legacy session may be stored. Each is for one session id and one operation. */
 export interface LegacySource {
-  /** Its unexpired fields; null when there are none. */
+  /** Resolves to the unexpired fields; to null when there are none. */
   read(): Promise<SessionFields | null>;
-  /** Removes what was read. */
+  /** Removes the legacy session. Called only after `read` has found one. */
   remove(): Promise<void>;
-  /** Removes it for good and returns its unexpired fields. What is no session is left alone. */
+  /**
+   * Removes the legacy session and resolves to its unexpired fields; to null when there are none. Data that is not a session is not
+   * removed.
+   */
   take(): Promise<SessionFields | null>;
 }
 
-/** A session that Astro's own driver for this backend left. */
+/** A session that Astro's own driver stored in this backend. */
 export function payloadOfAstro(
   driver: string,
   sessions: LegacySessions,
@@ -49,7 +52,10 @@ export function payloadOfAstro(
   };
 }
 
-/** A record of ours under another prefix. */
+/**
+ * A record that this driver stored under another prefix. Removing it leaves a tombstone, so late writes of an earlier deployment are
+ * rejected.
+ */
 export function recordUnderPrefix(
   store: SessionStore,
   key: string,
@@ -77,23 +83,23 @@ function unexpiredOrNull(fields: SessionFields | null): SessionFields | null {
 }
 
 /**
- * The same record, for as long as there may be legacy sessions: reading or patching a missing session migrates it from its legacy source,
- * and destroying a session destroys it there, too.
+ * Adds migration to a record. Reading or patching a missing session first migrates it from a legacy source. Destroying a session also
+ * destroys its legacy sessions.
  */
 export function withLegacy(record: SessionRecord, driver: string, sources: readonly LegacySource[]): SessionRecord {
-  // Of several callers that migrate one session at once, one stores it, and the others read what it stored.
+  // When several callers migrate one session at once, `mustBeNew` lets only one of them store it. The others read the stored session.
   const migrate = async (): Promise<SessionFields | null> => {
     for (const source of sources) {
       const found = await source.read();
       if (!found) continue;
       const result = await record.patch({ set: new Map(found), mustBeNew: true });
-      // Only now: the session is safe in its new place, or was destroyed there.
+      // Only after the patch: now the session is stored under its new key, or was destroyed there.
       await source.remove();
       if (result !== 'applied') break;
       report('migrated', driver);
       return found;
     }
-    // Another caller may have moved it here between this caller's two reads.
+    // Another caller may have migrated the session since the first read.
     return record.read();
   };
 
@@ -119,7 +125,7 @@ export function withLegacy(record: SessionRecord, driver: string, sources: reado
   };
 }
 
-/** What fails after the removal itself cannot say that nothing was sent. */
+/** The code `unavailable` means that nothing was stored. It would be wrong here, because the session itself has been destroyed already. */
 function partlyDestroyed(driver: string, error: unknown): unknown {
   if (!isSessionDriverError(error) || error.code !== 'unavailable') return error;
   const message =

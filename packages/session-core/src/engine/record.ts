@@ -12,30 +12,35 @@ import {
 } from '../contract/store.ts';
 import { TOMBSTONE_MS } from '../contract/tombstone.ts';
 
-/** A change in terms of a session; `toRecord` turns it into a `Change` of a record. Names are session keys. */
+/** A change of a session. It has session keys where `Change` has field names; `toRecord` converts it. */
 export interface SessionChange {
   set: Fields;
   ifAbsent?: Fields;
   unset?: readonly string[];
   purge?: readonly string[];
   expect?: ReadonlyMap<string, string | null>;
-  /** The same by names of the record: what is expected where it cannot be opened. */
+  /** Like `expect`, but with names and values as stored in the record. Used for fields that cannot be decoded. */
   expectUnopened?: ReadonlyMap<string, string> | undefined;
   mustExist?: boolean;
   mustBeNew?: boolean;
-  /** The expiries of fields that the writer knows of and leaves as they are. */
+  /** The expiries of the fields that the writer knows and does not change. */
   untouched?: Iterable<number | undefined>;
 }
 
+/** The options `ttl` and `idleTtl`, in milliseconds. */
 export interface ExpiryPolicy {
+  /** Undefined: sessions do not expire by default. */
   ttlMs: number | undefined;
+  /** Undefined: no idle limit. */
   idleMs: number | undefined;
 }
 
 /**
- * The change of a record that a change of its session is.
+ * Converts a change of a session to a change of its record.
  *
- * @param expected the codec of the fields that `expect` names. Default: the first.
+ * @param codecs the codecs that may have written the record. The first one encodes, and fields of the others are removed.
+ * @param expected the codec with which the fields in `expect` are stored. Default: the first.
+ * @param now the time, in epoch milliseconds.
  */
 export function toRecord(
   change: SessionChange,
@@ -48,7 +53,7 @@ export function toRecord(
   const set: Fields = new Map();
   const unset: string[] = [];
   let lifetimeMs = -Infinity;
-  const outlives = (expires: number | undefined): void => {
+  const extendLifetime = (expires: number | undefined): void => {
     lifetimeMs = Math.max(lifetimeMs, expires === undefined ? (ttlMs ?? Infinity) : expires - now);
   };
 
@@ -56,15 +61,15 @@ export function toRecord(
   for (const [key, field] of change.set) {
     const expires = expiryOf(field);
     unset.push(...others.map((each) => each.name(key)));
-    // What is past when it is set is not there afterwards.
+    // Setting a value that has already expired removes the field.
     if (isExpired(expires, now)) unset.push(codec.name(key));
     else {
       set.set(codec.name(key), codec.value(key, field));
-      outlives(expires);
+      extendLifetime(expires);
     }
   }
-  for (const field of change.ifAbsent?.values() ?? []) outlives(expiryOf(field));
-  for (const expires of change.untouched ?? []) outlives(expires);
+  for (const field of change.ifAbsent?.values() ?? []) extendLifetime(expiryOf(field));
+  for (const expires of change.untouched ?? []) extendLifetime(expires);
 
   const { ifAbsent, purge, expect } = change;
   return {
@@ -84,6 +89,7 @@ export function toRecord(
   };
 }
 
+/** `expect` by field name. A field must be stored by the codec `expected`, and by no other. */
 function expectedOf(
   expect: ReadonlyMap<string, string | null>,
   codecs: FieldCodecs,
@@ -100,34 +106,37 @@ function expectedOf(
 
 function toLifetime(longest: number, ttlMs: number | undefined): Lifetime {
   if (longest === Infinity) return 'never';
-  // An empty session expires after the default ttl, even where sessions never expire.
+  // An empty session gets the default ttl even if sessions never expire. Otherwise it would stay in the backend indefinitely.
   if (longest === -Infinity) return ttlMs ?? DEFAULT_TTL_SECONDS * 1000;
   return Math.max(Math.floor(longest), 0);
 }
 
-/** What a session held when it was removed: null when there was none, 'destroyed' when it had been removed already. */
+/** The contents of a session when it was destroyed: null when there was none, 'destroyed' when it had already been destroyed. */
 export type FinalContents = SessionFields | 'destroyed' | null;
 
-/** One session in a store, for as long as one operation on it takes. */
+/** One session in a store, for the duration of one operation. */
 export interface SessionRecord {
-  /** The live session, or null. Extends its idle limit, where there is one. */
+  /** Resolves to the live session, or to null. Extends the idle limit if the driver has one. */
   read(): Promise<SessionFields | null>;
+  /** Applies a change. */
   patch(change: SessionChange): Promise<PatchResult>;
-  /** Removes the session for good. */
+  /** Destroys the session and resolves to its last contents. */
   destroy(): Promise<FinalContents>;
 }
 
+/** Options of `recordIn`. */
 export interface RecordOptions {
   store: SessionStore;
   call: StoreCall;
   key: string;
-  /** The first one writes. A record may hold fields of each while secrets change. */
+  /** The codecs of the fields. The first one writes. While secrets are rotated, a record may contain fields of several codecs. */
   codecs: FieldCodecs;
   expiry: ExpiryPolicy;
-  /** A stored field could not be read and was left out. */
+  /** Called for each stored field that could not be decoded and was left out. */
   onCorrupt(): void;
 }
 
+/** Creates the view of one session in a store. */
 export function recordIn(options: RecordOptions): SessionRecord {
   const { store, call, key, codecs, expiry, onCorrupt } = options;
   return {
@@ -136,14 +145,14 @@ export function recordIn(options: RecordOptions): SessionRecord {
       const fields = await store.read(key, touch);
       if (!fields) return null;
       const session = toSession(fields, codecs, onCorrupt);
-      // Otherwise fields that nobody changes would be lost when an old secret is removed.
+      // Encrypt old fields again on reading. Otherwise, fields that nobody changes would be lost when the old secret is removed.
       if (codecs.length > 1) await rewrite(options, fields, session);
       return session;
     },
 
     async patch(change) {
       let result: PatchResult = 'conflict';
-      // While secrets change, the fields that `expect` names may lie in any codec.
+      // While secrets are rotated, any codec may have written the fields in `expect`. Try one after another.
       for (const codec of change.expect ? codecs : [codecs[0]]) {
         if (result === 'conflict') result = await store.patch(key, toRecord(change, expiry, codecs, codec), call);
       }
@@ -157,7 +166,7 @@ export function recordIn(options: RecordOptions): SessionRecord {
   };
 }
 
-/** Writes the fields of older codecs again with the first codec. `session` was read from `fields`. */
+/** Encodes the fields of older codecs again with the first codec. `session` is the decoded form of `fields`. */
 async function rewrite(
   { store, call, key, codecs, expiry }: RecordOptions,
   fields: Fields,
@@ -175,6 +184,7 @@ async function rewrite(
   }
   if (set.size === 0) return;
   const change = { ...toRecord({ set, mustExist: true }, expiry, codecs), expect };
-  // A writer that changes a field meanwhile uses the first codec. The read succeeds even when this fails: the next read tries again.
+  // A conflict can be ignored: a concurrent writer of a field uses the first codec as well. An error is ignored, too, because the read
+  // itself has succeeded; the next read tries again.
   await store.patch(key, change, call).catch(() => undefined);
 }

@@ -3,47 +3,49 @@ import { utf8ToBytes } from '@noble/hashes/utils.js';
 
 import { toBase64url } from '../platform/base64url.ts';
 
-/** Whether a text can be a session id: 16 to 128 characters of `A-Z a-z 0-9 _ -`. */
+/** Whether a value is a valid session id: 16 to 128 characters of `A-Z a-z 0-9 _ -`. */
 export function isSessionId(id: unknown): id is string {
   return typeof id === 'string' && /^[\w-]{16,128}$/.test(id);
 }
 
 /**
- * Whether a text is an id as Astro and `createSessionId` make them: a UUID of version 4 in lower case. Where an id is part of a name that
- * others could use for something else, only these are ids: otherwise a cookie would choose what is read, overwritten or removed. In another
- * case it would be another id of the same session on a storage that does not tell cases apart.
+ * Whether a value is an id as Astro and `createSessionId` create them: a UUID of version 4 in lowercase.
+ *
+ * When ids are used as keys without hashing, only these ids are valid. Otherwise a cookie could name any key of the backend to be read,
+ * overwritten or removed. Uppercase is rejected because on a case-insensitive storage, one session would have several ids.
  */
 export function isUuid(id: unknown): id is string {
   return typeof id === 'string' && /^[\da-f]{8}-[\da-f]{4}-4[\da-f]{3}-[89ab][\da-f]{3}-[\da-f]{12}$/.test(id);
 }
 
 /**
- * A new session id: a UUID of version 4, 122 random bits. Astro 7.3 takes nothing else out of a cookie, and an id that an API hands out
- * must be one that the site accepts.
+ * Creates a session id: a UUID of version 4, with 122 random bits. It is a UUID because Astro 7.3 accepts nothing else from a cookie, and a
+ * site must accept the ids of an API that shares its sessions.
  */
 export function createSessionId(): string {
   return crypto.randomUUID();
 }
 
 /**
- * The key under which a session is stored: the prefix and the SHA-256 of the id, in base64url. The id itself never leaves the process,
- * so that a leaked database holds no usable session.
+ * The key of a session in the backend: the prefix, followed by the SHA-256 of the id in base64url. The id itself never leaves the process,
+ * so nobody can take over a session with the contents of a leaked database.
  *
+ * @param id the session id.
  * @param prefix the driver's `prefix` option. Default: `session:`.
  */
 export function recordKey(id: string, prefix = 'session:'): string {
   return prefix + sha256Of(id);
 }
 
-// Node's own is seven times as fast; the Web's is asynchronous.
+// Node's own hash is seven times as fast as the portable one. The Web Crypto API is not an option because it is asynchronous.
 const nodeHash = globalThis.process?.getBuiltinModule?.('node:crypto')?.hash;
 
-/** The SHA-256 of a text as UTF-8, in base64url. */
+/** The SHA-256 of a string (as UTF-8), in base64url without padding. */
 export const sha256Of: (text: string) => string = nodeHash
   ? (text) => nodeHash('sha256', text, 'base64url')
   : portableSha256;
 
-/** Exported to be compared with Node's. */
+/** `sha256Of` without Node. Exported for a test that compares the two. */
 export function portableSha256(text: string): string {
   return toBase64url(sha256(utf8ToBytes(text)));
 }

@@ -3,33 +3,37 @@ import type { StoreCall } from '../contract/store.ts';
 
 import { msSince, thisMoment } from '../platform/clock.ts';
 
+/** The error of `withDeadline` when the deadline has passed. */
 export const DEADLINE: Error = new Error('deadline');
 
-/** What a timer may be late by on a machine that is merely busy. */
-const LATE_MS = 50;
+/** How late a timer may fire on a busy machine. A later one shows that the event loop was blocked or the process was suspended. */
+const TIMER_SLACK_MS = 50;
 
 /**
- * Rejects when `work` has not settled in time; its signal aborts then. With DEADLINE, unless the work says at once that nothing was sent:
- * a store that has waited for a connection knows why there is none.
+ * Runs `work` with a deadline, in milliseconds. When `work` has not settled by then, its signal aborts and the promise rejects with
+ * `DEADLINE`. If the work then immediately fails with the code `unavailable`, the promise rejects with that error instead: it says why
+ * there was no connection.
  */
 export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
     const controller = new AbortController();
-    let isOver = false;
+    let isExpired = false;
     const expire = (): void => {
-      isOver = true;
+      isExpired = true;
+      // In a later task, so that the work can reject first with an error that says more.
       setTimeout(() => reject(DEADLINE), 0);
       controller.abort();
     };
     const startedAt = thisMoment();
-    // After a blocked loop or a frozen process the answer may lie unread in the socket: it is read before the deadline counts.
-    const onTime = (): void => {
-      timer = msSince(startedAt) - ms > LATE_MS ? setTimeout(expire, LATE_MS) : setTimeout(expire, 0);
+    // After the event loop was blocked or the process was suspended, an answer may be waiting in the socket. Give the process time to read
+    // it.
+    const onTimer = (): void => {
+      timer = msSince(startedAt) - ms > TIMER_SLACK_MS ? setTimeout(expire, TIMER_SLACK_MS) : setTimeout(expire, 0);
     };
-    let timer = setTimeout(onTime, ms);
+    let timer = setTimeout(onTimer, ms);
     work({ signal: controller.signal })
       .then(resolve, (error: Error) => {
-        if (!isOver || isUnavailable(error)) reject(error);
+        if (!isExpired || isUnavailable(error)) reject(error);
       })
       .finally(() => clearTimeout(timer));
   });

@@ -1,11 +1,16 @@
+/** Options of `pause`. */
 export interface PauseOptions {
-  /** Ends the pause early. The caller then checks the signal, and says why it has failed so far. */
+  /** Ends the pause early when it aborts. The promise still resolves, so that the caller can throw an error of its own. */
   signal?: AbortSignal;
-  /** Whether a process that waits for nothing else may end meanwhile. Default: false. */
+  /**
+   * Whether the process may exit during the pause if it has nothing else to wait for.
+   *
+   * @default false
+   */
   idle?: boolean;
 }
 
-/** Resolves after so many milliseconds, or when the signal aborts. */
+/** Resolves after this many milliseconds, or when the signal aborts. Never rejects. */
 export function pause(ms: number, { signal, idle = false }: PauseOptions = {}): Promise<void> {
   return new Promise((resolve) => {
     const end = (): void => {

@@ -2,12 +2,13 @@ interface WorkersModule {
   waitUntil?(promise: Promise<unknown>): void;
 }
 
-// Not imported, so that core also loads where there is no such module. A Worker has it with the flag `nodejs_compat`.
+// Not a static import, so that this module also loads outside of Cloudflare. A Worker has the module with the flag `nodejs_compat`.
 const workers: WorkersModule | undefined = globalThis.process?.getBuiltinModule?.('cloudflare:workers');
 
 /**
- * Sees to it that an operation comes to its end where the runtime drops what is under way when a request is answered or cancelled, as
- * Cloudflare's does: Astro does not wait for the session that `regenerate()` removes.
+ * Keeps a Cloudflare Worker running until an operation has settled, and returns the operation. Without this, the runtime stops pending work
+ * when the request is answered or canceled, and Astro does not wait for the old session to be removed in `regenerate()`. Elsewhere it does
+ * nothing.
  */
 export function waitUntil<Result>(operation: Promise<Result>): Promise<Result> {
   workers?.waitUntil?.(operation.catch(() => undefined));

@@ -1,6 +1,6 @@
 const warned = new Set<string>();
 
-/** Says something to the operator, once in a process for each driver. */
+/** Logs a warning with `console.warn`, once per process for the same driver and message. */
 export function warnOnce(driver: string, message: string): void {
   const line = `[${driver}] ${message}`;
   if (warned.has(line)) return;

@@ -1,28 +1,15 @@
-import { expiriesExcept, unexpired, type SessionFields, withField } from '../codec/field-codec.ts';
+import { expiriesExcept, type SessionFields, unexpired, withField } from '../codec/field-codec.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from '../codec/field.ts';
 import { decodeValue, encodeValue } from '../codec/flat.ts';
-import { unknownOption } from '../config/did-you-mean.ts';
 import { report } from '../contract/diagnostics.ts';
-import type { SessionDriver } from '../contract/driver.ts';
 import { createError, isAmbiguous } from '../contract/errors.ts';
 import type { Fields, PatchResult } from '../contract/store.ts';
-import { type Engine, destroyAgain } from '../engine/engine.ts';
-import type { FinalContents } from '../engine/record.ts';
+import { destroyAgain, type Engine } from '../engine/engine.ts';
 import { mayRestore } from '../engine/may-restore.ts';
 import { createSessionId } from '../engine/session-id.ts';
 import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
-import { checkCookie, isLocalDevelopment, readCookie, type SessionCookie, writeCookie } from './cookie.ts';
-
-import { engineOfAny } from './plain-driver.ts';
-
-export interface SessionsOptions {
-  /** Any driver: a runtime of Coatcheck, or three methods of your own. */
-  driver: SessionDriver;
-  /** The cookie's name, or its attributes. Default: what Astro does. */
-  cookie?: string | SessionCookie | undefined;
-  /** How long a value lives after it was set, in seconds, unless `set` says otherwise. Default: as long as the driver's `ttl` says. */
-  ttl?: number | undefined;
-}
+import { pause } from '../platform/retry.ts';
+import { isLocalDevelopment, type SessionCookie, writeCookie } from './cookie.ts';
 
 export interface SetOptions {
   /** How long the value lives, in seconds. Default: the `ttl` of `createSessions`. */
@@ -31,15 +18,7 @@ export interface SetOptions {
 
 type Key<Data> = keyof Data & string;
 
-export interface Sessions<Data extends object = Record<string, unknown>> {
-  /**
-   * The session of a request: a `Request`, or the text of its `Cookie` header. Does nothing else: nothing is read before it is asked
-   * for, and a visitor without a session who stores nothing costs no call and gets no cookie. Throws a TypeError for anything else.
-   */
-  open(request: Request | string | null | undefined): Session<Data>;
-}
-
-/** One visitor's session during one request. Methods have the names and the meaning of Astro's. */
+/** The session of one visitor during one request. The methods have the names and the meaning of Astro's. */
 export interface Session<Data extends object = Record<string, unknown>> {
   /** The value, or undefined when there is none or it has expired. Changing it in place saves nothing: `set` it again. */
   get<Name extends Key<Data>>(key: Name): Promise<Data[Name] | undefined>;
@@ -47,14 +26,14 @@ export interface Session<Data extends object = Record<string, unknown>> {
   keys(): Promise<Key<Data>[]>;
   values(): Promise<Data[Key<Data>][]>;
   entries(): Promise<[Key<Data>, Data[Key<Data>]][]>;
-  /** Stores a value as it is at this moment, when `commit` is called. Throws at once for a value that cannot be stored. */
+  /** Stores the value, as it is now, when `commit` is called. Throws at once for a value that cannot be stored. */
   set<Name extends Key<Data>>(key: Name, value: Data[Name], options?: SetOptions): void;
   delete(key: Key<Data>): void;
   /**
-   * Changes one value by what it is now, and loses no change that others make at the same time: `change` may run several times. Stored
-   * when the promise resolves, before `commit`, unless this request has set or deleted the key itself; resolves to the new value. What
-   * `change` answers with undefined is deleted. Rejects when others were faster until the driver's deadline, and when `change` throws.
-   * In a session that is removed meanwhile the change is dropped, as in `commit`.
+   * Computes a new value from the current one, without losing changes that other requests make at the same time: `change` may run several
+   * times. If `change` returns undefined, the key is deleted. Resolves to the new value when it is stored, which is before `commit`, unless
+   * this request has set or deleted the key itself. Rejects when `change` throws, and when other requests keep changing the value until the
+   * driver's timeout. If the session is destroyed meanwhile, the change is dropped, as in `commit`.
    */
   update<Name extends Key<Data>>(
     key: Name,
@@ -63,386 +42,363 @@ export interface Session<Data extends object = Record<string, unknown>> {
   ): Promise<Data[Name] | undefined>;
   /** Gives the session a new id, against session fixation: call it when someone signs in. The old id is worthless after `commit`. */
   regenerate(): Promise<void>;
-  /** Removes the session when `commit` is called. What is set afterwards begins a new one. */
+  /** Destroys the session when `commit` is called. What is set afterwards begins a new one. */
   destroy(): void;
-  /** Continues with the session of that id, if there is one; changes made before are dropped. */
+  /** Continues with the session of that id, if there is one. Changes made before are dropped. */
   load(sessionID: string): Promise<void>;
   /** The id, as far as it is known: an id from a cookie may turn out to be unknown to the backend, and is replaced then. */
   readonly sessionID: string | undefined;
   /**
-   * Stores what was changed and resolves to the `Set-Cookie` header to send, or to undefined when there is none to send. Changing the
-   * session afterwards throws. A session that somebody else removed meanwhile stays removed: the changes are dropped and no cookie is sent,
-   * because the browser may have signed in anew by then. Waits for updates that are being stored.
+   * Stores the changes and resolves to the `Set-Cookie` header to send, or to undefined when there is none to send. Waits for updates that
+   * are being stored. Changing the session afterwards throws. If another request destroyed the session meanwhile, it stays destroyed: the
+   * changes are dropped, and no cookie is sent, because the browser may have signed in again by then.
    */
   commit(): Promise<string | undefined>;
 }
 
-/**
- * Sessions for any server that speaks `Request` and `Response`. Throws a TypeError when the options are wrong.
- *
- * @example
- * const session = sessions.open(request);
- * session.set('cart', ['hat']);
- * const setCookie = await session.commit();
- */
-export function createSessions<Data extends object = Record<string, unknown>>(
-  options: SessionsOptions,
-): Sessions<Data> {
-  const { driver, ttl, cookie: named }: Partial<SessionsOptions> = options ?? {};
-  const unknown = unknownOption(options ?? {}, ['driver', 'cookie', 'ttl']);
-  if (unknown !== undefined) throw new TypeError(`${unknown}.`);
-  const given: SessionCookie = typeof named === 'string' ? { name: named } : (named ?? {});
-  if (typeof given !== 'object' || Array.isArray(given)) {
-    throw new TypeError('`cookie` must be the name of the cookie, or an object with its attributes.');
-  }
-  const cookie = { ...given, name: given.name ?? 'astro-session' };
-  checkCookie(cookie);
-  if (ttl !== undefined && !(Number.isFinite(ttl) && ttl > 0)) {
-    throw new TypeError('`ttl` must be a positive number of seconds.');
-  }
-  if (METHODS.some((method) => typeof driver?.[method] !== 'function')) {
-    throw new TypeError(
-      '`driver` must be a session driver: call the default export of a runtime, as in `driver: redis()`, or pass an object with `getItem`, `setItem` and `removeItem`.',
-    );
-  }
-  const context: Context = { engine: engineOfAny(driver), ttl, cookie };
-  return {
-    open(request) {
-      const isRequest = typeof request === 'object' && request !== null;
-      const isText = typeof request === 'string' || request === undefined || request === null;
-      if (isRequest ? typeof request.headers?.get !== 'function' : !isText) {
-        throw new TypeError(
-          '`open` takes a Request, or the text of its Cookie header: in Node `request.headers.cookie`.',
-        );
-      }
-      const header = isRequest ? request.headers.get('cookie') : request;
-      const id = header ? readCookie(header, cookie.name) : undefined;
-      return new OpenSession(context, id, isRequest ? request : undefined) as unknown as Session<Data>;
-    },
-  };
-}
-
-const METHODS = ['getItem', 'setItem', 'removeItem'] as const;
-
-interface Context {
+/** What all sessions of one `createSessions` share. */
+export interface SessionContext {
   engine: Engine;
   ttl: number | undefined;
   cookie: SessionCookie & { name: string };
 }
 
+/**
+ * What this request knows of the session. `id` is where the backend holds it, or will hold it; `fields` is what it held when it was last
+ * asked, if it had the session.
+ *
+ *     unread   a read finds it: live; a read or a write does not: absent
+ *     absent   something is stored: live
+ *     live     `regenerate`: moving
+ *     moving   `commit`: live under the new id; absent if another request has destroyed it
+ *     any      `destroy`, or another request has destroyed it: absent; `load`: live, or absent if there is none
+ */
+type State = Unread | Absent | Live | Moving;
+
+/** The cookie has an id, and the backend was not asked about it. */
+interface Unread {
+  is: 'unread';
+  id: string;
+  fields?: undefined;
+}
+
+/** There is no session. One begins when something is stored. */
+interface Absent {
+  is: 'absent';
+  /** A new one, made as soon as something is set. */
+  id?: string | undefined;
+  fields?: undefined;
+  /** The id of the cookie, if a read has not found its session: another request may have destroyed it. */
+  unknownId?: string | undefined;
+  /** Whether a write under the new id was sent. If it failed, it may have been stored all the same. */
+  mayExist?: boolean | undefined;
+}
+
+interface Live {
+  is: 'live';
+  id: string;
+  fields: SessionFields;
+  readAt: Moment;
+}
+
+/** Still under `id`, until `commit` moves it. */
+interface Moving {
+  is: 'moving';
+  id: string;
+  fields: SessionFields;
+  readAt: Moment;
+  to: string;
+  /** As in `Absent`, for `to`. */
+  mayExist?: boolean;
+  /** Why the session could not be destroyed under `id`. */
+  failure?: unknown;
+}
+
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
 
-class OpenSession {
-  #context: Context;
-  #request: { url: string } | undefined;
-  /** The id that the browser holds unless a cookie is sent. */
-  #cookieId: string | undefined;
-  /** The id under which the session lies, or will lie after `commit`. */
-  #id: string | undefined;
-  /** What the backend holds: undefined while nobody asked, null when there is no session. */
-  #stored: SessionFields | null | undefined;
-  #knownAt: Moment = thisMoment();
-  #reading: Promise<void> | undefined;
+/** @param cookieId the id that the browser holds unless it gets another cookie. */
+export function openSession<Data extends object>(
+  { engine, ttl, cookie }: SessionContext,
+  cookieId: string | undefined,
+  request: { url: string } | undefined,
+): Session<Data> {
+  const { driver } = engine;
+  let state: State = cookieId === undefined ? { is: 'absent' } : { is: 'unread', id: cookieId };
   /** What this request did to each key: an encoded field, or null for a deletion. */
-  #changes: Map<string, string | null> = new Map();
-  #decoded: Map<string, { field: string; value: unknown }> = new Map();
-  /** The id that the session had before `regenerate`, where its record still lies. */
-  #movesFrom: string | undefined;
-  #destroyed: string[] = [];
-  /** Whether this request itself removed the session that the browser knows. */
-  #isDestroyed = false;
-  /** An id of the cookie that the backend does not know: perhaps because somebody else has removed the session. */
-  #unknownId: string | undefined;
-  /** A new id under which something may be stored, because the write has failed. */
-  #attemptedId: string | undefined;
+  const changes = new Map<string, string | null>();
+  /** The ids that `commit` destroys; undefined unless this request called `destroy`. */
+  let destroyed: string[] | undefined;
+  const decoded = new Map<string, { field: string; value: unknown }>();
+  let reading: Promise<unknown> | undefined;
   /** Updates that are being stored. */
-  #storing: Set<Promise<boolean>> = new Set();
-  /** Why the removal of the session under its previous id has failed. */
-  #removalError: unknown;
+  const storing = new Set<Promise<boolean>>();
+  let committing: Promise<string | undefined> | undefined;
   /** Whether this request stored anything. */
-  #wrote = false;
-  #committing: Promise<string | undefined> | undefined;
+  let wrote = false;
 
-  constructor(context: Context, cookieId: string | undefined, request: { url: string } | undefined) {
-    this.#context = context;
-    this.#request = request;
-    this.#cookieId = this.#id = context.engine.isSessionId(cookieId) ? cookieId : undefined;
-    this.#stored = this.#id === undefined ? null : undefined;
-  }
+  const session: Session = {
+    get sessionID() {
+      return state.is === 'moving' ? state.to : state.id;
+    },
 
-  get sessionID(): string | undefined {
-    return this.#id;
-  }
+    async get(key) {
+      const change = changes.get(key);
+      if (change !== undefined) return decode(key, change);
+      const fields = state.is === 'unread' ? await load() : state.fields;
+      return decode(key, fields?.get(key));
+    },
 
-  async get(key: string): Promise<unknown> {
-    const change = this.#changes.get(key);
-    if (change !== undefined) return this.#decode(key, change);
-    const stored = this.#stored === undefined ? await this.#load() : this.#stored;
-    return this.#decode(key, stored?.get(key));
-  }
+    async has(key) {
+      const field = changes.has(key) ? changes.get(key) : (await load())?.get(key);
+      return typeof field === 'string' && !isExpired(expiryOf(field), Date.now());
+    },
 
-  async has(key: string): Promise<boolean> {
-    const field = this.#changes.has(key) ? this.#changes.get(key) : (await this.#load())?.get(key);
-    return typeof field === 'string' && !isExpired(expiryOf(field), Date.now());
-  }
+    async keys() {
+      return [...changed(await load()).keys()];
+    },
 
-  async keys(): Promise<string[]> {
-    return [...(await this.#current()).keys()];
-  }
+    async values() {
+      return (await session.entries()).map(([, value]) => value);
+    },
 
-  async values(): Promise<unknown[]> {
-    return (await this.entries()).map(([, value]) => value);
-  }
+    async entries() {
+      const entries = [...changed(await load())].map(([key, field]): [string, unknown] => [key, decode(key, field)]);
+      // A corrupt field has no entry; a value that is undefined has.
+      return entries.filter(([key]) => decoded.has(key));
+    },
 
-  async entries(): Promise<[string, unknown][]> {
-    const fields = [...(await this.#current())];
-    const entries = fields.map(([key, field]): [string, unknown] => [key, this.#decode(key, field)]);
-    // A corrupt field has no entry; a value that is undefined has.
-    return entries.filter(([key]) => this.#decoded.has(key));
-  }
+    set(key, value, options) {
+      assertOpen();
+      assertKey(key);
+      changes.set(key, encode(key, value, options));
+      state.id ??= createSessionId();
+    },
 
-  set(key: string, value: unknown, options?: SetOptions): void {
-    this.#assertOpen();
-    this.#assertKey(key);
-    this.#changes.set(key, this.#encode(key, value, options));
-    this.#id ??= createSessionId();
-  }
+    delete(key) {
+      assertOpen();
+      assertKey(key);
+      changes.set(key, null);
+    },
 
-  delete(key: string): void {
-    this.#assertOpen();
-    this.#assertKey(key);
-    this.#changes.set(key, null);
-  }
+    async update(key, change, options) {
+      assertOpen();
+      assertKey(key);
+      if (typeof change !== 'function')
+        throw new TypeError('`update` takes a function that makes the new value of the old one.');
+      const run = async (before: string | null): Promise<{ value: unknown; after: string | null }> => {
+        // `change` may change its value in place: what `get` has returned or will return is another copy.
+        decoded.delete(key);
+        const current = decode(key, before);
+        decoded.delete(key);
+        const value = await change(current);
+        assertOpen();
+        return { value, after: value === undefined ? null : encode(key, value, options) };
+      };
 
-  async update(key: string, change: (value: unknown) => unknown, options?: SetOptions): Promise<unknown> {
-    this.#assertOpen();
-    this.#assertKey(key);
-    if (typeof change !== 'function')
-      throw new TypeError('`update` takes a function that makes the new value of the old one.');
-    const changed = async (before: string | null): Promise<{ value: unknown; after: string | null }> => {
-      const value = await change(this.#decodeFresh(key, before));
-      this.#assertOpen();
-      return { value, after: value === undefined ? null : this.#encode(key, value, options) };
-    };
-
-    for (let own = this.#changes.get(key); own !== undefined; own = this.#changes.get(key)) {
-      // The request has overwritten this key already; that is what others will see, whatever they do to it meanwhile.
-      const { value, after } = await changed(own);
-      if (this.#changes.get(key) !== own) continue;
-      this.#changes.set(key, after);
-      return value;
-    }
-
-    const { engine } = this.#context;
-    const begunAt = thisMoment();
-    for (let round = 0; ; round++) {
-      const before = (await this.#load())?.get(key) ?? null;
-      const { value, after } = await changed(before);
-      const storing = this.#storeUpdate(key, before, after);
-      this.#storing.add(storing);
-      const isStored = await storing.finally(() => this.#storing.delete(storing));
-      if (isStored) return value;
-      if (msSince(begunAt) > engine.timeoutMs) {
-        const message =
-          'Others changed this value again and again until the deadline; the change was not stored. Try again.';
-        throw createError(engine.driver, 'timeout', message, { operation: 'update' });
+      for (let own = changes.get(key); own !== undefined; own = changes.get(key)) {
+        // This request has already overwritten the key: `commit` stores that, whatever others do to it meanwhile.
+        const { value, after } = await run(own);
+        if (changes.get(key) !== own) continue;
+        changes.set(key, after);
+        return value;
       }
-      await pause(round);
-      if (!(await this.#read())) return value;
-    }
+
+      const begunAt = thisMoment();
+      for (let round = 0; ; round++) {
+        const before = (await load())?.get(key) ?? null;
+        const { value, after } = await run(before);
+        const attempt = storeUpdate(key, before, after);
+        storing.add(attempt);
+        if (await attempt.finally(() => storing.delete(attempt))) return value;
+        if (msSince(begunAt) > engine.timeoutMs) {
+          const message =
+            'Others changed this value again and again until the deadline; the change was not stored. Try again.';
+          throw createError(driver, 'timeout', message, { operation: 'update' });
+        }
+        // Random, so that requests that collided do not collide again.
+        await pause(Math.random() * Math.min(FIRST_PAUSE_MS * 2 ** round, LONGEST_PAUSE_MS));
+        if (!(await read())) return value;
+      }
+    },
+
+    async regenerate() {
+      assertOpen();
+      await load();
+      assertOpen();
+      // A new id under which something may be stored is kept: no browser has seen it.
+      if (state.is === 'live') state = { ...state, is: 'moving', to: createSessionId() };
+      else if (state.is === 'moving') state.to = state.mayExist ? state.to : createSessionId();
+      else if (state.is === 'absent') {
+        if (!state.mayExist) state.id = createSessionId();
+        // Somebody who signs in gets a session, whatever became of the one before.
+        state.unknownId = undefined;
+      }
+    },
+
+    destroy() {
+      assertOpen();
+      destroyed ??= [];
+      if (state.is !== 'absent' || state.mayExist) destroyed.push(state.id!);
+      if (state.is === 'moving' && state.mayExist) destroyed.push(state.to);
+      forget();
+    },
+
+    async load(id) {
+      assertOpen();
+      forget();
+      const readAt = thisMoment();
+      const fields = await engine.read(id);
+      assertOpen();
+      if (fields) state = { is: 'live', id, fields, readAt };
+    },
+
+    commit() {
+      committing ??= store().catch((error: unknown) => {
+        committing = undefined;
+        throw error;
+      });
+      return committing;
+    },
+  };
+  // With the methods on the prototype, nothing of the session, such as its id, gets into the JSON of an object that holds it.
+  return Object.create(session) as Session<Data>;
+
+  async function load(): Promise<SessionFields | undefined> {
+    if (state.is === 'unread') await (reading ??= read().finally(() => (reading = undefined)));
+    return state.fields;
   }
 
-  async regenerate(): Promise<void> {
-    this.#assertOpen();
-    const stored = await this.#load();
-    this.#assertOpen();
-    if (stored) this.#movesFrom ??= this.#id;
-    // One that no browser has seen is new enough.
-    if (this.#id === undefined || this.#id !== this.#attemptedId) this.#id = createSessionId();
-    // Somebody who signs in gets a session, whatever became of the one before.
-    this.#unknownId = undefined;
-  }
-
-  destroy(): void {
-    this.#assertOpen();
-    const lies = this.#lies();
-    if (lies !== undefined && this.#stored !== null) this.#destroyed.push(lies);
-    if (this.#attemptedId !== undefined) this.#destroyed.push(this.#attemptedId);
-    this.#forget();
-    this.#isDestroyed = true;
-  }
-
-  async load(sessionID: string): Promise<void> {
-    this.#assertOpen();
-    this.#forget();
+  /** Reads what is stored now. Resolves to false when another request has destroyed the session: the changes are dropped. */
+  async function read(): Promise<boolean> {
+    const { id } = state;
     const readAt = thisMoment();
-    const stored = await this.#context.engine.read(sessionID);
-    this.#assertOpen();
-    if (!stored) return;
-    this.#id = sessionID;
-    this.#know(stored, readAt);
-  }
-
-  commit(): Promise<string | undefined> {
-    this.#committing ??= this.#commit().catch((error: unknown) => {
-      this.#committing = undefined;
-      throw error;
-    });
-    return this.#committing;
-  }
-
-  async #commit(): Promise<string | undefined> {
-    while (this.#storing.size > 0) await Promise.allSettled(this.#storing);
-    if (this.#movesFrom !== undefined) await this.#move(this.#movesFrom);
-    else if (this.#changes.size > 0) await this.#storeChanges();
-    for (const id of this.#destroyed) await this.#context.engine.destroy(id);
-    if (this.#id !== undefined && this.#stored !== null) {
-      const renews = this.#wrote && this.#context.cookie.maxAge !== undefined;
-      return this.#id !== this.#cookieId || renews ? this.#setCookie(this.#id) : undefined;
+    const fields = id === undefined ? null : await engine.read(id);
+    // Destroyed meanwhile, or another one was loaded.
+    if (state.id !== id) return true;
+    if (fields) know(fields, readAt);
+    else if (state.fields) {
+      drop('destroyed');
+      return false;
     }
-    // A session that was merely not found may be found again: not every backend shows at once what was written elsewhere.
-    // One that somebody else removed has a worthless id; clearing it could delete the cookie of a sign-in that was answered meanwhile.
-    return this.#isDestroyed && this.#cookieId !== undefined ? this.#setCookie('') : undefined;
-  }
-
-  #setCookie(value: string): string {
-    const isLocal = this.#request !== undefined && isLocalDevelopment(this.#request.url);
-    return writeCookie(this.#context.cookie, value, isLocal);
-  }
-
-  /** Stores what the request changed, and nothing else. */
-  async #storeChanges(): Promise<void> {
-    const set: Fields = new Map();
-    const unset: string[] = [];
-    for (const [key, field] of this.#changes) {
-      if (field !== null && this.#stored?.get(key) !== field) set.set(key, field);
-      if (field === null && this.#mayHold(key)) unset.push(key);
-    }
-    if (set.size + unset.length === 0) return;
-    if (await this.#isRemoved()) return;
-    if (this.#stored !== null) {
-      const result = await this.#patch(this.#id!, set, unset);
-      if (result === 'destroyed') return this.#drop('destroyed-write');
-      if (result === 'applied') {
-        this.#wrote = true;
-        return;
-      }
-      // What was read long ago and is gone may have been removed; what was never read is an id that nobody knows.
-      if (this.#stored) return this.#drop('stale-write');
-      if (set.size === 0) return;
-      this.#id = undefined;
-      this.#stored = null;
-    }
-    this.#id ??= createSessionId();
-    const begunAt = thisMoment();
-    this.#attemptedId = this.#id;
-    await this.#context.engine.patch(this.#id, { set, unset });
-    this.#attemptedId = undefined;
-    this.#know(set, begunAt);
-    this.#wrote = true;
-  }
-
-  /** Whether something may be stored under a key that this request deletes. */
-  #mayHold(key: string): boolean {
-    if (this.#stored === undefined || this.#attemptedId !== undefined) return true;
-    return this.#stored?.get(key) !== undefined || (this.#stored?.unopened?.(key).size ?? 0) > 0;
-  }
-
-  /** Whether the session of the cookie was removed by somebody else; then what this request did is dropped. */
-  async #isRemoved(): Promise<boolean> {
-    const id = this.#unknownId;
-    if (id === undefined) return false;
-    const result = await this.#context.engine.patch(id, { set: new Map(), mustExist: true });
-    if (this.#unknownId === id) {
-      this.#unknownId = undefined;
-      if (result === 'destroyed') this.#drop('destroyed-write');
-    }
-    return result === 'destroyed';
-  }
-
-  async #move(from: string): Promise<void> {
-    const { engine } = this.#context;
-    const id = this.#id!;
-    const known = new Map(this.#stored ?? []);
-    const fields = await this.#current();
-    const begunAt = thisMoment();
-    const unset = [...this.#changes].flatMap(([key, field]) => (field === null ? [key] : []));
-    this.#attemptedId = id;
-    // Written under the new id before the old one goes: a failure in between loses nothing.
-    await engine.patch(id, { set: fields, unset });
-    const held = await this.#destroyPrevious(from);
-    if (held === 'destroyed' || (held === null && !this.#mayRestore())) {
-      // Somebody else had removed it: only what this request did itself may live on, under an id of its own.
-      await engine.destroy(id);
-      report(held === null ? 'stale-write' : 'destroyed-write', engine.driver);
-      this.#id = undefined;
-      this.#stored = null;
-    } else {
-      // What landed under the old id since it was read is a change to the new one.
-      const last = held ? unexpired(held) : unexpired(known);
-      for (const key of new Set([...known.keys(), ...last.keys()])) {
-        if (!this.#changes.has(key) && last.get(key) !== known.get(key)) this.#changes.set(key, last.get(key) ?? null);
-      }
-      this.#know(fields, begunAt);
-      this.#wrote = true;
-    }
-    this.#movesFrom = this.#attemptedId = undefined;
-    await this.#storeChanges();
-  }
-
-  /** What the session held last under its previous id. */
-  async #destroyPrevious(from: string): Promise<FinalContents> {
-    const { engine } = this.#context;
-    try {
-      return await (this.#removalError ? destroyAgain(engine, from, this.#removalError) : engine.destroy(from));
-    } catch (error) {
-      if (!this.#removalError || isAmbiguous(error)) this.#removalError = error;
-      throw error;
-    }
-  }
-
-  /** Whether the update is done with; false when it has to be made again on what is there now. */
-  async #storeUpdate(key: string, before: string | null, after: string | null): Promise<boolean> {
-    if (after === before) return true;
-    const set: Fields = new Map(after === null ? [] : [[key, after]]);
-    const expect = new Map([[key, before]]);
-    const begunAt = thisMoment();
-    let result: PatchResult;
-    if (this.#stored) {
-      result = await this.#patch(this.#lies()!, set, after === null ? [key] : [], expect);
-    } else {
-      if (await this.#isRemoved()) return true;
-      this.#id ??= createSessionId();
-      this.#attemptedId = this.#id;
-      // Nobody else knows the id, but this request may make several updates at once.
-      result = await this.#context.engine.patch(this.#id, { set, expect });
-      this.#attemptedId = undefined;
-    }
-    if (result === 'conflict') return false;
-    if (result !== 'applied') {
-      this.#drop(result === 'destroyed' ? 'destroyed-write' : 'stale-write');
-      return true;
-    }
-    this.#know(withField(this.#stored ?? new Map(), key, after), begunAt);
-    this.#wrote = true;
+    // An id that the backend does not know is never adopted.
+    else if (state.is === 'unread')
+      state = { is: 'absent', id: changes.size > 0 ? createSessionId() : undefined, unknownId: id };
     return true;
   }
 
-  async #patch(id: string, set: Fields, unset: string[], expect?: Map<string, string | null>): Promise<PatchResult> {
-    const { engine } = this.#context;
-    const untouched = this.#stored ? expiriesExcept(this.#stored, new Set([...set.keys(), ...unset])) : [];
-    const expectUnopened = expect && this.#stored?.unopened?.([...expect.keys()][0]!);
-    const result = await engine.patch(id, {
-      set,
-      unset,
-      untouched,
-      mustExist: true,
-      ...(expect && { expect, expectUnopened }),
-    });
-    if (result !== 'missing' || !this.#stored || !this.#mayRestore()) return result;
-    // It was there when this request read it a moment ago, so the backend lost it: what is known of it is put back.
-    const ifAbsent: Fields = unexpired(this.#stored);
+  /** @param readAt when the backend was asked: what it answered was true then or later. */
+  function know(fields: SessionFields, readAt: Moment): void {
+    if (state.fields) Object.assign(state, { fields, readAt });
+    else state = { is: 'live', id: state.id!, fields, readAt };
+  }
+
+  async function store(): Promise<string | undefined> {
+    while (storing.size > 0) await Promise.allSettled(storing);
+    if (state.is === 'moving') await move(state);
+    if (changes.size > 0) await storeChanges();
+    for (const id of destroyed ?? []) await engine.destroy(id);
+    if (state.is !== 'absent') {
+      const renews = wrote && cookie.maxAge !== undefined;
+      return state.id !== cookieId || renews ? setCookie(state.id) : undefined;
+    }
+    // A session that was merely not found may be found again: not every backend shows at once what was written elsewhere.
+    // When another request destroyed it, clearing the cookie could delete the one of a sign-in that was answered meanwhile.
+    return destroyed && cookieId !== undefined ? setCookie('') : undefined;
+  }
+
+  function setCookie(value: string): string {
+    return writeCookie(cookie, value, request !== undefined && isLocalDevelopment(request.url));
+  }
+
+  async function move(moving: Moving): Promise<void> {
+    const { id: from, to, failure } = moving;
+    const before = new Map(moving.fields);
+    const fields = changed(before);
+    const unset = [...changes.keys()].filter((key) => changes.get(key) === null);
+    const readAt = thisMoment();
+    moving.mayExist = true;
+    // Stored under the new id before the old one is destroyed: a failure in between loses nothing.
+    await engine.patch(to, { set: fields, unset });
+    const held = await (failure ? destroyAgain(engine, from, failure) : engine.destroy(from)).catch(
+      (error: unknown) => {
+        if (!failure || isAmbiguous(error)) moving.failure = error;
+        throw error;
+      },
+    );
+    if (held === 'destroyed' || (held === null && !mayRestore(moving.readAt, engine.timeoutMs))) {
+      // Another request had destroyed it: only what this one did itself may live on, under an id of its own.
+      await engine.destroy(to);
+      report(held === null ? 'stale-write' : 'destroyed-write', driver);
+      state = { is: 'absent' };
+      return;
+    }
+    // What was stored under the old id since it was read is a change to the new one.
+    const last = unexpired(held ?? before);
+    for (const key of new Set([...before.keys(), ...last.keys()])) {
+      if (!changes.has(key) && last.get(key) !== before.get(key)) changes.set(key, last.get(key) ?? null);
+    }
+    state = { is: 'live', id: to, fields, readAt };
+    wrote = true;
+  }
+
+  /** Stores what the request changed, and nothing else. */
+  async function storeChanges(): Promise<void> {
+    const fields = state.fields;
+    const mayHoldAny = state.is === 'unread' || (state.is === 'absent' && state.mayExist);
+    const mayHold = (key: string): boolean =>
+      mayHoldAny || fields?.get(key) !== undefined || (fields?.unopened?.(key).size ?? 0) > 0;
+    const set: Fields = new Map();
+    const unset: string[] = [];
+    for (const [key, field] of changes) {
+      if (field !== null && fields?.get(key) !== field) set.set(key, field);
+      if (field === null && mayHold(key)) unset.push(key);
+    }
+    if (set.size + unset.length === 0 || (await isDestroyed())) return;
+    const readAt = thisMoment();
+    let result = await patch(set, unset);
+    if (result === 'missing' && !state.fields) {
+      // An id that the backend does not know is never adopted.
+      if (set.size === 0) return;
+      state = { is: 'absent' };
+      result = await patch(set, unset);
+    }
+    if (result !== 'applied') return drop(result);
+    if (state.is === 'absent' && state.mayExist) know(set, readAt);
+    wrote = true;
+  }
+
+  /** Whether the update is done with; false when it has to be made again on what is stored now. */
+  async function storeUpdate(key: string, before: string | null, after: string | null): Promise<boolean> {
+    if (after === before || (await isDestroyed())) return true;
+    const set: Fields = new Map(after === null ? [] : [[key, after]]);
+    const id = (state.id ??= createSessionId());
+    const readAt = thisMoment();
+    const result = await patch(set, after === null ? [key] : [], new Map([[key, before]]));
+    if (result === 'conflict') return false;
+    if (result !== 'applied') drop(result, id);
+    // Not if this request has destroyed the session meanwhile, or loaded another one.
+    else if (state.id === id) {
+      know(withField(state.fields ?? new Map(), key, after), readAt);
+      wrote = true;
+    }
+    return true;
+  }
+
+  /** Changes the session where it is stored, or begins one. If the backend has lost it, what is known of it is put back. */
+  async function patch(set: Fields, unset: string[], expect?: Map<string, string | null>): Promise<PatchResult> {
+    const id = (state.id ??= createSessionId());
+    const mustExist = state.is !== 'absent';
+    if (state.is === 'absent') state.mayExist = true;
+    const fields = state.fields;
+    const untouched = fields ? expiriesExcept(fields, new Set([...set.keys(), ...unset])) : [];
+    const expectUnopened = expect && fields?.unopened?.([...expect.keys()][0]!);
+    const change = { set, unset, untouched, mustExist, ...(expect && { expect, expectUnopened }) };
+    const result = await engine.patch(id, change);
+    if (result !== 'missing' || state.id !== id || !state.fields || !mayRestore(state.readAt, engine.timeoutMs))
+      return result;
+    // It was there when this request read it, too recently to have been destroyed and forgotten since: the backend has lost it.
+    const ifAbsent = unexpired(state.fields);
     if (expect) {
       const restored = await engine.patch(id, { set: new Map(), ifAbsent });
       return restored === 'applied' ? 'conflict' : restored;
@@ -451,96 +407,58 @@ class OpenSession {
     return engine.patch(id, { set, ifAbsent });
   }
 
-  /** Reads what is stored now. Resolves to false when it was there before: somebody has removed it, and its changes are dropped. */
-  async #read(): Promise<boolean> {
-    const id = this.#lies();
-    const readAt = thisMoment();
-    const stored = id === undefined ? null : await this.#context.engine.read(id);
-    // Destroyed meanwhile, or another one was loaded.
-    if (id !== this.#lies()) return true;
-    if (this.#stored && !stored) {
-      this.#drop('destroyed-write');
-      return false;
+  /** Whether another request has destroyed the session of the cookie; then the changes of this one are dropped. */
+  async function isDestroyed(): Promise<boolean> {
+    if (state.is !== 'absent' || state.unknownId === undefined) return false;
+    const { unknownId } = state;
+    const result = await engine.patch(unknownId, { set: new Map(), mustExist: true });
+    // Not where another update has found it out meanwhile.
+    if (state.unknownId === unknownId) {
+      state.unknownId = undefined;
+      if (result === 'destroyed') drop(result);
     }
-    this.#know(stored, readAt);
-    // An id that the backend does not know is never adopted.
-    if (stored === null) {
-      if (id === this.#cookieId) this.#unknownId = id;
-      this.#id = this.#changes.size > 0 ? createSessionId() : undefined;
-    }
-    return true;
+    return result === 'destroyed';
   }
 
-  async #load(): Promise<SessionFields | null> {
-    if (this.#stored === undefined) await (this.#reading ??= this.#readFirst());
-    return this.#stored ?? null;
-  }
-
-  async #readFirst(): Promise<void> {
-    try {
-      await this.#read();
-    } finally {
-      this.#reading = undefined;
-    }
-  }
-
-  /** @param at when the backend was asked: what it answered was true then or later. */
-  #know(stored: SessionFields | null, at: Moment): void {
-    this.#stored = stored;
-    this.#knownAt = at;
-  }
-
-  /** Whether the backend would still know of a removal since it was last asked. */
-  #mayRestore(): boolean {
-    return mayRestore(this.#knownAt, this.#context.engine.timeoutMs);
-  }
-
-  /** The id under which the session lies in the backend, if it is there. */
-  #lies(): string | undefined {
-    return this.#movesFrom ?? this.#id;
-  }
-
-  /** The session as this request sees it: what is stored and alive, with its own changes. */
-  async #current(): Promise<Fields> {
-    const fields: Fields = new Map((await this.#load()) ?? []);
-    for (const [key, field] of this.#changes) {
+  /** The session as this request sees it: what is stored, with its own changes. */
+  function changed(stored: Iterable<[string, string]> = []): Fields {
+    const fields: Fields = new Map(stored);
+    for (const [key, field] of changes) {
       if (field === null) fields.delete(key);
       else fields.set(key, field);
     }
     return unexpired(fields);
   }
 
-  #forget(): void {
-    this.#id = this.#movesFrom = undefined;
-    this.#stored = null;
-    this.#removalError = this.#unknownId = this.#attemptedId = undefined;
-    this.#changes.clear();
-    this.#decoded.clear();
+  function forget(): void {
+    state = { is: 'absent' };
+    changes.clear();
+    decoded.clear();
   }
 
-  #drop(event: 'destroyed-write' | 'stale-write'): void {
-    report(event, this.#context.engine.driver);
-    this.#forget();
+  /** Reports that a write was dropped. The session with that id, if this request has it still, is gone. */
+  function drop(result: PatchResult, id = state.id): void {
+    report(result === 'missing' ? 'stale-write' : 'destroyed-write', driver);
+    if (state.id === id) forget();
   }
 
-  #assertOpen(): void {
-    if (!this.#committing) return;
+  function assertOpen(): void {
+    if (!committing) return;
     const message = 'The session was used after commit(): the change would be lost. Commit when everything is done.';
-    throw createError(this.#context.engine.driver, 'committed', message);
+    throw createError(driver, 'committed', message);
   }
 
-  #assertKey(key: unknown): void {
+  function assertKey(key: unknown): void {
     if (typeof key === 'string' && key !== '') return;
     const message = 'Session keys must be strings that are not empty. Nothing was stored.';
-    throw createError(this.#context.engine.driver, 'invalid-data', message);
+    throw createError(driver, 'invalid-data', message);
   }
 
-  #encode(key: string, value: unknown, options: SetOptions | undefined): string {
-    const { engine, ttl } = this.#context;
+  function encode(key: string, value: unknown, options: SetOptions | undefined): string {
     const seconds = options?.ttl ?? ttl;
     if (seconds !== undefined && (typeof seconds !== 'number' || Number.isNaN(seconds))) {
       const message = `The \`ttl\` of \`${key}\` must be a number of seconds. Nothing was stored.`;
-      throw createError(engine.driver, 'invalid-data', message);
+      throw createError(driver, 'invalid-data', message);
     }
     const expires = seconds === undefined ? undefined : normalizeExpiry(Date.now() + seconds * 1000);
     try {
@@ -548,42 +466,25 @@ class OpenSession {
     } catch (cause) {
       // The keys of a Map are values; names of properties are code.
       const path = (cause as { path?: string }).path?.replace(/\.get\(.*/s, '.get(…)');
-      throw createError(
-        engine.driver,
-        'invalid-data',
+      const message =
         `The value of \`${key}\` cannot be stored${path ? `, because of what is at ${path}` : ''}. ` +
-          'What can: https://github.com/sveltejs/devalue',
-        { cause },
-      );
+        'What can: https://github.com/sveltejs/devalue';
+      throw createError(driver, 'invalid-data', message, { cause });
     }
   }
 
-  /** For someone who may change the value: what others were given or will be given is not touched. */
-  #decodeFresh(key: string, field: string | null): unknown {
-    this.#decoded.delete(key);
-    const value = this.#decode(key, field);
-    this.#decoded.delete(key);
-    return value;
-  }
-
-  #decode(key: string, field: string | null | undefined): unknown {
+  function decode(key: string, field: string | null | undefined): unknown {
     if (field === null || field === undefined || isExpired(expiryOf(field), Date.now())) return undefined;
-    const known = this.#decoded.get(key);
-    if (known?.field === field) return known.value;
-    this.#decoded.delete(key);
+    const earlier = decoded.get(key);
+    if (earlier?.field === field) return earlier.value;
+    decoded.delete(key);
     try {
       const value = decodeValue(bodyOf(field));
-      this.#decoded.set(key, { field, value });
+      decoded.set(key, { field, value });
       return value;
     } catch {
-      report('corrupt-field', this.#context.engine.driver);
+      report('corrupt-field', driver);
       return undefined;
     }
   }
-}
-
-// At random, so that those who collided do not collide again.
-function pause(round: number): Promise<void> {
-  const longest = Math.min(FIRST_PAUSE_MS * 2 ** round, LONGEST_PAUSE_MS);
-  return new Promise((resolve) => setTimeout(resolve, Math.random() * longest));
 }

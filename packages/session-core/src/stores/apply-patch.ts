@@ -4,8 +4,11 @@ import type { StoredRecord } from '../codec/packed-record.ts';
 import type { Change, Fields, PatchResult } from '../contract/store.ts';
 
 /**
- * What `SessionStore.patch` means, for stores that hold records in JavaScript: the record after the change, or why it was refused.
- * `current` must be live (null when missing or expired) and is not modified.
+ * Applies a change to a record, as `SessionStore.patch` requires. For stores that are written in JavaScript.
+ *
+ * @param current the live record; null when it is missing or expired. It is not modified.
+ * @param clock the time by the store's clock, in epoch milliseconds.
+ * @returns the new record, or the reason for which the change was rejected.
  */
 export function applyChange(
   current: StoredRecord | null,

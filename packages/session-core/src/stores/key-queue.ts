@@ -1,27 +1,29 @@
 import type { StoreCall } from '../contract/store.ts';
 import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
 
-/** One operation that waits for its key. */
+/** One operation in the queue of its key. */
 export interface Job<Step> {
   readonly step: Step;
+  /** When it was enqueued. */
   readonly since: Moment;
-  /** Whether its caller has been told that it failed. Such a job is not carried out any more. */
+  /** Whether it has already failed for its caller. Such a job must not be carried out any more. */
   isOver: boolean;
   resolve(answer: unknown): void;
   reject(error: unknown): void;
 }
 
-/** The work of one operation, for itself and for those that waited when it began. */
+/** One batch of jobs. The first of them, the leader, does the work for all jobs that were waiting when the turn began. */
 export interface Turn<Step> {
-  readonly of: Job<Step>;
+  readonly leader: Job<Step>;
+  /** When the turn began. */
   readonly since: Moment;
-  /** What is left to do. Jobs that are still here when the work ends are for the next turn. */
+  /** The jobs that are not finished. Those that are left when the work ends go to the next turn. */
   jobs: Job<Step>[];
-  /** Set while the jobs are being written: nobody else takes them over then. */
+  /** Whether the jobs are being written now. Meanwhile, no other turn may take them over. */
   isSaving: boolean;
 }
 
-/** Carries out `turn.jobs`. `isCurrent` is false once another operation has taken the turn over. */
+/** Carries out `turn.jobs`. `isCurrent` returns false once another job has ended this turn because it was stuck. */
 export type Work<Step> = (key: string, turn: Turn<Step>, call: StoreCall, isCurrent: () => boolean) => Promise<void>;
 
 interface Queue<Step> {
@@ -29,17 +31,18 @@ interface Queue<Step> {
   turn: Turn<Step> | undefined;
 }
 
-/** An operation that ended earlier than this has not waited long enough to say that the turn before it is stuck. */
+/** A turn that has lasted for less than this does not count as stuck. */
 const STUCK_AFTER_MS = 500;
 
 /**
- * Operations of one key wait for each other, and those that have waited are handed over together.
+ * Creates a queue that runs the operations of each key one batch at a time. All operations that are waiting when a batch begins are carried
+ * out together.
  *
- * Every operation does its work in the request that it belongs to, and looks at no signal but its own: what a Cloudflare Worker made in one
- * request, it may not touch in another. A request that is cancelled there takes its work along without a word. So an operation that has
- * waited until its deadline ends the turn that it waited for.
+ * Each operation does its work in its own request, and uses only its own signal, because a Cloudflare Worker may not use objects of one
+ * request in another. When a request is canceled there, its work stops without an error. So an operation that has waited until its deadline
+ * ends the turn that it was waiting for.
  *
- * @returns a function that adds an operation and resolves to its answer.
+ * @returns a function that adds an operation and resolves to its result.
  */
 export function createKeyQueue<Step>(
   work: Work<Step>,
@@ -47,13 +50,13 @@ export function createKeyQueue<Step>(
   type Waiting = Queue<Step>['waiting'][number];
   const queues = new Map<string, Queue<Step>>();
 
-  /** Ends the turn, if there is one, and begins the next. */
-  const pass = (key: string, queue: Queue<Step>): void => {
-    // What is being written is not written by another as well.
+  /** Ends the current turn, if there is one, and begins the next. */
+  const startNextTurn = (key: string, queue: Queue<Step>): void => {
+    // Jobs that are being written stay with their turn. Otherwise they would be written twice.
     if (queue.turn && !queue.turn.isSaving) putBack(queue, queue.turn);
     queue.waiting = queue.waiting.filter((job) => !job.isOver);
     const [next] = queue.waiting;
-    queue.turn = next && { of: next, since: thisMoment(), jobs: [], isSaving: false };
+    queue.turn = next && { leader: next, since: thisMoment(), jobs: [], isSaving: false };
     if (queue.turn) next!.begin(queue.turn);
     else if (queues.get(key) === queue) queues.delete(key);
   };
@@ -67,19 +70,19 @@ export function createKeyQueue<Step>(
     const { promise: begun, resolve: begin } = Promise.withResolvers<Turn<Step>>();
     const job = { step, since: thisMoment(), isOver: false, begin, resolve, reject } as Waiting;
     const queue = queues.get(key) ?? { waiting: [], turn: undefined };
-    const before = queue.turn;
+    const turnBefore = queue.turn;
 
     call.signal.addEventListener('abort', () => {
       job.isOver = true;
-      // After the backend's own reason, which says more.
+      // In a later task, so that the backend's own error comes first: it says more.
       setTimeout(() => reject(call.signal.reason), 0);
-      const isStuck = before && queue.turn === before && msSince(before.since) > STUCK_AFTER_MS;
+      const isStuck = turnBefore && queue.turn === turnBefore && msSince(turnBefore.since) > STUCK_AFTER_MS;
       if (isStuck) {
-        // All that came earlier have waited as long: their callers know it, or are gone.
-        for (const other of [...before.jobs, ...queue.waiting])
+        // Earlier jobs have waited at least as long, so they have also failed, or their requests were canceled.
+        for (const other of [...turnBefore.jobs, ...queue.waiting])
           other.isOver ||= other.since.monotonic <= job.since.monotonic;
       }
-      if (isStuck || queue.turn?.of === job) pass(key, queue);
+      if (isStuck || queue.turn?.leader === job) startNextTurn(key, queue);
     });
     void begun.then(async (turn) => {
       if (!job.isOver) {
@@ -88,15 +91,15 @@ export function createKeyQueue<Step>(
           await work(key, turn, call, () => queue.turn === turn);
           putBack(queue, turn);
         } catch (error) {
-          // Also the operation whose turn it no longer is: what failed was asked for by its call.
-          for (const each of [turn.of, ...turn.jobs.splice(0)]) each.reject(error);
+          // The leader must be rejected even if its job is no longer in this turn: its own call failed.
+          for (const each of [turn.leader, ...turn.jobs.splice(0)]) each.reject(error);
         }
       }
-      if (!queue.turn || queue.turn === turn) pass(key, queue);
+      if (!queue.turn || queue.turn === turn) startNextTurn(key, queue);
     });
     queues.set(key, queue);
     queue.waiting.push(job);
-    if (!before) pass(key, queue);
+    if (!turnBefore) startNextTurn(key, queue);
     return promise;
   };
 }

@@ -1,17 +1,19 @@
-/** Keys that refuse writes for a while, in the memory of this process. */
+/** Tombstones in the memory of this process: keys that reject writes for a while. */
 export interface Tombstones {
+  /** Whether the key has a tombstone now. */
   has(key: string): boolean;
-  /** Never shortens what there is. */
+  /** Adds a tombstone that ends `forMs` milliseconds from now. Never shortens an existing one. */
   add(key: string, forMs: number): void;
+  /** Removes all tombstones. */
   clear(): void;
 }
 
-/** Some 40 MB. More sign-outs than that in one minute are no site's users. */
-const MOST = 2 ** 18;
+/** About 40 MB. No site has more sign-outs than this in one minute. */
+const MAX_TOMBSTONES = 2 ** 18;
 
 /**
- * Tombstones in memory. They end by the monotonic clock: setting the machine's clock forward ends none early. At most 262,144 are kept, and
- * the oldest go first.
+ * Creates a set of tombstones in memory, for stores that keep them in this process. They end by the monotonic clock, so setting the system
+ * clock forward does not end them early. At most 262,144 are kept; beyond that, the oldest are dropped.
  */
 export function createTombstones(): Tombstones {
   const ends = new Map<string, number>();
@@ -21,7 +23,7 @@ export function createTombstones(): Tombstones {
     add(key, forMs) {
       const now = performance.now();
       for (const [oldest, end] of ends) {
-        if (end > now && ends.size < MOST) break;
+        if (end > now && ends.size < MAX_TOMBSTONES) break;
         ends.delete(oldest);
       }
       const end = Math.max(endOf(key), now + forMs);

@@ -3,51 +3,64 @@ import type { Lifetime, StoreCall } from '../contract/store.ts';
 import { TOMBSTONE_MS } from '../contract/tombstone.ts';
 import { createTombstones } from './tombstones.ts';
 
-/** A backend that knows only whole values. Keys and values are well-formed text without NUL. */
+/** A backend that stores only whole values. Keys and values are well-formed strings without NUL. */
 export interface ValueBackend {
-  /** Whether `set` honours `version`, across processes. */
+  /** Whether `set` compares `version` atomically, across processes. */
   readonly compareAndSet: boolean;
   /**
-   * The value and the version that it has, or null when there is none. May return a value whose lifetime is over. What is there and is
-   * no whole value is `unreadable`, with an error that says why; then a version may be missing. Rejects only when the backend failed.
+   * Resolves to the value and its version, or to null when there is none. It may return a value that has expired. For a stored value that
+   * is incomplete or corrupt, resolve to `unreadable` with an error that says why; its version may be undefined. Must not answer from a
+   * cache. Reject only when the backend failed.
    */
   get(key: string, call: StoreCall): Promise<StoredValue | null>;
   /**
-   * Stores a value that lives for `lifetimeMs`, or longer where the backend cannot do better. With compare-and-set: only if the stored
-   * value still has `version`, where null stands for no value; resolves to false, and stores nothing, when it has not.
+   * Stores a value for at least `lifetimeMs` milliseconds, and resolves to true. With `compareAndSet`, only if the stored value still has
+   * `version`; null means that there must be no value, and an expired value counts as none. Otherwise it stores nothing and resolves to
+   * false.
    */
   set(key: string, value: string, call: StoreCall & { lifetimeMs: Lifetime; version: unknown }): Promise<boolean>;
-  /** Removes a value. A missing one is no error. */
+  /** Removes a value. Removing a missing value is not an error. */
   remove(key: string, call: StoreCall): Promise<void>;
+  /** See `SessionStore.sweep`. */
   sweep?(limit: number, call: StoreCall): Promise<number>;
+  /** See `SessionStore.close`. */
   close?(): Promise<void>;
 }
 
+/** A value that `ValueBackend.get` found, or the reason why it cannot be read. */
 export type StoredValue =
   | { readonly value: string; readonly unreadable?: never; readonly version?: unknown }
   | { readonly value?: never; readonly unreadable: Error; readonly version?: unknown };
 
-/** How records become values. */
+/** Converts records to values. */
 export interface RecordCodec {
+  /** Encodes a record. */
   pack(record: StoredRecord): string;
-  /** Throws when the value is no record. */
+  /**
+   * Decodes a record.
+   *
+   * @throws an error when the value is not a record.
+   */
   unpack(value: string): StoredRecord;
 }
 
-/** What is known of one key. */
+/** The state of one key. */
 export interface Slot {
+  /** The live record, or null. */
   record: StoredRecord | null;
+  /** When the tombstone ends, in epoch milliseconds; 0 without a tombstone. */
   tombstoneUntil: number;
-  /** Why what is there is no record. Then it can only be removed. */
+  /** Why the stored value cannot be read. Such a key can only be destroyed. */
   unreadable?: Error;
 }
 
-/** How a slot lies in the backend. */
+/** Stores the state of keys in a backend. */
 export interface Layout {
-  /** The live record. */
+  /** Resolves to the live record, or to null. */
   read(key: string, call: StoreCall): Promise<StoredRecord | null>;
-  /** What a change is made to. A tombstone may be overlooked where there is a record: `save` finds it. */
+  /** Loads the state of a key before a change. If there is a record, a tombstone may be missed; `save` detects it. */
   load(key: string, call: StoreCall): Promise<{ slot: Slot; version: unknown }>;
+  /** Stores the state of a key. `conflict`: the stored version is no longer `version`. `destroyed`: `save` found a tombstone. */
   save(
     key: string,
     slot: Slot,
@@ -59,7 +72,7 @@ export interface Layout {
 
 const TOMBSTONE = 'retired ';
 
-/** With compare-and-set: the tombstone takes the record's place. */
+/** The layout with compare-and-set: a tombstone replaces the record under the same key. */
 export function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
   const load = async (key: string, call: StoreCall): Promise<{ slot: Slot; version: unknown }> => {
     const stored = await backend.get(key, call);
@@ -71,7 +84,8 @@ export function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
     async save(key, { record, tombstoneUntil }, version, clock, call) {
       const value = record ? codec.pack(record) : TOMBSTONE + tombstoneUntil;
       const lifetimeMs = lifetimeUntil(record ? endOf(record) : tombstoneUntil, clock);
-      // What is corrupt so much that it has no version is changed by nobody else.
+      // A corrupt value without a version cannot be replaced by compare-and-set. Removing it first is safe, because nobody else can change
+      // it.
       if (version === undefined) await backend.remove(key, call);
       const done = await backend.set(key, value, { ...withSignal(call), lifetimeMs, version: version ?? null });
       return done ? 'saved' : 'conflict';
@@ -79,14 +93,16 @@ export function inOneValue(backend: ValueBackend, codec: RecordCodec): Layout {
   };
 }
 
-/** Where a store without compare-and-set keeps tombstones. */
-interface TombstonePlace {
-  /** Until when a key is destroyed, in a slot without a record. */
+/** Storage for tombstones, for the layout without compare-and-set. */
+interface TombstoneStorage {
+  /** Resolves to the tombstone of a key, as a slot without a record. */
   get(key: string, call: StoreCall): Promise<Slot>;
+  /** Stores a tombstone that ends at `until`, in epoch milliseconds. */
   set(key: string, until: number, clock: number, call: StoreCall): Promise<void>;
 }
 
-export function tombstonesIn(backend: ValueBackend): TombstonePlace {
+/** Keeps tombstones in the backend, each under a key of its own. */
+export function tombstonesIn(backend: ValueBackend): TombstoneStorage {
   return {
     get: async (key, call) => readSlot(await backend.get(tombstoneKey(key), call), noRecords),
     async set(key, until, clock, call) {
@@ -96,7 +112,8 @@ export function tombstonesIn(backend: ValueBackend): TombstonePlace {
   };
 }
 
-export function tombstonesInMemory(): TombstonePlace {
+/** Keeps tombstones in the memory of this process. */
+export function tombstonesInMemory(): TombstoneStorage {
   const tombstones = createTombstones();
   return {
     get: async (key) => ({ record: null, tombstoneUntil: tombstones.has(key) ? Infinity : 0 }),
@@ -105,16 +122,17 @@ export function tombstonesInMemory(): TombstonePlace {
 }
 
 /**
- * Without compare-and-set: the tombstone has a place of its own, which late writers cannot overwrite. Reading looks at both, because a writer
- * that could not see the tombstone yet may have put the record back; writing looks for it when the record is written.
+ * The layout without compare-and-set: a tombstone is stored separately, where late writers of the record cannot overwrite it. `read` loads
+ * both, because a writer that did not see the tombstone may have restored the record. `save` looks for a tombstone after it has written the
+ * record.
  *
- * @param isOurs whether nobody else uses the keys, so that what is under one can be removed without knowing what it is.
+ * @param ownsKeys whether only this store uses its keys. Then destroying a session may remove a value that cannot be read. Default: true.
  */
 export function inTwoValues(
   backend: ValueBackend,
   codec: RecordCodec,
-  tombstones: TombstonePlace,
-  isOurs: boolean = true,
+  tombstones: TombstoneStorage,
+  ownsKeys: boolean = true,
 ): Layout {
   const slotOf = async (key: string, call: StoreCall): Promise<Slot> => readSlot(await backend.get(key, call), codec);
   const hasTombstone = (tombstone: Slot): boolean => {
@@ -133,7 +151,7 @@ export function inTwoValues(
     async save(key, { record, tombstoneUntil, unreadable }, version, clock, call) {
       if (!record) {
         await tombstones.set(key, tombstoneUntil, clock, call);
-        if (isOurs || !unreadable) await backend.remove(key, call);
+        if (ownsKeys || !unreadable) await backend.remove(key, call);
         return 'saved';
       }
       await backend.set(key, codec.pack(record), {
@@ -148,7 +166,7 @@ export function inTwoValues(
   };
 }
 
-/** Where a store that is not atomic keeps the tombstone of a key. */
+/** The key of a tombstone in a store without compare-and-set. */
 export function tombstoneKey(key: string): string {
   return `${key}.retired`;
 }
@@ -171,7 +189,7 @@ function readSlot(stored: StoredValue | null, codec: RecordCodec): Slot {
   }
 }
 
-/** How what is stored in the place of a tombstone is read. */
+/** The codec for a tombstone's key, where a record would be corrupt data. */
 const noRecords: RecordCodec = {
   pack: () => '',
   unpack() {
@@ -184,6 +202,7 @@ function recordIn(slot: Slot): StoredRecord | null {
   return slot.record;
 }
 
+/** Throws the reason when the stored value cannot be read. */
 export function assertReadable({ unreadable }: Slot): void {
   if (unreadable) throw unreadable;
 }

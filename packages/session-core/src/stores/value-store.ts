@@ -22,15 +22,27 @@ import {
 } from './value-layout.ts';
 
 /**
- * One operation: what it makes of a slot, and its answer. Returning the same slot means that nothing is to be written. What it throws
- * rejects the operation.
+ * One operation: computes the new slot and the result. Returning the same slot object means that nothing needs to be written. An error that
+ * it throws rejects the operation.
  */
 type Step = (slot: Slot, clock: number) => { slot: Slot; answer: unknown };
 
 /**
- * A store over whole values. Operations of one key wait for each other and are written together: 64 writers at once cost two
- * operations of the backend, not a hundred. With compare-and-set the whole is atomic across processes; without, it is so within this
- * process, and beyond it a tombstone under a key of its own keeps removed sessions removed, as soon as it is seen.
+ * Creates a store on a backend that stores only whole values.
+ *
+ * Concurrent operations on one key are combined: 64 writers at once need two operations of the backend instead of 128. With
+ * `compareAndSet`, changes are atomic across processes. Without it, they are atomic only within this process; across processes, a tombstone
+ * under its own key keeps destroyed sessions destroyed once other processes can see it.
+ *
+ * @param codec converts records to values. Default: a compact string.
+ * @example
+ * const values = new Map<string, string>();
+ * const store = valueStore({
+ *   compareAndSet: false,
+ *   get: async (key) => (values.has(key) ? { value: values.get(key)! } : null),
+ *   set: async (key, value) => Boolean(values.set(key, value)),
+ *   remove: async (key) => void values.delete(key),
+ * });
  */
 export function valueStore(
   backend: ValueBackend,
@@ -42,32 +54,35 @@ export function valueStore(
   );
 }
 
-/** The same for a driver that is not ours: its keys may hold what is no session, and it is not given tombstones to keep. */
+/**
+ * Creates a store on a plain driver. Its keys may hold other data than sessions, so tombstones are kept in memory and unreadable values
+ * stay.
+ */
 export function plainDriverStore(backend: ValueBackend, codec: RecordCodec): SessionStore {
   return storeOver(backend, inTwoValues(backend, codec, tombstonesInMemory(), false));
 }
 
 function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
   const enqueue = createKeyQueue<Step>(async (key, turn, call, isCurrent) => {
-    const check = againstContradiction();
+    const checkForContradiction = createContradictionCheck();
     for (let round = 0; turn.jobs.length > 0; round++) {
-      const refused = await runTogether(key, turn, call);
-      if (!refused) return;
-      check(refused.version);
+      const conflict = await runBatch(key, turn, call);
+      if (!conflict) return;
+      checkForContradiction(conflict.version);
       if (!isCurrent()) return;
       await pause(backOffMs(round), { signal: call.signal });
     }
   });
 
-  /** Resolves to the version that was refused when another writer was faster. */
-  const runTogether = async (
+  /** Runs all jobs of a turn with one write. Resolves to the outdated version when another writer was faster, otherwise to undefined. */
+  const runBatch = async (
     key: string,
     turn: Turn<Step>,
     call: StoreCall,
   ): Promise<{ version: unknown } | undefined> => {
     const loaded = await layout.load(key, call);
     const clock = Date.now();
-    // A write whose caller was told of a failure is never sent later.
+    // A write that has failed for its caller must never be sent later.
     const jobs = turn.jobs.filter((job) => !job.isOver);
     let slot = loaded.slot;
     const answers = new Map<Job<Step>, unknown>();
@@ -95,7 +110,7 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
     async read(key, call) {
       const { extendIdleMs } = call;
       if (extendIdleMs !== undefined && !backend.compareAndSet)
-        throw new Error('A store that is not atomic cannot extend a record by reading it.');
+        throw new Error('A store without atomic changes cannot extend the idle limit on reading.');
       if (extendIdleMs !== undefined) {
         return enqueue<Fields | null>(key, call, (slot, clock) => {
           assertReadable(slot);
@@ -119,11 +134,15 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
 
     destroy: (key, tombstoneMs, call) =>
       enqueue<Fields | 'destroyed' | null>(key, call, (slot, clock) => ({
-        // Nobody could be signed out otherwise whose record cannot be read.
+        // This also replaces a record that cannot be read. Otherwise its user could not sign out.
         slot: {
           ...slot,
           record: null,
-          tombstoneUntil: Math.max(slot.tombstoneUntil, lastsUntil(slot.record, clock, backend), clock + tombstoneMs),
+          tombstoneUntil: Math.max(
+            slot.tombstoneUntil,
+            possibleReturnUntil(slot.record, clock, backend),
+            clock + tombstoneMs,
+          ),
         },
         answer: slot.tombstoneUntil > clock ? 'destroyed' : (slot.record?.fields ?? null),
       })),
@@ -133,37 +152,39 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
   };
 }
 
-// An old record may come back from a replica for as long as it could live; with compare-and-set it cannot.
-function lastsUntil(record: StoredRecord | null, clock: number, backend: ValueBackend): number {
+/**
+ * Until when a destroyed record may come back, in epoch milliseconds. Without compare-and-set, a replica may return it until it expires.
+ * With compare-and-set, this cannot happen.
+ */
+function possibleReturnUntil(record: StoredRecord | null, clock: number, backend: ValueBackend): number {
   if (!record || backend.compareAndSet) return 0;
   const end = endOf(record);
-  // A tombstone without an end would never leave the backend: it stays for as long as sessions live by default.
+  // A tombstone without an end would stay in the backend indefinitely, so it gets the default lifetime of sessions.
   return end === Infinity ? clock + DEFAULT_TTL_SECONDS * 1000 : end;
 }
 
-/** So often in a row nobody else is faster without another version to show for it. */
-const CONTRADICTIONS = 8;
+/** If another writer were faster, the version would change. After this many conflicts in a row with one version, the backend is wrong. */
+const MAX_CONFLICTS_WITH_ONE_VERSION = 8;
 
-/** Fails where writing again would go on for ever: `get` answers always alike, and `set` always refuses that. */
-function againstContradiction(): (refusedVersion: unknown) => void {
+/** Returns a function that throws when retrying is pointless: `get` keeps returning a version that `set` keeps rejecting. */
+function createContradictionCheck(): (rejectedVersion: unknown) => void {
   let last: unknown;
   let count = 0;
   return (version) => {
     count = Object.is(version, last) ? count + 1 : 1;
     last = version;
-    if (count < CONTRADICTIONS) return;
+    if (count < MAX_CONFLICTS_WITH_ONE_VERSION) return;
     const what =
       version === null
-        ? '`get` finds no value, and `set` refuses to store one although its condition is that there is none. A value that has expired is no ' +
-          'value, for `set` as for `get`'
-        : '`get` answers with a version, and `set` refuses to replace it, again and again. A version must be the one that `set` compares with';
+        ? '`get` finds no value, but `set` does not store one on the condition that there is none. Both must treat an expired value as missing'
+        : '`get` keeps returning a version that `set` rejects. It must return the version with which `set` compares';
     throw new Error(`The backend contradicts itself: ${what}, and \`get\` must not answer from a cache.`);
   };
 }
 
 const BACK_OFF_MS = 5;
-const BACK_OFF_LONGEST_MS = 200;
+const MAX_BACK_OFF_MS = 200;
 
 function backOffMs(round: number): number {
-  return Math.random() * Math.min(BACK_OFF_MS * 2 ** round, BACK_OFF_LONGEST_MS);
+  return Math.random() * Math.min(BACK_OFF_MS * 2 ** round, MAX_BACK_OFF_MS);
 }

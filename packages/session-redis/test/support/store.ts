@@ -18,7 +18,7 @@ export function openStore(config: RedisDriverConfig, timeoutMs = 60_000): Sessio
 }
 
 /** A client that looks at what the store did. */
-export function openInspector(url: string, options: ioredis.RedisOptions = {}): ioredis.Redis {
+export function openInspector(url: string, options: Omit<ioredis.RedisOptions, 'replyMapping'> = {}): ioredis.Redis {
   const client = new ioredis.Redis(url, options);
   // It may outlive its server by a moment, which is nobody's concern.
   client.on('error', () => undefined);

@@ -11,8 +11,8 @@ const backends = new Map<string, Map<string, Stored>>();
 let versions = 0;
 
 /**
- * A backend of whole values. Where the backend can change single fields in one round trip, write `read`, `patch` and `destroy` of
- * `SessionStore` instead, as session-redis does.
+ * A backend of whole values. If the real one can change single fields in one round trip, write `read`, `patch` and `destroy` of `SessionStore`
+ * instead, as `redisStore` in session-core does, and return that store from `open` in `runtime.ts`.
  */
 export function openBackend(address: string): ValueBackend {
   const values = backends.get(address) ?? new Map<string, Stored>();

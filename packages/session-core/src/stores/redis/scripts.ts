@@ -2,20 +2,25 @@ import { sha1 } from '@noble/hashes/legacy.js';
 import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
 
 /**
- * A session is one hash. The field with the empty name is its header, the others are the session's:
+ * The header of a tombstone.
+ *
+ * A session is one hash. The field with the empty name is its header; all other fields are the fields of the session. The header is one of:
  *
  *     1:<hard deadline>:<latest own expiry>:<1 or 0>     a record
  *     1:retired                                          a tombstone
  *
- * Moments are epoch milliseconds by Redis's clock; no deadline means never, and no expiry that no field has one of its own. The last
- * part says whether there are fields without one, which live for `defaultTtlMs` after each write. With it most patches know the new deadline
- * without looking at the fields that they leave alone.
+ * Timestamps are epoch milliseconds by Redis's clock. An empty deadline means never. An empty expiry means that no field has its own
+ * expiry. The last part is 1 if there are fields without their own expiry, which live for `defaultTtlMs` after each write. With this
+ * header, most patches can compute the new deadline without reading the fields that they do not change.
  */
 export const TOMBSTONE = '1:retired';
+/** The header of a record. */
 export const RECORD: RegExp = /^1:\d*:\d*:[01]$/;
 
+/** A Lua script for Redis. */
 export interface Script {
   readonly source: string;
+  /** The SHA-1 of the source in hexadecimal, for `EVALSHA`. Computed when it is first read. */
   readonly sha1: string;
 }
 
@@ -29,43 +34,49 @@ function script(source: string): Script {
   };
 }
 
-// A script is the only way to change a hash and its expiry at once, and one key makes it right for a cluster. What is refused is
-// refused before the first write: Redis does not take back what a script has done.
+// Only a script can change a hash and its expiry atomically. It uses a single key, so it also works in a cluster. It rejects a change
+// before its first write, because Redis does not roll back what a script has written.
 const PRELUDE = `
 local key = KEYS[1]
 local header = redis.call('HGET', key, '')
 if not header and redis.call('EXISTS', key) == 1 then
-  return redis.error_reply('WRONGTYPE The key holds a hash that is no session')
+  return redis.error_reply('WRONGTYPE The key holds a hash that is not a session')
 end
 local time = redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
 local NEVER, NONE = math.huge, -math.huge
 
-local function text(moment)
-  if moment == NEVER or moment == NONE then return '' end
-  return string.format('%.0f', moment)
+local function format(timestamp)
+  if timestamp == NEVER or timestamp == NONE then return '' end
+  return string.format('%.0f', timestamp)
 end
 
 local function expire(deadline, idle)
-  local ends = math.min(deadline, clock + idle)
-  if ends == NEVER then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, text(ends)) end
+  local expiresAt = math.min(deadline, clock + idle)
+  if expiresAt == NEVER then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, format(expiresAt)) end
 end
 
 local function unreadable()
-  return redis.error_reply('UNREADABLE The session is in a form that this version does not know')
+  return redis.error_reply('UNREADABLE The header of the session is not known')
 end
 `;
 
-/** Applies a change. ARGV: see `patchArguments` in redis.ts. */
+/**
+ * Applies a change. `patchArguments` in store.ts creates its arguments.
+ *
+ * The header is stale when a field was removed or its expiry became earlier. Then the script computes it again from all fields. Redis rejects
+ * writes when it has no memory or no replicas, or is not the primary. The first write of the script must be one that Redis can reject,
+ * because nothing is rolled back.
+ */
 export const PATCH: Script = script(`${PRELUDE}
 if header == '${TOMBSTONE}' then return 'destroyed' end
 
 local now = tonumber(ARGV[1])
 local lifetime = tonumber(ARGV[2]) or NEVER
-local cap = tonumber(ARGV[3]) or NEVER
+local defaultTtl = tonumber(ARGV[3]) or NEVER
 local idle = tonumber(ARGV[4]) or NEVER
 
--- Each list stands behind its length.
+-- A list is preceded by its length.
 local last = 5
 local function list(width)
   local first = last + 2
@@ -84,11 +95,11 @@ for i = absent.first, absent.last do
   if redis.call('HEXISTS', key, ARGV[i]) == 1 then return 'conflict' end
 end
 
-local own, open = NONE, false
+local own, openEnded = NONE, false
 if header then
-  local ownText, openText = string.match(header, '^1:%d*:(%d*):([01])$')
-  if not ownText then return unreadable() end
-  own, open = tonumber(ownText) or NONE, openText == '1'
+  local ownPart, openEndedPart = string.match(header, '^1:%d*:(%d*):([01])$')
+  if not ownPart then return unreadable() end
+  own, openEnded = tonumber(ownPart) or NONE, openEndedPart == '1'
 end
 
 local function expiryOf(value)
@@ -97,10 +108,10 @@ end
 
 local function count(value)
   local expires = expiryOf(value)
-  if expires then own = math.max(own, clock + expires - now) else open = true end
+  if expires then own = math.max(own, clock + expires - now) else openEnded = true end
 end
 
--- Whether what the header says of the fields may be too much.
+-- Whether the header may overstate the expiry of the fields.
 local stale = false
 
 local function remove(name)
@@ -117,7 +128,7 @@ local function write(name, value)
   count(value)
 end
 
--- Redis refuses a script's writes (no memory, no replicas, not the master) at the first one that takes memory.
+-- Make a write that Redis can reject before all others.
 if set.last >= set.first or ifAbsent.last >= ifAbsent.first then redis.call('HSET', key, '', header or '') end
 
 for i = unset.first, unset.last do remove(ARGV[i]) end
@@ -131,22 +142,22 @@ for i = ifAbsent.first, ifAbsent.last, 2 do
 end
 for i = set.first, set.last, 2 do write(ARGV[i], ARGV[i + 1]) end
 
-if stale or (own == NONE and not open) then
-  own, open = NONE, false
+if stale or (own == NONE and not openEnded) then
+  own, openEnded = NONE, false
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
     if fields[i] ~= '' then count(fields[i + 1]) end
   end
 end
 
-local deadline = math.max(own, open and clock + cap or NONE)
+local deadline = math.max(own, openEnded and clock + defaultTtl or NONE)
 if deadline == NONE then deadline = clock + lifetime end
-redis.call('HSET', key, '', '1:' .. text(deadline) .. ':' .. text(own) .. ':' .. (open and '1' or '0'))
+redis.call('HSET', key, '', '1:' .. format(deadline) .. ':' .. format(own) .. ':' .. (openEnded and '1' or '0'))
 expire(deadline, idle)
 return 'applied'
 `);
 
-/** Reads a record and lets it live for ARGV[1] milliseconds more. */
+/** Reads a record and sets its idle limit to ARGV[1] milliseconds from now. */
 export const TOUCH: Script = script(`${PRELUDE}
 if not header or header == '${TOMBSTONE}' then return false end
 local deadline = string.match(header, '^1:(%d*):%d*:[01]$')
@@ -157,9 +168,8 @@ return fields
 `);
 
 /**
- * Puts a tombstone in the place of a record for ARGV[1] milliseconds, and returns the record, or 'destroyed'. A tombstone that is there may
- * only be extended. What is no record goes as well: its key can only be a session's, and nobody could be signed out otherwise whose
- * record cannot be read.
+ * Replaces a record with a tombstone for ARGV[1] milliseconds, and returns the record; or 'destroyed' if there already is a tombstone,
+ * which may only be extended. It also replaces data that is not a record. Otherwise a user whose record cannot be read could not sign out.
  */
 export const DESTROY: Script = script(`
 local key = KEYS[1]

@@ -3,29 +3,34 @@ import { type Change, type Fields, type PatchResult, type StoreCall } from '../.
 import { type DriverStore, legacyKey } from '../../contract/legacy.ts';
 import { PATCH, RECORD, DESTROY, TOMBSTONE, type Script, TOUCH } from './scripts.ts';
 
-/** One command to Redis, in whatever way it gets there. */
+/** One Redis command, independent of the client and the protocol. */
 export interface RedisCommand {
+  /** The name of the command. */
   name: 'HGETALL' | 'EVALSHA' | 'EVAL' | 'MGET' | 'DEL';
+  /** The arguments, keys included. */
   args: string[];
-  /** The source of the script whose SHA-1 is the first argument, for a Redis that does not have it. */
+  /** For `EVALSHA`: the source of the script, to be sent with `EVAL` when Redis answers `NOSCRIPT`. */
   script?: string;
-  /** Whether it may be sent again when the connection broke before the answer came. */
+  /** Whether the command may be sent again after the connection dropped before the reply. */
   repeatable: boolean;
 }
 
-/** A way to one Redis, or to one cluster, over TCP or REST. */
+/** A connection to one Redis server or cluster, over TCP or REST. */
 export interface RedisConnection {
   /**
-   * Sends one command and resolves to Redis's own reply: a text, a list of texts, or null. Sends nothing once the call's signal has
-   * aborted. Rejects when there is no answer, and when the answer is an error (`recordError` knows those of the scripts).
+   * Sends one command and resolves to Redis's reply: a string, a list of strings, or null. Must not send anything after the call's signal
+   * has aborted. Rejects when there is no reply, or when the reply is an error (`recordError` translates the errors of the scripts).
    */
   send(command: RedisCommand, call: StoreCall): Promise<unknown>;
+  /** Closes the connection. */
   close?(): Promise<void>;
 }
 
 /**
- * Sessions in anything that speaks Redis's commands: one hash a session (`scripts.ts` says in which form), one command an
- * operation. Stores of different drivers on one Redis see the same sessions.
+ * Creates a store on anything that understands Redis commands. Each session is one hash (see `scripts.ts`), and each operation is one
+ * command. Different drivers on one Redis share their sessions.
+ *
+ * @param driver the driver's name, for errors.
  */
 export function redisStore(driver: string, connection: RedisConnection): DriverStore {
   return {
@@ -41,7 +46,8 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
 
     async patch(key, change, call) {
       const reply = await connection.send(evaluate(PATCH, key, patchArguments(change)), call);
-      if (!isPatchResult(reply)) throw new Error('The reply to a change is none that its script gives.');
+      if (!isPatchResult(reply))
+        throw new Error('Redis replied to a change with a value that the script never returns.');
       return reply;
     },
 
@@ -51,7 +57,7 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
     },
 
     legacySessions: {
-      // MGET answers with null where GET refuses: a key that holds no text holds no session.
+      // MGET and not GET: for a key that is not a string, MGET returns null and GET fails. Such a key is not a session.
       async read(id, base, call) {
         const [payload] = (await connection.send(
           { name: 'MGET', args: [legacyKey(id, base)], repeatable: true },
@@ -72,7 +78,7 @@ function evaluate({ sha1, source }: Script, key: string, args: string[]): RedisC
   return { name: 'EVALSHA', args: [sha1, '1', key, ...args], script: source, repeatable: false };
 }
 
-/** What the script PATCH takes apart. No lifetime means never; every list stands behind its length. */
+/** The arguments of the script `PATCH`. An empty string stands for `never` or for an absent value. Each list is preceded by its length. */
 function patchArguments(change: Change): string[] {
   const { set, ifAbsent, unset, purge, expect, mustExist, mustBeNew, lifetimeMs, defaultTtlMs, idleMs, now } = change;
   const args = [
@@ -105,11 +111,11 @@ function isPatchResult(reply: unknown): reply is PatchResult {
   return reply === 'applied' || reply === 'destroyed' || reply === 'missing' || reply === 'conflict';
 }
 
-/** The latest moment that a Date can hold; Redis's own arithmetic ends not far beyond. */
-const LONGEST_MS = 8.64e15;
+/** The latest timestamp that a Date can represent. Redis's own limit for expiries is not much higher. */
+const MAX_MS = 8.64e15;
 
 function milliseconds(ms: number): string {
-  return String(Math.floor(Math.min(Math.max(ms, -LONGEST_MS), LONGEST_MS)));
+  return String(Math.floor(Math.min(Math.max(ms, -MAX_MS), MAX_MS)));
 }
 
 function toFields(driver: string, reply: unknown): Fields | null {
@@ -125,7 +131,14 @@ function toFields(driver: string, reply: unknown): Fields | null {
   return fields;
 }
 
-/** What Redis's answer means where it is about the record itself: the key holds something else, or a form that is not known. */
+/**
+ * Translates an error reply of Redis that is about the stored data: the key holds other data than a session, or a session that cannot be
+ * read.
+ *
+ * @param driver the driver's name, for the error.
+ * @param answer the message of the error reply.
+ * @returns an error with the code `refused`; undefined for any other reply.
+ */
 export function recordError(driver: string, answer: string): Error | undefined {
   if (/\bWRONGTYPE\b/.test(answer)) return foreignKey(driver);
   if (/\bUNREADABLE\b/.test(answer)) return unreadableRecord(driver);
@@ -136,7 +149,7 @@ function foreignKey(driver: string): Error {
   return createError(
     driver,
     'refused',
-    'The key of a session holds something else (WRONGTYPE), and was left alone. Remove it, or give this site a `prefix` of its own.',
+    'The key of a session holds other data (WRONGTYPE), which was not changed. Remove the key, or give this site its own `prefix`.',
   );
 }
 
@@ -144,6 +157,6 @@ function unreadableRecord(driver: string): Error {
   return createError(
     driver,
     'refused',
-    'A stored session is in a form that this version does not know: its header is corrupt, or a newer version wrote it.',
+    'A stored session cannot be read: its header is corrupt, or a newer version of this driver wrote it.',
   );
 }
