@@ -18,7 +18,7 @@ import type * as astro7 from 'astro-7';
 import { defineConfig as defineConfig7 } from 'astro-7/config';
 import { expectTypeOf } from 'vitest';
 
-// The one line that a site adds compiles, with everything that stands beside it in `session`.
+// The one line that a site adds compiles, with all other options of `session`.
 defineConfig6({ session: { driver: redisDriver() } });
 defineConfig7({ session: { driver: redisDriver() } });
 defineConfig6({ session: { driver: upstashDriver() } });
@@ -29,14 +29,14 @@ defineConfig6({ session: { driver: netlifyBlobsDriver() } });
 defineConfig7({ session: { driver: netlifyBlobsDriver() } });
 defineConfig6({ session: { driver: fsDriver() } });
 defineConfig7({ session: { driver: fsDriver() } });
-// What a package without a config function asks for.
+// The entrypoint for a package without a config function.
 defineConfig6({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });
 defineConfig7({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });
 defineConfig6({ session: { driver: memoryDriver({ maxSessions: 10 }), ttl: 60, cookie: { name: 'shop' } } });
 defineConfig7({ session: { driver: memoryDriver({ maxSessions: 10 }), ttl: 60, cookie: { name: 'shop' } } });
 defineConfig7({ session: { driver: redisDriver({ url: process.env['REDIS_URL'] }) } });
 
-// Our types are Astro's, in both directions.
+// Our types and Astro's types are assignable to each other.
 expectTypeOf<SessionDriver>().toExtend<astro6.SessionDriver>();
 expectTypeOf<SessionDriver>().toExtend<astro7.SessionDriver>();
 expectTypeOf<astro6.SessionDriver>().toExtend<SessionDriver>();
@@ -46,7 +46,7 @@ expectTypeOf<SessionDriverConfig>().toExtend<astro7.SessionDriverConfig>();
 expectTypeOf<astro6.SessionDriverConfig>().toExtend<SessionDriverConfig>();
 expectTypeOf<astro7.SessionDriverConfig>().toExtend<SessionDriverConfig>();
 
-// A site's own entrypoint around one of our runtimes.
+// A site's own entrypoint that uses one of our runtimes.
 expectTypeOf(() => redis({ url: 'redis://localhost' })).toExtend<() => astro7.SessionDriver>();
 expectTypeOf(() => memory()).toExtend<() => astro6.SessionDriver>();
 expectTypeOf([upstash(), cloudflareKv(), netlifyBlobs(), fs(), redis(), memory()]).toExtend<astro6.SessionDriver[]>();

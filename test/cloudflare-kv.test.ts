@@ -12,9 +12,9 @@ describe('a built Worker', () => {
   });
   afterAll(() => workers?.[Symbol.asyncDispose]());
 
-  it('is a shop', () => isAShop({ url: workers.urls[0]! }));
+  it('passes the shop scenario', () => isAShop({ url: workers.urls[0]! }));
 
-  it('lets KV expire the record with its longest-lived entry, and not before a minute has passed', async () => {
+  it('lets KV expire the record with its longest-lived entry, but not within a minute', async () => {
     const namespace = await workers.miniflare.getKVNamespace('SESSION', 'isolate-0');
     const before = new Set((await namespace.list()).keys.map((key) => key.name));
     const startedAt = Date.now() / 1000;
@@ -27,14 +27,14 @@ describe('a built Worker', () => {
     const endedAt = Date.now() / 1000;
     const [short, long] = added.map(({ expiration }) => expiration!).sort((one, other) => one - other);
     expect(added).toHaveLength(2);
-    // Written at some moment between the two, and counted in whole seconds.
+    // The write happened between the two timestamps, and KV rounds to seconds.
     expect(short).toBeGreaterThanOrEqual(Math.floor(startedAt + 60));
     expect(short).toBeLessThanOrEqual(endedAt + 61);
     expect(long).toBeGreaterThanOrEqual(Math.floor(startedAt + 3600));
     expect(long).toBeLessThanOrEqual(endedAt + 3601);
   });
 
-  it('shows KV neither an id nor, after the sign-out, the session', async () => {
+  it('stores no session ids in KV, and no data after the sign-out', async () => {
     const visitor = createVisitor(workers.urls[0]!);
     await visitor.run([['set', 'user', 'ada-lovelace']]);
     const id = visitor.sessionId()!;
@@ -50,7 +50,7 @@ describe('a built Worker', () => {
     expect(await all()).not.toContain('ada-lovelace');
   });
 
-  /** One session, and 64 requests that each read it, take a while, and set a key of their own. */
+  /** 64 requests on one session. Each reads it, waits, and sets its own key. */
   async function race(visitors: (visitor: Visitor, index: number) => Visitor): Promise<number> {
     const visitor = createVisitor(workers.urls[0]!);
     await visitor.run([['set', 'user', 'ada']]);
@@ -69,18 +69,18 @@ describe('a built Worker', () => {
     return keys.length - 1;
   }
 
-  it('loses nothing of 64 requests at once in one isolate', async () => {
+  it('loses no updates of 64 concurrent requests in one isolate', async () => {
     expect(await race((visitor) => visitor.fork())).toBe(64);
   });
 
-  // Without compare-and-set the last write of a record wins between isolates; the README says so.
-  it('keeps a whole session when two isolates write at once, though not every change', async () => {
+  // Without compare-and-set, the last write of a record wins between isolates, as the README says.
+  it('keeps a valid session if two isolates write concurrently, but may lose changes', async () => {
     const kept = await race((visitor, index) => visitor.fork(workers.urls[index % 2]));
     console.log(`64 writers in two isolates: ${kept} of 64 changes kept`);
     expect(kept).toBeGreaterThan(0);
   });
 
-  it('keeps a session removed that others write to at the same time', async () => {
+  it('a session that is destroyed during concurrent writes stays destroyed', async () => {
     for (let round = 0; round < 5; round++) {
       const visitor = createVisitor(workers.urls[0]!);
       await visitor.run([['set', 'user', 'ada']]);
@@ -107,17 +107,17 @@ describe('astro dev', () => {
     site = await devSite(workerSite());
   });
   afterAll(async () => {
-    // Asked, and not killed, it takes its workerd along.
+    // SIGTERM, unlike SIGKILL, also ends its workerd.
     await site?.stop();
     await site?.[Symbol.asyncDispose]();
   });
 
-  // Vite prepares what the Worker imports when the first requests come.
-  it('is a shop', () => isAShop({ url: site.url }));
+  // Vite prepares the imports of the Worker only at the first requests.
+  it('passes the shop scenario', () => isAShop({ url: site.url }));
 });
 
 describe('the namespace', () => {
-  it('may have another name', async () => {
+  it('can have another name', async () => {
     const built = await buildSite(
       workerSite({ driver: `cloudflareKvDriver({ namespace: 'CARTS' })`, namespace: 'CARTS' }),
     );
@@ -129,7 +129,7 @@ describe('the namespace', () => {
     expect((await namespace.list()).keys).toHaveLength(1);
   });
 
-  it('that is missing is asked for, with the lines to paste', async () => {
+  it('if it is missing, the error contains the lines to paste', async () => {
     const built = await buildSite(workerSite());
     await using workers = await startWorkers(built.dist, { namespace: '' });
     const visitor = createVisitor(workers.urls[0]!);

@@ -15,8 +15,8 @@ import {
   type Table,
 } from './support/pages.ts';
 
-// The pages that people read: their code compiles against the built packages, their tables of options are those of the types, and their
-// links lead somewhere.
+// Tests of the documentation: its code compiles against the built packages, its tables of options match the types, and its links have
+// targets.
 
 const manifest = JSON.parse(readFileSync(join(workspace, 'package.json'), 'utf8'));
 const pages = readPages();
@@ -30,11 +30,11 @@ beforeAll(async () => {
 }, 60_000);
 
 describe.each(pages)('$path', (page) => {
-  test('shows code that compiles, and options as they are', () => {
+  test('has code that compiles, and correct tables of options', () => {
     expect(problems.filter((problem) => problem.startsWith(`${page.path}:`))).toEqual([]);
   });
 
-  test('links to what is there', () => {
+  test('has links with existing targets', () => {
     expect(linksOf(page).filter((link) => !leadsSomewhere(page, link))).toEqual([]);
   });
 
@@ -54,12 +54,12 @@ test('every package has a README', () => {
   expect(packages.map(({ path }) => dirname(path))).toEqual(folders.sort());
 });
 
-test('nothing else is wrong with the code of the pages', () => {
+test('there are no other errors in the code of the pages', () => {
   expect(problems.filter((problem) => !pages.some(({ path }) => problem.startsWith(`${path}:`)))).toEqual([]);
 });
 
 describe.each(packages)('the README of a package, $path', (page) => {
-  test('has its sections in the order that all have', () => {
+  test('has its sections in the common order', () => {
     const use = drivers.includes(page) ? 'Configure' : 'Use';
     const order = new Set(['Install', use, 'Options', 'Expiry and consistency', 'Errors']);
     expect(headingsOf(page).filter((heading) => order.has(heading))).toEqual([...order]);
@@ -69,16 +69,16 @@ describe.each(packages)('the README of a package, $path', (page) => {
     expect(optionTables(page)).not.toEqual([]);
   });
 
-  test('is found from the first page', () => {
+  test('is linked from the first page', () => {
     const first = pages.find(({ path }) => path === 'README.md')!;
     expect(linksOf(first)).toContain(page.path);
   });
 });
 
-test.each(drivers)('$path shows a whole astro.config with the driver in it', (page) => {
+test.each(drivers)('$path shows a complete astro.config with the driver', (page) => {
   const [folder, name] = [folderOf(page), driverName(page)];
   const configs = sourcesOf(page).filter(({ code }) => code.includes('export default defineConfig('));
-  // A package without a config function is used in an entrypoint of the site's own.
+  // A package without a config function is used in the site's own entrypoint.
   const hasConfigFunction = existsSync(join(workspace, 'packages', folder, 'src/astro.ts'));
   const driver = hasConfigFunction ? `\\b${name}Driver\\b.* from '@coatcheck/${folder}';` : 'entrypoint: new URL';
   expect(configs.map(({ code }) => code)).toEqual(expect.arrayContaining([expect.stringMatching(driver)]));
@@ -105,7 +105,7 @@ function driverName(page: Page): string {
 
 // ----------------------------------------------------------------------------------------------------------------- options
 
-/** The tables of options, and the type in the package that each describes. */
+/** The tables of options, and the name of the type that each documents. */
 function optionTables(page: Page): { table: Table; config: string }[] {
   const name = driverName(page);
   const ofCore: Record<string, string> = { createSessions: 'SessionsOptions', driver: 'SharedOptions' };
@@ -116,13 +116,13 @@ function optionTables(page: Page): { table: Table; config: string }[] {
   });
 }
 
-// `Option` is what a user writes when the value is at hand; any list may be one that cannot be changed.
+// `Option` is the type of a literal value, without `EnvRef`. Readonly arrays count as arrays.
 const HELPERS = `
   type Group<T> = Extract<T, object>;
   type Option<T, Key extends keyof Group<T>> = Value<Group<T>[Key]>;
   type Value<T> = T extends EnvRef | undefined ? never : T extends readonly (infer Item)[] ? Item[] : T;`;
 
-/** A file for each table that compiles if its rows are the options of the type, all of them and no others, with their types. */
+/** A file for each table. It compiles only if the rows of the table are exactly the options of the type, with their types. */
 function optionChecks(page: Page): Source[] {
   return optionTables(page).map(({ table, config }) => {
     const typeOf = (path: string[]): string => path.reduce((type, key) => `Option<${type}, '${key}'>`, config);

@@ -4,7 +4,7 @@ import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros, scopeOf } from './support/scope.ts';
 import { buildSite, startSite } from './support/site.ts';
 
-// What Astro's documentation of session drivers shows, in built sites that have our packages beside it.
+// The examples of Astro's documentation of session drivers, in built sites that also have our packages.
 
 let redis: RedisServer;
 

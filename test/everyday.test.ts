@@ -4,7 +4,7 @@ import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
 import { buildSite, redisSite, startSite, type Built } from './support/site.ts';
 
-// `Astro.session` on our Redis driver, as its documentation describes it, in real sites.
+// `Astro.session` behaves on our Redis driver as Astro documents it, in real sites.
 
 describe.each(astros)('a built site on Astro %i', (astro) => {
   let built: Built;
@@ -38,7 +38,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
       .toMatchObject({ outcomes: [{ value: { quantity: 2 } }] });
   });
 
-  test.each(surfaces)('every method means what it means on any driver, used by: %s', async (surface) => {
+  test.each(surfaces)('every method behaves as on other drivers, used by: %s', async (surface) => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     const run = (...steps: Parameters<typeof visitor.run>[0]) => visitor.run(steps, { surface });
@@ -96,7 +96,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     expect(await signedIn.run([['keys']], { surface })).toEqual([[]]);
   });
 
-  test('a value with a ttl of its own goes when its time is over, and the others stay', async () => {
+  test('a value with its own ttl expires, and the others stay', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([
@@ -106,7 +106,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     ]);
     await expect.poll(() => visitor.run([['keys']])).toEqual([['code', 'user']]);
     expect(await visitor.run([['get', 'code']])).toEqual([1234]);
-    // Another write makes Redis forget it, too; nothing of it comes back.
+    // Another write also removes it from Redis, and does not restore it.
     await visitor.run([['set', 'other', 1]]);
     expect(
       await visitor.run([
@@ -116,7 +116,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     ).toEqual([false, 'ada']);
   });
 
-  test('a flash message shows once', async () => {
+  test('a flash message is shown once', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'flash', 'Saved.']]);
@@ -125,7 +125,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     expect(await visitor.run([['has', 'flash']])).toEqual([false]);
   });
 
-  test('a value changed in place is saved beside another `set`, as Astro does it, and without erasing others', async () => {
+  test('a value changed in place is saved with another `set`, as in Astro, and does not overwrite other updates', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([
@@ -151,10 +151,10 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     ).toEqual([{ hat: 2 }, 'new', true]);
   });
 
-  test('a cookie with an unknown or an impossible id is no session, and gets none of that id', async () => {
+  test('a cookie with an unknown or invalid id has no session, and no session with that id is created', async () => {
     await using site = await start();
     const impossible = ['x', '%00'.repeat(20), 'a'.repeat(4000)];
-    // In Astro 6 unstorage refuses this one before any driver sees it.
+    // In Astro 6, unstorage refuses this id before any driver sees it.
     if (astro === 7) impossible.push('../../../etc/passwd');
     for (const id of [crypto.randomUUID(), ...impossible]) {
       const visitor = createVisitor(site.url, [['astro-session', id]]);

@@ -13,7 +13,7 @@ import {
   type StartOptions,
 } from './support/site.ts';
 
-// How long a session lives is asked of Redis itself.
+// Redis itself is asked how long a session lives.
 
 const DAY = 86_400;
 
@@ -35,7 +35,7 @@ const start = async (spec: SiteSpec, options: StartOptions = {}) =>
 const secondsLeft = async (visitor: Visitor): Promise<number> =>
   (await client.pttl(recordKey(visitor.sessionId()!))) / 1000;
 
-/** A lifetime that was set a moment ago. However long that moment was, no other lifetime of these tests is meant. */
+/** Matches a lifetime that was set recently. The range is wide for slow machines, but matches no other lifetime of these tests. */
 const about = (seconds: number) => ({
   asymmetricMatch: (actual: unknown) => typeof actual === 'number' && actual <= seconds && actual > seconds / 2,
   toString: () => 'about',
@@ -45,10 +45,10 @@ describe.each(astros)('`session.ttl` in a built site on Astro %i', (astro) => {
   const spec: SiteSpec = { astro, driver: 'redisDriver()', session: { ttl: 1000 } };
 
   test.each([
-    ['a right clock', 0],
+    ['a correct clock', 0],
     ['a clock two hours behind', -7_200_000],
     ['a clock two hours ahead', 7_200_000],
-  ])('alone gives the Redis key its lifetime, on an app with %s', async (_name, clockOffsetMs) => {
+  ])('alone sets the lifetime of the Redis key, in an app with %s', async (_name, clockOffsetMs) => {
     await using site = await start(spec, { clockOffsetMs });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
@@ -67,7 +67,7 @@ describe('the driver on Astro 7', () => {
   const withTtl = (ttl: string) =>
     start(redisSiteFromVariables(7), { env: { SESSION_TTL: ttl, SESSION_TIMEOUT: '60000' } });
 
-  test('gives a session without any ttl 30 days after its last write', async () => {
+  test('keeps a session without any ttl for 30 days after its last write', async () => {
     await using site = await start(redisSite(7));
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
@@ -80,14 +80,14 @@ describe('the driver on Astro 7', () => {
     expect(await secondsLeft(visitor)).toEqual(about(30 * DAY));
   });
 
-  test('`ttl` says otherwise', async () => {
+  test('`ttl` changes that', async () => {
     await using site = await withTtl('3600');
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
     expect(await secondsLeft(visitor)).toEqual(about(3600));
   });
 
-  test('`ttl: false` keeps such a session for ever, and a later `ttl` ends that', async () => {
+  test('`ttl: false` keeps such a session forever, and a later `ttl` gives it an expiry', async () => {
     await using forEver = await withTtl('false');
     const visitor = createVisitor(forEver.url);
     await visitor.run([['set', 'a', 1]]);
@@ -97,7 +97,7 @@ describe('the driver on Astro 7', () => {
     expect(await secondsLeft(visitor)).toEqual(about(3600));
   });
 
-  test('after its ttl the session is gone from Redis', async () => {
+  test('after its ttl, the session is removed from Redis', async () => {
     await using site = await withTtl('1');
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
@@ -106,13 +106,13 @@ describe('the driver on Astro 7', () => {
     expect(await visitor.run([['get', 'a']])).toEqual([undefined]);
   });
 
-  test('`idleTtl`: reading keeps it, leaving it alone ends it', async () => {
+  test('`idleTtl`: reads extend a session, and it expires without them', async () => {
     await using site = await start({ astro: 7, driver: 'redisDriver({ idleTtl: 1000 })' });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
     const key = recordKey(visitor.sessionId()!);
     expect(await secondsLeft(visitor)).toEqual(about(1000));
-    // Instead of waiting: as if it had been left alone for so long.
+    // Instead of waiting, shorten the lifetime in Redis as if the session had been idle.
     await client.pexpire(key, 100_000);
     expect(await visitor.run([['get', 'a']])).toEqual([1]);
     expect(await secondsLeft(visitor)).toEqual(about(1000));

@@ -4,7 +4,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
 import { startProxy, type FaultProxy } from './support/fault-proxy.ts';
 
-/** Answers with what it is sent, and remembers it. */
+/** A server that echoes what it receives, and records it. */
 async function startEcho() {
   let heard = '';
   const sockets = new Set<Socket>();
@@ -31,7 +31,7 @@ async function startEcho() {
   };
 }
 
-/** A client that says something and sees what comes back, and how the connection ended. */
+/** A client that sends data, and records the replies and how the connection ended. */
 async function open(port: number) {
   const socket = connect(port, '127.0.0.1');
   let got = '';
@@ -68,7 +68,7 @@ afterEach(async () => {
   await echo.close();
 });
 
-test('passes everything on and counts it', async () => {
+test('forwards everything and counts it', async () => {
   const one = await open(proxy.port);
   const two = await open(proxy.port);
   one.say('hello');
@@ -79,7 +79,7 @@ test('passes everything on and counts it', async () => {
   await soon(() => expect(proxy.open).toBe(1));
 });
 
-test('delays answers, and keeps their order', async () => {
+test('delays replies, and keeps their order', async () => {
   const client = await open(proxy.port);
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
   onTestFinished(() => void vi.useRealTimers());
@@ -96,7 +96,7 @@ test('delays answers, and keeps their order', async () => {
   await expect.poll(() => client.got()).toBe('abc');
 });
 
-test('silence: open and new connections get no answer, and what was sent is lost for good', async () => {
+test('silence: open and new connections get no replies, and requests are lost', async () => {
   const before = await open(proxy.port);
   before.say('before');
   await soon(() => expect(before.got()).toBe('before'));
@@ -115,7 +115,7 @@ test('silence: open and new connections get no answer, and what was sent is lost
   expect(echo.heard()).toBe('beforeafter');
 });
 
-test('silence also swallows answers that were only delayed', async () => {
+test('silence also drops delayed replies', async () => {
   const client = await open(proxy.port);
   await proxy.delay(60_000);
   client.say('late');
@@ -126,7 +126,7 @@ test('silence also swallows answers that were only delayed', async () => {
   expect(client.got()).toBe('');
 });
 
-test('hold: nothing moves, and nothing is lost', async () => {
+test('hold: nothing is forwarded, and nothing is lost', async () => {
   const client = await open(proxy.port);
   client.say('one');
   await soon(() => expect(client.got()).toBe('one'));
@@ -141,7 +141,7 @@ test('hold: nothing moves, and nothing is lost', async () => {
   await soon(() => expect(client.ended()).toBeDefined());
 });
 
-test('cut: closes in the middle of an answer', async () => {
+test('cut: closes in the middle of a reply', async () => {
   const client = await open(proxy.port);
   client.say('12345');
   await soon(() => expect(client.got()).toBe('12345'));
@@ -151,7 +151,7 @@ test('cut: closes in the middle of an answer', async () => {
   expect(client.got()).toBe('12345678');
 });
 
-test('trickle: answers come one byte at a time, and whole', async () => {
+test('trickle: replies arrive one byte at a time, and complete', async () => {
   const client = await open(proxy.port);
   await proxy.trickle();
   client.say('in many pieces');
@@ -172,7 +172,7 @@ test('reset: open and new connections are reset', async () => {
   await soon(() => expect(during.ended()).toBe('ECONNRESET'));
 });
 
-test('refuse: nobody listens, until it does again on the same port', async () => {
+test('refuse: connections are refused until it listens on the same port again', async () => {
   const before = await open(proxy.port);
   before.say('hello');
   await soon(() => expect(before.got()).toBe('hello'));
@@ -185,7 +185,7 @@ test('refuse: nobody listens, until it does again on the same port', async () =>
   await soon(() => expect(after.got()).toBe('again'));
 });
 
-test('a target that goes away takes its clients with it, except under silence', async () => {
+test('if the target closes its connections, clients are disconnected, except under silence', async () => {
   const client = await open(proxy.port);
   client.say('hello');
   await soon(() => expect(client.got()).toBe('hello'));

@@ -6,7 +6,7 @@ import { createVisitor } from './support/http.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type Site } from './support/site.ts';
 
-// `Astro.session` in files: a site as `@astrojs/node` builds it, in folders that the build never saw.
+// `Astro.session` in files: a site built by `@astrojs/node` runs in folders that did not exist during the build.
 
 const astro = '7-storage';
 
@@ -21,12 +21,12 @@ describe('a built site', () => {
 
   const startIn = (folder: string): Promise<Site> => startSite({ ...built, dir: folder });
 
-  test('is a shop', async () => {
+  test('passes the shop scenario', async () => {
     await using site = await startIn(newFolder());
     await isAShop(site);
   });
 
-  test('keeps its sessions in the folder that the server was started in, and knows none of the build', async () => {
+  test('keeps its sessions in the folder where the server was started, and not in the build', async () => {
     const [one, other] = [newFolder(), newFolder()];
     await using first = await startIn(one);
     await using second = await startIn(other);
@@ -38,7 +38,7 @@ describe('a built site', () => {
     expect(modules.filter((path) => readFileSync(path, 'utf8').includes('/.sessions'))).toEqual([]);
   });
 
-  test('keeps its sessions when it is restarted, or killed', async () => {
+  test('keeps its sessions when it is restarted or killed', async () => {
     const folder = newFolder();
     const first = await startIn(folder);
     const visitor = createVisitor(first.url);
@@ -48,7 +48,7 @@ describe('a built site', () => {
     expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
   });
 
-  test('two servers on one folder: 64 requests that each set a key of their own, 64 keys, three times in a row', async () => {
+  test('two servers on one folder: 64 concurrent requests that set 64 keys lose no updates, three times in a row', async () => {
     const folder = newFolder();
     await using first = await startIn(folder);
     await using second = await startIn(folder);
@@ -64,7 +64,7 @@ describe('a built site', () => {
     }
   });
 
-  test('two servers on one folder: requests under way on one while the user signs out on the other revive nothing', async () => {
+  test('two servers on one folder: late requests on one do not restore a session that was destroyed on the other', async () => {
     const folder = newFolder();
     await using first = await startIn(folder);
     await using second = await startIn(folder);
@@ -86,7 +86,7 @@ describe('a built site', () => {
     expect(await signedIn.fork(second.url).run([['keys']])).toEqual([[]]);
   });
 
-  test('says what is wrong with its folder, and works as soon as that is mended', async () => {
+  test('reports an unusable folder, and works as soon as it is fixed', async () => {
     const folder = newFolder();
     writeFileSync(join(folder, '.sessions'), '');
     await using site = await startIn(folder);
@@ -101,7 +101,7 @@ describe('a built site', () => {
   });
 });
 
-test('sites under different prefixes share a folder, which a variable names, and see nothing of each other', async () => {
+test('sites with different prefixes can share a folder from an environment variable, and do not see each other', async () => {
   const driver = `fsDriver({ directory: fromEnv('SESSIONS_DIRECTORY'), prefix: fromEnv('PREFIX') })`;
   const built = await buildSite({ astro, driver });
   const env = { SESSIONS_DIRECTORY: newFolder() };
@@ -115,7 +115,7 @@ test('sites under different prefixes share a folder, which a variable names, and
   expect(await visitor.run([['get', 'site']])).toEqual(['shop']);
 });
 
-test('`astro dev` is a shop, and takes another folder when the config says so', async () => {
+test('`astro dev` passes the shop scenario, and uses another folder after the config changes', async () => {
   const folder = newFolder();
   await using dev = await devSite({ astro, driver: 'fsDriver()' });
   await isAShop(dev);

@@ -5,7 +5,7 @@ import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
 import { buildSite, devSite, startSite, type Built } from './support/site.ts';
 
-// The instruments by themselves, before anything of ours is measured with them: sites on Astro's own drivers.
+// Tests of the test harness itself, with sites on Astro's own drivers.
 
 async function keysOf(visitor: Visitor): Promise<string[]> {
   const [keys] = await visitor.run([['keys']]);
@@ -47,7 +47,7 @@ describe.each(astros)('a built site on Astro %i with its own Redis driver', (ast
     expect(await sameAgain.run([['values']], { surface })).toEqual([[cart]]);
   });
 
-  test('reports a step that fails and goes on with those after it', async () => {
+  test('reports a failed step and continues with the next one', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     const steps: Step[] = [
@@ -97,7 +97,7 @@ describe.each(astros)('a built site on Astro %i with its own Redis driver', (ast
     expect(await keysOf(visitor)).toEqual(['count', 'fast']);
     await gate.open();
     await slow;
-    // What a test of ours must not see: the request that was held has put back what it had read.
+    // This is the lost update that our drivers prevent: the held request has written back what it had read.
     expect(await keysOf(visitor)).toEqual(['count', 'slow']);
   });
 
@@ -118,7 +118,7 @@ describe.each(astros)('a built site on Astro %i with its own Redis driver', (ast
     expect(kept).toBeLessThanOrEqual(32);
   });
 
-  test('outlives a restart of the site, which a frozen one does not notice', async () => {
+  test('keeps sessions when the site is restarted or frozen', async () => {
     const site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'tea']]);
@@ -145,13 +145,13 @@ describe.each(astros)('a built site on Astro %i with its own Redis driver', (ast
     expect(await visitor.fork(right.url).run([['get', 'token']])).toEqual([undefined]);
   });
 
-  test('is built once for everybody who asks for the same', async () => {
+  test('is built once for all tests with the same configuration', async () => {
     const again = await buildSite({ driver: 'wrappedUnstorageDriver()', astro });
     expect(again.dir).toBe(built.dir);
     expect(built.log).toContain('Complete!');
   });
 
-  test('runs in development, with files of its own, which can be edited', async () => {
+  test('runs in development, with its own files, which can be edited', async () => {
     const files = { 'src/pages/hello.ts': `export const GET = () => new Response('hello');` };
     await using site = await devSite({ astro, driver: 'sessionDrivers.lruCache({ max: 500 })', files });
     const visitor = createVisitor(site.url);
@@ -164,12 +164,12 @@ describe.each(astros)('a built site on Astro %i with its own Redis driver', (ast
   });
 });
 
-test('a build that fails says what was built and what Astro said', async () => {
+test('a failed build reports the configuration and the output of Astro', async () => {
   const failed = buildSite({ astro: 7, driver: `sessionDrivers.nonesuch({ max: 1 })` });
   await expect(failed).rejects.toThrow(/astro build failed[^]*nonesuch\(\{ max: 1 \}\)[^]*not a function/);
 });
 
-test('a site that does not start says what it printed', async () => {
+test('a site that does not start reports its output', async () => {
   const built = await buildSite({ astro: 7, driver: 'wrappedUnstorageDriver()' });
   await expect(startSite(built, { nodeArgs: ['--no-such-option'] })).rejects.toThrow(/ended \(9\)[^]*no-such-option/);
 });

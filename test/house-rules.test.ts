@@ -6,24 +6,24 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { importsOf, isBare, modulesOf, workspace, type Import } from './support/imports.ts';
 
-// What holds for the source of every package, those to come included.
+// Rules for the source of every package, including new ones.
 
 const CORE = 'session-core';
 
 const folders = globSync('packages/*/package.json', { cwd: workspace }).map(folderOf).sort();
-// Core, and what a site's own entrypoint calls, have no function for `astro.config`.
+// Core, and the package for a site's own entrypoint, have no function for `astro.config`.
 const drivers = folders.filter((folder) => ![CORE, 'session-unstorage'].includes(folder));
 const modules = modulesOf('packages/*');
 
 const imports: Import[] = modules.flatMap(importsOf);
 
 describe('the folders of core', () => {
-  // An import stays in its folder or goes down this list; `astro` and `session` stand beside each other. `pnpm graph` draws it.
+  // A folder imports only from itself and from folders below it in this list; `astro` and `session` are on one level. `pnpm graph` draws it.
   const order = ['astro', 'session', 'engine', 'stores', 'codec', 'config', 'platform', 'contract'];
   const source = `packages/${CORE}/src`;
   const folderIn = (path: string) => relative(source, path).split('/', 1)[0]!;
 
-  test('are these, beside the conformance suite and the entries', () => {
+  test('are the ones listed here, plus the conformance suite and the entries', () => {
     const entries = globSync(`${source}/*.ts`, { cwd: workspace });
     const found = new Set(modules.filter((path) => path.startsWith(`${source}/`)).map(folderIn));
     expect(found).toEqual(new Set([...order, 'testing', ...entries.map(folderIn)]));
@@ -42,12 +42,12 @@ test('every package has a limit for its size', () => {
   expect([...new Set(limits.map(({ path }) => folderOf(path)))].sort()).toEqual(folders);
 });
 
-test('core runs where there is no Node', () => {
+test('core runs without Node', () => {
   const builtin = imports.filter(({ from, what }) => folderOf(from) === CORE && what.startsWith('node:'));
   expect(builtin.filter(({ typeOnly, dynamic }) => !typeOnly && !dynamic).map(show)).toEqual([]);
 });
 
-test('the conformance suite brings no test runner', () => {
+test('the conformance suite imports no test runner', () => {
   const { dependencies } = manifestOf(CORE);
   const foreign = reach(`packages/${CORE}/src/testing/index.ts`).filter(
     ({ what }) => !(packageOf(what) in dependencies),
@@ -55,7 +55,7 @@ test('the conformance suite brings no test runner', () => {
   expect(foreign.map(show)).toEqual([]);
 });
 
-test('a driver builds on core and on no other driver', () => {
+test('a driver imports core and no other driver', () => {
   const ours = imports.filter(({ what }) => packageOf(what).startsWith('@coatcheck/'));
   const core = `@coatcheck/${CORE}`;
   expect(ours.filter(({ what }) => packageOf(what) !== core).map(show)).toEqual([]);
@@ -65,7 +65,7 @@ test('a driver builds on core and on no other driver', () => {
   expect(outside.map(show)).toEqual([]);
 });
 
-test('only the entrypoint for Astro knows Astro, and only its way to variables', () => {
+test('only the entrypoint for Astro imports from Astro, and only its environment variables', () => {
   const astro = imports.filter(({ what }) => /^(?:astro\b|@astrojs\/)/.test(what));
   const allowed = ({ from, what }: Import) => from.endsWith('/src/astro.ts') && what === 'astro:env/server';
   expect(astro.filter((it) => !allowed(it)).map(show)).toEqual([]);
@@ -77,7 +77,7 @@ describe.each(drivers)('%s', (folder) => {
   const name = Name[0]!.toLowerCase() + Name.slice(1);
   const dist = join(workspace, 'packages', folder, 'dist');
 
-  test('is named after its folder, and so is what it exports', async () => {
+  test('is named after its folder, and so are its exports', async () => {
     expect(manifestOf(folder).name).toBe(`@coatcheck/${folder}`);
     expect(Object.keys(await load(join(dist, 'index.js')))).toContain(`${name}Driver`);
     const types = readFileSync(join(dist, 'index.d.ts'), 'utf8');
@@ -85,7 +85,7 @@ describe.each(drivers)('%s', (folder) => {
     expect({ ...(await load(join(dist, 'runtime.js'))) }).toEqual({ default: expect.any(Function) });
   });
 
-  test('needs no options to name an entrypoint, which is there', async () => {
+  test('returns an existing entrypoint, without options', async () => {
     const { [`${name}Driver`]: driver } = await load(join(dist, 'index.js'));
     const { entrypoint } = (driver as () => { entrypoint: URL })();
     expect(fileURLToPath(entrypoint)).toBe(join(dist, 'astro.js'));
@@ -100,7 +100,7 @@ describe.each(drivers)('%s', (folder) => {
   });
 });
 
-test('no tracked file says where it was written, or where packages came from', () => {
+test('no tracked file contains local paths or registry hosts', () => {
   const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
     cwd: workspace,
   });
@@ -108,7 +108,7 @@ test('no tracked file says where it was written, or where packages came from', (
     .split('\0')
     .filter((path) => path && existsSync(join(workspace, path)) && statSync(join(workspace, path)).isFile());
   expect(tracked).toContain('package.json');
-  // This file holds no example of what it looks for.
+  // The pattern must not match this file itself.
   const foreign = /(?<![\w.-])\/(?:home|root|Users|work)\/\w|\bregistry\.(?:npmjs|yarnpkg)\b/;
   const tells = (line: string) => line.includes(workspace) || line.includes(`${homedir()}/`) || foreign.test(line);
   const found = tracked.flatMap((path) => {
@@ -118,7 +118,7 @@ test('no tracked file says where it was written, or where packages came from', (
   expect(found).toEqual([]);
 });
 
-/** Everything that a module needs of other packages before it runs, through all modules of its own package. */
+/** All packages that a module imports statically, directly or through other modules of its own package. */
 function reach(entry: string): Import[] {
   const seen = new Set([entry]);
   for (const module of seen) {

@@ -16,7 +16,7 @@ import {
 import { startRedis } from './support/redis-server.ts';
 import { scopeOf } from './support/scope.ts';
 
-// One line in the config of an app that installed the packages, each way that people install them.
+// An app that installed the packages needs one line in its config, with every common way to install them.
 
 let folder: string;
 let tarballs: Record<string, string>;
@@ -42,7 +42,7 @@ const layouts: [title: string, layout: Layout][] = [
   ['pnpm with hoist: false', { manager: 'pnpm', settings: 'hoist: false\n' }],
 ];
 
-// Without hoisting nothing is found that a package does not name.
+// Without hoisting, a package finds only the dependencies that it declares.
 describe.each(scopeOf(layouts, ['pnpm with hoist: false']))('installed by %s', (title, layout) => {
   test('one line in the config works in development and in a build', { timeout: 400_000 }, async () => {
     const app = join(folder, title.replaceAll(/\W+/g, '-'));
@@ -52,7 +52,7 @@ describe.each(scopeOf(layouts, ['pnpm with hoist: false']))('installed by %s', (
     await buildApp(app);
     expect(await countTwice(app, built, env)).toEqual(twice);
 
-    // As it is deployed: the build and the dependencies, elsewhere.
+    // Run it as it is deployed: the build and the dependencies, in another folder.
     const deployed = `${app}-deployed`;
     await cp(app, deployed, { recursive: true, verbatimSymlinks: true });
     for (const path of Object.keys(appFiles)) await rm(join(deployed, path));

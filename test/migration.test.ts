@@ -7,11 +7,11 @@ import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { scopeOf } from './support/scope.ts';
 import { buildSite, redisSite, startSite, type Built } from './support/site.ts';
 
-// A site moves in: the server with Astro's own driver is stopped, the one with ours is started, and browsers still have their cookies.
+// Migration of a site: the server with Astro's own driver is stopped, the one with ours is started, and browsers keep their cookies.
 
 const cartOf = (name: string): Map<string, bigint> => new Map([[`hat-of-${name}`, 2n]]);
 
-/** A browser whose user has filled a cart, and has then signed in. */
+/** A browser whose user has filled a cart and then signed in. */
 async function customer(shop: Shop, name: string): Promise<Visitor> {
   const visitor = createVisitor(shop.url);
   await visitor.run([['set', 'cart', cartOf(name)]]);
@@ -28,7 +28,7 @@ async function expectSignedIn(visitor: Visitor, name: string): Promise<void> {
   ).toEqual([name, cartOf(name)]);
 }
 
-/** Whether Astro's own record of a session is there, whether ours is, and whether anything shows whose session it was. */
+/** Whether the backend has Astro's own record of a session, our record, and any data of its user. */
 async function traces(
   place: Place,
   id: string,
@@ -43,9 +43,9 @@ async function traces(
   };
 }
 
-// Everywhere Astro's own driver is one of unstorage, which each backend's conformance suite moves in from, too.
+// Astro's own drivers are unstorage drivers. The conformance tests of each backend also migrate from them.
 describe.each(scopeOf(Object.entries(places), ['Redis']))(
-  "from Astro's own driver to ours: %s",
+  "migrating from Astro's own driver to ours: %s",
   (_backend, arrange) => {
     const calm = ['ada', 'grace', 'edsger'] as const;
     const hurried = ['barbara', 'frances', 'niklaus', 'adele', 'dennis', 'sophie'] as const;
@@ -69,14 +69,14 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
       await place?.[Symbol.asyncDispose]();
     });
 
-    test('until somebody comes, their session lies where it was', async () => {
+    test('a session stays in its old place until its first request', async () => {
       for (const name of names) {
         const id = visitors[name].sessionId()!;
         expect(await traces(place, id, name)).toEqual({ theirs: true, ours: false, user: true });
       }
     });
 
-    test('everybody is still signed in, with a cart, and with the message that was waiting', async () => {
+    test('all users are still signed in, with their cart and their flash message', async () => {
       for (const name of calm) {
         const visitor = at(name);
         const id = visitor.sessionId()!;
@@ -88,7 +88,7 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
       }
     });
 
-    test('of eight first requests at once, on two servers where there may be two, nothing is lost', async () => {
+    test('eight concurrent first requests lose nothing, on two servers if the backend allows it', async () => {
       await using other = place.atomic ? await place.after(true) : undefined;
       const things = Array.from({ length: 8 }, (_, index) => `thing${index}`);
       for (const name of hurried) {
@@ -112,7 +112,7 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
       }
     });
 
-    test('who signs out first of all stays signed out', async () => {
+    test('a user whose first request is a sign-out stays signed out', async () => {
       const leaving = at('ken');
       const id = leaving.sessionId()!;
       await leaving.run([['destroy']]);
@@ -121,7 +121,7 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
       expect(await traces(place, id, 'ken')).toMatchObject({ theirs: false, user: false });
     });
 
-    test('who signs out while their other tabs ask for the first time stays signed out', async () => {
+    test('a user who signs out during the first requests of other tabs stays signed out', async () => {
       const id = visitors.radia.sessionId()!;
       await Promise.all([
         ...Array.from({ length: 4 }, (_, index) =>
@@ -137,7 +137,7 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
       expect(await traces(place, id, 'radia')).toMatchObject({ theirs: false, user: false });
     });
 
-    test('who is given a new session id first of all takes everything along', async () => {
+    test('a user whose first request regenerates the session keeps everything', async () => {
       const visitor = at('donald');
       const id = visitor.sessionId()!;
       await visitor.run([['regenerate'], ['set', 'role', 'editor']]);
@@ -147,7 +147,7 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
       expect(await traces(place, id, 'donald')).toMatchObject({ theirs: false, user: true });
     });
 
-    test('when `migrateFrom` has ended, everybody who came is still signed in', async () => {
+    test('after the end of `migrateFrom`, migrated users are still signed in', async () => {
       await expectSignedIn(at('margaret'), 'margaret');
       await shop[Symbol.asyncDispose]();
       shop = await place.after(false);
@@ -161,7 +161,7 @@ describe.each(scopeOf(Object.entries(places), ['Redis']))(
   },
 );
 
-describe('from one of our own configurations to the next, on Redis', () => {
+describe('changing our own configuration, on Redis', () => {
   const [first, next] = ['first-secret-of-the-shop-0123456789', 'next-secret-of-the-shop-9876543210'];
   let server: RedisServer;
   let redis: Redis;
@@ -175,7 +175,7 @@ describe('from one of our own configurations to the next, on Redis', () => {
     await server?.[Symbol.asyncDispose]();
   });
 
-  test('nobody is signed out by sealing, by two changes of secrets, or by another prefix', async () => {
+  test('enabling encryption, rotating secrets twice, and changing the prefix sign nobody out', async () => {
     const plaintext = await buildSite(redisSite(7));
     const migrateFrom = `{ until: fromEnv('MIGRATE_UNTIL'), prefix: 'session:' }`;
     const sealing = await buildSite({
@@ -195,7 +195,7 @@ describe('from one of our own configurations to the next, on Redis', () => {
     const customers = new Map<string, Visitor>();
     for (const [index, [built, env]] of deployments.entries()) {
       await using site = await startSite(built, { env: { REDIS_URL: server.url, ...env } });
-      // Some only look, and some do more.
+      // Some visits only read, and some also write.
       for (const [name, visitor] of customers) {
         const now = visitor.fork(site.url);
         await Promise.all(Array.from({ length: 4 }, () => expectSignedIn(now.fork(), name)));
@@ -210,7 +210,7 @@ describe('from one of our own configurations to the next, on Redis', () => {
         }
       }
     }
-    // Under the prefix of before there is nothing but the marks of what was removed, and they go by themselves.
+    // Only tombstones are left under the old prefix, and they expire.
     const left = await redis.keys('session:*');
     expect(left.length).toBeGreaterThan(0);
     for (const key of left) {

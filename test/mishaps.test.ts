@@ -6,8 +6,7 @@ import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
 import { buildSite, redisSite, redisSiteFromVariables, startSite, type Built } from './support/site.ts';
 
-// What goes wrong on the way to a working site, and in it: each mishap gets a clear error or the documented behaviour, and nothing else
-// is lost.
+// Mistakes in the configuration and in the use of sessions: each causes a clear error or the documented behavior, and loses nothing else.
 
 const PASSWORD = 'c0rrect-h0rse-battery';
 
@@ -30,7 +29,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
   const start = (url: string = right()) => startSite(built, { env: { REDIS_URL: url } });
   const keyOf = (visitor: Visitor) => recordKey(visitor.sessionId()!);
 
-  /** What a page that reads the session is told, the cause's words included. */
+  /** The error of a page that reads the session, with the message of its cause. */
   const failureOf = async (visitor: Visitor): Promise<{ code: string; message: string }> => {
     const { outcomes } = await visitor.attempt([['get', 'a']]);
     const outcome = outcomes?.[0];
@@ -58,19 +57,19 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     ['a wrong password', () => `redis://:not-${PASSWORD}@127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],
     ['no password where one is needed', () => `redis://127.0.0.1:${redis.port}`, /\[session-redis\] .*password/i],
   ])('says at once what is wrong: %s', async (_name, url, message) => {
-    // A deadline that is further away than the limit of a test: who waits for a part of it fails.
+    // The deadline is beyond the time limit of the test, so waiting even for a part of it fails.
     const env = { SESSION_TTL: '3600', SESSION_TIMEOUT: '600000', ...(url() && { REDIS_URL: url() }) };
     await using site = await startSite(await buildSite(redisSiteFromVariables(astro)), { env });
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
     const failure = await failureOf(visitor);
     expect(failure.message).toMatch(message);
     expect(failure.code).toBe('configuration');
-    // The visitor still has the cookie: nobody is signed out by a mistake in the configuration.
+    // The visitor keeps the cookie: a mistake in the configuration signs nobody out.
     expect(visitor.sessionId()).toBeDefined();
     expect(failure.message + site.logs()).not.toContain(PASSWORD);
   });
 
-  test('a key of another type is left alone, and said so', async () => {
+  test('a Redis key of another type is not changed, and causes an error', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
@@ -89,7 +88,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     }
   });
 
-  test('a value that cannot be stored fails its own `set`, and the rest of the request is stored', async () => {
+  test('a value that cannot be stored makes its own `set` fail, and the rest of the request is stored', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     const { outcomes } = await visitor.attempt([
@@ -100,7 +99,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     expect(await visitor.run([['entries']])).toEqual([[['good', 1]]]);
   });
 
-  test('a key that is no string fails the request, and what was stored before stays', async () => {
+  test('a session key that is not a string makes the request fail, and the stored session is unchanged', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
@@ -110,12 +109,12 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     expect(await visitor.run([['entries']])).toEqual([[['a', 1]]]);
   });
 
-  test('a session of 5 MB is a session', async () => {
+  test('a session of 5 MB works', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     const large = 'x'.repeat(5_000_000);
     await visitor.run([['set', 'a', 1]]);
-    // Made inside the site: what is too much for a request is not for a session.
+    // The site creates the value, because it is too large for the body of a request.
     await visitor.run([
       ['set', 'parts', []],
       ...Array.from({ length: 50 }, (_, index): ['set', string, string] => [
@@ -135,7 +134,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     ).toEqual([large.slice(0, 100_000), 1, 1]);
   });
 
-  test('one corrupt field is left out; the rest lives, and the corrupt one is not removed', async () => {
+  test('a corrupt field is left out but not removed; the other fields can be read', async () => {
     await using site = await start();
     const visitor = createVisitor(site.url);
     await visitor.run([

@@ -17,11 +17,11 @@ import { createVisitor } from './support/http.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type SiteSpec } from './support/site.ts';
 
-// `Astro.session` on Netlify Blobs: the site as `@astrojs/netlify` builds it, its function called as Netlify would, and `astro dev`.
+// `Astro.session` on Netlify Blobs: a site built by `@astrojs/netlify`, with its function called as Netlify calls it, and `astro dev`.
 
 const appFolder = fileURLToPath(new URL('./apps/astro-7-netlify/', import.meta.url));
 
-/** Needs neither Netlify's account nor Deno, and adds nothing of its own to sessions. */
+/** The adapter without the development features that need a Netlify account or Deno. None of them affects sessions. */
 const adapter = 'netlify({ devFeatures: { images: false, edgeFunctions: false, environmentVariables: false } })';
 
 function siteWith(options: string): SiteSpec {
@@ -40,7 +40,7 @@ export default defineConfig({
   return { astro: '7-netlify', driver: '', files: { 'astro.config.mjs': config } };
 }
 
-/** What the built function is started with. */
+/** The environment variables of the built function. */
 function environment(context: string, more: Record<string, string> = {}): Record<string, string> {
   return {
     SESSION_TTL: '3600',
@@ -50,7 +50,7 @@ function environment(context: string, more: Record<string, string> = {}): Record
   };
 }
 
-/** The function alone, outside of this workspace: on Netlify there is nothing else. */
+/** Copies only the function out of this workspace, as on Netlify. */
 async function deploy(spec: SiteSpec, folder: string): Promise<Built> {
   const built = await buildSite(spec);
   const dir = await mkdtemp(join(folder, 'deploy-'));
@@ -83,13 +83,13 @@ describe('the built function', () => {
     gateway.requests.length = 0;
   });
 
-  test('is a shop', async () => {
+  test('passes the shop scenario', async () => {
     await using site = await startSite(built, { env: environment(contextFor(gateway.port)) });
     await isAShop(site);
     expect(gateway.requests.every((request) => request.includes('/site:sessions/'))).toBe(true);
   });
 
-  test('sessions outlive the function, and instances share them', async () => {
+  test('sessions survive the end of the function, and its instances share them', async () => {
     const env = environment(contextFor(gateway.port));
     await using first = await startSite(built, { env });
     await using second = await startSite(built, { env });
@@ -110,7 +110,7 @@ describe('the built function', () => {
     expect(found).toHaveLength(65);
   });
 
-  test('a session ends when its time is over', async () => {
+  test('a session expires after its ttl', async () => {
     await using site = await startSite(built, { env: environment(contextFor(gateway.port), { SESSION_TTL: '1' }) });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 1]]);
@@ -118,7 +118,7 @@ describe('the built function', () => {
     await expect.poll(() => visitor.fork().run([['get', 'cart']])).toEqual([undefined]);
   });
 
-  test('what has ended is swept by the scheduled function', async () => {
+  test('the scheduled function sweeps expired sessions', async () => {
     const context = contextFor(gateway.port, { siteID: 'a-site-of-its-own' });
     await using site = await startSite(built, { env: environment(context, { SESSION_TTL: '60' }) });
     await Promise.all(Array.from({ length: 10 }, (_, index) => createVisitor(site.url).run([['set', 'cart', index]])));
@@ -131,7 +131,7 @@ describe('the built function', () => {
     expect(log.mock.calls.flat()).toEqual([0, 10, 0].map((count) => `${count} expired sessions removed`));
   });
 
-  test('a frozen function whose connections were closed meanwhile answers the next request', async () => {
+  test('a function that was frozen while its connections were closed answers the next request', async () => {
     await using proxy = await startProxy({ target: gateway.port });
     await using site = await startSite(built, { env: environment(contextFor(proxy.port)) });
     const visitor = createVisitor(site.url);
@@ -149,7 +149,7 @@ describe('the built function', () => {
     expect(await visitor.run([['get', 'cart']])).toEqual([2]);
   });
 
-  test('with dead, silent, slow and half-answering blobs requests are answered, and nobody is signed out', async () => {
+  test('if Blobs is down, silent, slow or cuts off replies, requests get responses and nobody is signed out', async () => {
     await using proxy = await startProxy({ target: gateway.port });
     await using site = await startSite(built, {
       env: environment(contextFor(proxy.port), { SESSION_TIMEOUT: '3000' }),
@@ -160,7 +160,7 @@ describe('the built function', () => {
     for (const breakIt of troubles) {
       await breakIt();
       const { outcomes } = await visitor.attempt([['get', 'user']]);
-      // Astro says what failed, and names ours as the cause.
+      // Astro logs its own error, with ours as the cause.
       expect(JSON.stringify(outcomes)).toMatch(/\[session-netlify-blobs\] .*(?:does not answer|did not answer)/);
       expect(await visitor.attempt([['set', 'cart', 1]])).toMatchObject({ status: 500 });
       await proxy.pass();
@@ -169,7 +169,7 @@ describe('the built function', () => {
     expect(site.logs()).not.toContain(TOKEN);
   });
 
-  test('a refused token and a missing context are named', async () => {
+  test('a refused token and a missing context cause clear errors', async () => {
     await using refused = await startSite(built, {
       env: environment(contextFor(gateway.port, { token: 'wrong-token' })),
     });
@@ -184,20 +184,20 @@ describe('the built function', () => {
   });
 });
 
-test('the scheduled function is the one that the README shows', async () => {
+test('the scheduled function is the one in the README', async () => {
   const read = (path: string) => readFile(new URL(path, import.meta.url), 'utf8');
   const shown = await read('../packages/session-netlify-blobs/README.md');
   expect(shown).toContain(await read('./apps/astro-7-netlify/netlify/functions/sweep-sessions.ts'));
 });
 
 describe('astro dev', () => {
-  test('is a shop, on the blobs that the adapter brings', async () => {
-    // The adapter writes about itself into the home folder.
+  test('passes the shop scenario, on the adapter’s local blobs', async () => {
+    // The adapter writes its state into the home folder.
     const home = await mkdtemp(join(tmpdir(), 'coatcheck-netlify-'));
     try {
       const options = { nodeArgs: ['--import', `${appFolder}offline.js`], env: { HOME: home } };
       const spec = siteWith('');
-      // Where a folder should be, a file: the database that the adapter starts as well takes most of its time.
+      // A file in the place of a folder keeps the adapter from starting its database, which takes most of the time.
       const files = { ...spec.files, '.netlify/db': '' };
       await using site = await devSite({ ...spec, files }, options);
       await isAShop(site);

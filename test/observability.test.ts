@@ -10,11 +10,11 @@ describe('the examples in the docs', () => {
   const page = readFileSync(new URL('../docs/observability.md', import.meta.url), 'utf8');
   const examples = new URL('support/examples/', import.meta.url);
 
-  it.each(['open-telemetry.ts', 'health.ts'])('print %s as it is run', (name) => {
+  it.each(['open-telemetry.ts', 'health.ts'])('show %s as it is tested here', (name) => {
     expect(page).toContain(readFileSync(new URL(name, examples), 'utf8'));
   });
 
-  it('make spans of operations', async () => {
+  it('create a span for each operation', async () => {
     const exporter = new InMemorySpanExporter();
     trace.setGlobalTracerProvider(new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] }));
     await import('./support/examples/open-telemetry.ts');

@@ -6,12 +6,12 @@ import { startRedis } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
 import { buildSite, redisSiteFromVariables, startSite, type Built, type Site } from './support/site.ts';
 
-// Redis goes and comes back under a running site. The first request is answered at its deadline, later ones without waiting, and sessions
-// work again after Redis's return. How many milliseconds that takes is measured by `pnpm faults`.
+// Outages of Redis under a running site. The first request fails at its deadline, later ones fail at once, and sessions work again after the
+// outage. `pnpm faults` measures the recovery time.
 
-/** For tests in which it passes. */
+/** A deadline for tests in which it must pass. */
 const SHORT_MS = 3000;
-/** For tests in which it must not. */
+/** A deadline for tests in which it must not pass. */
 const LONG_MS = 60_000;
 
 describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
@@ -26,7 +26,7 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
       env: { REDIS_URL: `redis://127.0.0.1:${port}`, SESSION_TTL: '3600', SESSION_TIMEOUT: String(timeoutMs) },
     });
 
-  /** What a request that reads is told: that it has waited, or that nothing was sent for it. The visitor stays signed in. */
+  /** The error code of a request that reads: `timeout`, or `unavailable` if nothing was sent. The visitor keeps the cookie. */
   const failureOf = async (visitor: Visitor): Promise<unknown> => {
     const { outcomes, status } = await visitor.attempt([['get', 'cart']]);
     expect(status).toBe(200);
@@ -44,7 +44,7 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
     return 'error' in outcome! && outcome.error.code;
   };
 
-  // Not `expect.poll`, which does not know to which of the tests that run at once it belongs.
+  // `expect.poll` cannot be used: in concurrent tests, it does not know its test.
   const eventually = (assertion: () => unknown): Promise<unknown> =>
     vi.waitFor(assertion, { interval: 20, timeout: 60_000 });
 
@@ -56,7 +56,7 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
   const isStored = (visitor: Visitor): Promise<unknown> =>
     eventually(async () => expect(await visitor.attempt([['set', 'cart', 'hat']])).toMatchObject({ status: 200 }));
 
-  /** One request waits until its deadline, and gets the code `first`. Nobody waits after it, but one now and then may try for the others. */
+  /** The first request waits until its deadline and fails with the code `first`. Later ones fail at once, except for an occasional probe. */
   const isUnavailable = async (site: Site, visitor: Visitor, first: 'timeout' | 'unavailable'): Promise<void> => {
     expect(await failureOf(visitor)).toBe(first);
     const later = await Promise.all(Array.from({ length: 20 }, () => failureOf(visitor)));
@@ -80,18 +80,18 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
     await isWell(visitor);
   });
 
-  test('Redis is killed and restarted while nobody visits', async () => {
+  test('Redis is killed and restarted between requests', async () => {
     await using redis = await startRedis({ args: ['--appendfsync', 'always'] });
     await using site = await start(redis.port, LONG_MS);
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 'hat']]);
     await redis.kill();
     await redis.restart();
-    // The first request already finds it; nobody has to try twice.
+    // The first request already succeeds.
     expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
   });
 
-  test('a restart that is shorter than the deadline is only a slow request', async () => {
+  test('a restart that is shorter than the deadline only delays a request', async () => {
     await using redis = await startRedis();
     await using site = await start(redis.port, LONG_MS);
     const visitor = createVisitor(site.url);
@@ -113,7 +113,7 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
     expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
   });
 
-  test.each(['silence', 'hold'] as const)('Redis accepts and never answers: %s', async (mode) => {
+  test.each(['silence', 'hold'] as const)('Redis accepts connections and never answers: %s', async (mode) => {
     await using redis = await startRedis();
     await using proxy = await startProxy({ target: redis.port });
     await using site = await start(proxy.port);
@@ -136,7 +136,7 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
     await isStored(visitor);
   });
 
-  test('Redis is frozen, and goes on', async () => {
+  test('Redis is frozen, and continues', async () => {
     await using redis = await startRedis();
     await using site = await start(redis.port);
     const visitor = createVisitor(site.url);
@@ -147,7 +147,7 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
     await isWell(visitor);
   });
 
-  test('the process of the site is frozen for longer than the deadline: what had been answered counts', async () => {
+  test('the site is frozen for longer than the deadline: replies that had arrived count', async () => {
     await using redis = await startRedis();
     await using proxy = await startProxy({ target: redis.port });
     await using site = await start(proxy.port);
@@ -159,14 +159,14 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
     await eventually(() => expect(proxy.bytesFromClients).toBeGreaterThan(sent));
     site.freeze();
     await eventually(() => expect(proxy.bytesToClients).toBeGreaterThan(answered));
-    // The deadline is measured by the site's own process: nothing but waiting lets it pass.
+    // The site measures the deadline itself, so the test must wait.
     await pause(SHORT_MS + 500);
     site.thaw();
     expect(await waiting).toEqual(['hat']);
     expect(await visitor.run([['get', 'cart']])).toEqual(['hat']);
   });
 
-  test('a write whose request was told that it failed is never sent later', async () => {
+  test('a failed write is never sent later', async () => {
     await using redis = await startRedis();
     await using site = await start(redis.port);
     const visitor = createVisitor(site.url);

@@ -9,7 +9,7 @@ import { formatMessage } from 'publint/utils';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { pack, run, workspace } from './support/installed.ts';
 
-// Every package as it is published: what is in its tarball, and what tools and people make of that.
+// Every package as it is published: the content of its tarball, and how tools understand it.
 
 interface Manifest {
   name: string;
@@ -47,15 +47,15 @@ describe.each(folders)('%s', (folder) => {
     manifest = JSON.parse(read('package.json'));
   }, 60_000);
 
-  test('publint has nothing to say', async () => {
+  test('publint reports nothing', async () => {
     const { messages, pkg } = await publint({ pack: { tarball: tarball.buffer }, strict: true });
     expect(messages.map((message) => formatMessage(message, pkg, { color: false }))).toEqual([]);
   });
 
-  test('its types are found and are those of what is imported', { timeout: 60_000 }, async () => {
+  test('its types are found and match the imported modules', { timeout: 60_000 }, async () => {
     const analysis = await checkPackage(createPackageFromTarballData(tarball));
     expect(analysis.types).toEqual({ kind: 'included' });
-    // A package of ES modules only: what CommonJS and older resolution would see does not count.
+    // The package has ES modules only, so results for CommonJS and older resolution modes do not count.
     const { problems } = analysis as Analysis;
     const counts = (problem: Problem) =>
       (['node16-esm', 'bundler'] as const).some((kind) =>
@@ -64,7 +64,7 @@ describe.each(folders)('%s', (folder) => {
     expect(problems.filter(counts)).toEqual([]);
   });
 
-  test('its manifest says what a registry and its readers want to know', () => {
+  test('its manifest has all fields for a registry', () => {
     expect(manifest).toMatchObject({
       name: expect.stringMatching(/^@coatcheck\/session-[a-z-]+$/),
       version: expect.stringMatching(/^\d+\.\d+\.\d+/),
@@ -78,11 +78,11 @@ describe.each(folders)('%s', (folder) => {
       publishConfig: { access: 'public' },
     });
     expect(Object.keys(manifest)).not.toContain('private');
-    // Nothing runs when it is installed.
+    // Installing it runs no scripts.
     expect(Object.keys(manifest['scripts'] ?? {}).filter((name) => /install|prepare/.test(name))).toEqual([]);
   });
 
-  test('its manifest needs nothing of this workspace', () => {
+  test('its manifest does not depend on this workspace', () => {
     const text = read('package.json');
     expect(text).not.toMatch(/workspace:|catalog:|file:|link:/);
     const core = manifest.dependencies['@coatcheck/session-core'];
@@ -92,7 +92,7 @@ describe.each(folders)('%s', (folder) => {
     }
   });
 
-  test('holds what its exports name, a README and a license, and nothing that is only ours', () => {
+  test('contains its exports, a README and a license, and no internal files', () => {
     const targets = Object.values(manifest.exports).flatMap(({ types, default: code }) => [types, code]);
     expect(files).toEqual(expect.arrayContaining(targets.map((path) => path.replace('./', ''))));
     expect(files).toEqual(expect.arrayContaining(['README.md', 'LICENSE', 'package.json']));
@@ -101,16 +101,16 @@ describe.each(folders)('%s', (folder) => {
     expect(files.filter((path) => !known.test(path) || /test(?!ing)|spec\b/.test(path))).toEqual([]);
   });
 
-  test('says in no file where it was built, or where packages came from', () => {
+  test('contains no local paths or registry hosts', () => {
     const foreign = /\bregistry\.(?:npmjs|yarnpkg)\b/;
     expect(files.filter((path) => read(path).includes(workspace) || foreign.test(read(path)))).toEqual([]);
   });
 
-  test('leads from every built file to the source that is shipped with it', () => {
+  test('maps every built file to a source that it contains', () => {
     const compiled = files.filter((path) => /^dist\/.*(?:\.d\.ts|\.js)$/.test(path));
     expect(compiled).not.toEqual([]);
     expect(files).toEqual(expect.arrayContaining(compiled.map((path) => `${path}.map`)));
-    // A file whose source is gone is left over from an earlier build: remove `dist` and build again.
+    // A built file without a source is from an earlier build: remove `dist` and build again.
     const orphans = compiled.filter((path) => {
       const { sources } = JSON.parse(read(`${path}.map`)) as { sources: string[] };
       return !sources.every((source) => files.includes(join(dirname(path), source)));

@@ -4,8 +4,8 @@ import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { buildSite, redisSite, startSite, type Built, type Site } from './support/site.ts';
 
-// Many requests on one session at once, in a real site, with Redis's answers slowed at random. The same harness sees Astro's own Redis
-// driver lose most of the updates (`harness.test.ts`).
+// Concurrent requests on one session, in a real site, with random delays of Redis's replies. With the same harness, Astro's own Redis driver
+// loses most updates (`harness.test.ts`).
 
 const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
 
@@ -39,7 +39,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     return Object.fromEntries(entries as [string, unknown][]);
   };
 
-  test('64 requests that each set a key of their own: 64 keys, ten times in a row', async () => {
+  test('64 concurrent requests that set 64 keys lose no updates, ten times in a row', async () => {
     for (let round = 0; round < 10; round++) {
       const visitor = await visit(['set', 'seed', round]);
       await Promise.all(names.map((name, index) => visitor.fork().run([['set', name, index]])));
@@ -50,7 +50,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     }
   });
 
-  test('sets and deletes of different keys, mixed: each has its effect', async () => {
+  test('concurrent sets and deletes of different keys all take effect', async () => {
     const visitor = await visit(...names.map((name): ['set', string, unknown] => ['set', name, 'before']));
     await Promise.all(
       names.map((name, index) => {
@@ -78,7 +78,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     expect(await contents(visitor)).toEqual(expected);
   });
 
-  test('requests that rewrite every key delete none that others add, and their own deletions count', async () => {
+  test('requests that rewrite every key keep the keys that others add, and delete their own', async () => {
     const visitor = await visit(['set', 'a', 0], ['set', 'b', 0], ['set', 'flash', 'once']);
     await Promise.all(
       names.map((name, index) =>
@@ -99,7 +99,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     expect(Object.keys(kept).toSorted()).toEqual(['a', 'b', ...names.filter((_, index) => index % 2)].toSorted());
   });
 
-  test('requests under way while the user signs out do not bring the session back', async () => {
+  test('late requests do not restore a session after the sign-out', async () => {
     const visitor = await visit(['set', 'user', 'ada']);
     const gate = site.gate(`sign-out-${astro}`);
     const late = Array.from({ length: 8 }, (_, index) =>
@@ -115,14 +115,14 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     await gate.open();
     for (const { status } of await Promise.all(late)) expect(status).toBe(200);
     expect(await contents(signedIn)).toEqual({});
-    // Not even by somebody who sends the old cookie later.
+    // A later request with the old cookie does not restore it either.
     const again = signedIn.fork();
     await again.run([['set', 'later', 1]]);
     expect(again.sessionId()).not.toBe(signedIn.sessionId());
     expect(await contents(signedIn)).toEqual({});
   });
 
-  test('requests under way while the session is regenerated do not bring the old one back', async () => {
+  test('late requests do not restore the old session after `regenerate()`', async () => {
     const visitor = await visit(['set', 'user', 'ada']);
     const old = visitor.fork();
     const gate = site.gate(`regenerate-${astro}`);
@@ -139,7 +139,7 @@ describe.each([7, 6] as const)('a built site on Astro %i', (astro) => {
     expect(await contents(visitor)).toEqual({ user: 'ada', role: 'admin' });
   });
 
-  test('a cart update that lands during `regenerate()` is in the new session', async () => {
+  test('a cart update during `regenerate()` is in the new session', async () => {
     for (let round = 0; round < 10; round++) {
       const visitor = await visit(['set', 'cart:hat', 1], ['set', 'gone', 1]);
       const name = `during-${astro}-${round}`;

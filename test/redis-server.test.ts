@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { expect, test } from 'vitest';
 import { startRedis } from './support/redis-server.ts';
 
-/** Sends one inline command and resolves to the reply as it came over the wire. */
+/** Sends one inline command. Resolves to the raw reply. */
 async function say(port: number, command: string): Promise<string> {
   const socket = connect(port, '127.0.0.1', () => socket.write(`${command}\r\n`));
   try {
@@ -16,23 +16,23 @@ async function say(port: number, command: string): Promise<string> {
   }
 }
 
-test('a started server stores what it is told', async () => {
+test('a started server stores values', async () => {
   await using redis = await startRedis();
   expect(await say(redis.port, 'SET coat 17')).toBe('+OK\r\n');
   expect(await say(redis.port, 'GET coat')).toBe('$2\r\n17\r\n');
 });
 
-test('arguments win over the defaults', async () => {
+test('arguments override the defaults', async () => {
   await using redis = await startRedis({ args: ['--appendonly', 'no', '--requirepass', 'ticket'] });
   expect(await say(redis.port, 'PING')).toMatch(/^-NOAUTH/);
 });
 
-test('a frozen server accepts but answers only once it is thawed', async () => {
+test('a frozen server accepts connections but answers only after it is thawed', async () => {
   await using redis = await startRedis();
   redis.freeze();
   const answered: string[] = [];
   const reply = say(redis.port, 'PING').then((text) => answered.push(text));
-  // A second server that answers shows that this process had the time to see the first one answer.
+  // The reply of a second server shows that there was time for a reply of the first.
   await using other = await startRedis();
   expect(await say(other.port, 'PING')).toBe('+PONG\r\n');
   expect(answered).toEqual([]);
@@ -41,7 +41,7 @@ test('a frozen server accepts but answers only once it is thawed', async () => {
   expect(answered).toEqual(['+PONG\r\n']);
 });
 
-test.for(['stop', 'kill'] as const)('after %s nobody answers, and restart brings back the data', async (how) => {
+test.for(['stop', 'kill'] as const)('after %s nothing answers, and a restart restores the data', async (how) => {
   await using redis = await startRedis();
   await say(redis.port, 'SET coat 17');
   await redis[how]();
@@ -60,13 +60,13 @@ test('a running server restarts with its data', async () => {
   expect(await say(redis.port, 'GET coat')).toBe('$2\r\n17\r\n');
 });
 
-test('a server that cannot start says why', async () => {
+test('a server that cannot start reports the reason', async () => {
   await using redis = await startRedis();
   await expect(startRedis({ port: redis.port })).rejects.toThrow('EADDRINUSE');
   await expect(startRedis({ args: ['--nonsense', 'yes'] })).rejects.toThrow(/did not start[^]*nonsense/);
 });
 
-test('a server and its data go with the process that started it, even when that is killed', async () => {
+test('a server and its data are removed when the process that started it ends, even if it is killed', async () => {
   const script = `
     const { startRedis } = await import(${JSON.stringify(new URL('support/redis-server.ts', import.meta.url).href)});
     const { port } = await startRedis();

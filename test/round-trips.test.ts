@@ -20,12 +20,12 @@ import { readPages, tablesOf } from './support/pages.ts';
 import { startRedis } from './support/redis-server.ts';
 import { startUpstashBridge } from './support/upstash-bridge.ts';
 
-// What a backend is asked for a read, a write and a removal, as the table in `docs/choosing-a-backend.md` says it.
+// The number of requests to a backend for a read, a write and a removal matches the table in `docs/choosing-a-backend.md`.
 
 interface Asked {
-  /** How often it was asked. */
+  /** The number of requests. */
   operations: number;
-  /** The same, where what is asked at once counts once. */
+  /** The number of round trips: concurrent requests count once. */
   trips: number;
 }
 
@@ -34,7 +34,7 @@ interface Counted {
   asked(): Asked | Promise<Asked>;
 }
 
-/** Replaces methods of `target` by ones that count, and do the same. */
+/** Wraps methods of `target` so that their calls are counted. */
 function count<Target extends object>(target: Target, methods: (keyof Target)[]): () => Asked {
   const asked: Asked = { operations: 0, trips: 0 };
   let underWay = 0;
@@ -149,7 +149,7 @@ const [table] = tablesOf(
   'What each backend guarantees',
 );
 
-/** What the table says in these columns, by package. */
+/** The cells of these columns of the table, by package. */
 const said = new Map(
   table!.rows.map(({ cells }) => {
     const [, name = ''] = /\[([\w-]+)\]/.exec(cells[0]!) ?? [];
@@ -157,12 +157,12 @@ const said = new Map(
   }),
 );
 
-test('the table has every backend that is counted here, and the one that has nothing to ask', () => {
+test('the table has every backend that is counted here, and the one without requests', () => {
   expect([...said.keys()].sort()).toEqual([...Object.keys(backends), 'session-memory'].sort());
   expect(said.get('session-memory')).toEqual(['0', '0', '0']);
 });
 
-test.each(Object.entries(backends))('%s is asked as often as the table says', async (name, open) => {
+test.each(Object.entries(backends))('%s gets as many requests as the table says', async (name, open) => {
   const { driver, asked } = await open();
   const sessions = createSessions({ driver });
   let cookie = '';
@@ -175,7 +175,7 @@ test.each(Object.entries(backends))('%s is asked as often as the table says', as
     const [operations, trips] = [after.operations - before.operations, after.trips - before.trips];
     return operations === trips ? `${trips}` : `${trips} (${operations} at once)`;
   };
-  // What comes first also connects, makes folders, and brings a Redis its scripts.
+  // The first operations also connect, create folders and load scripts, so they are not counted.
   await visit((session) => session.set('user', 'ada'));
   await visit((session) => session.destroy());
   cookie = '';

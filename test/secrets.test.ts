@@ -7,9 +7,9 @@ import { startRedis, type RedisServer } from './support/redis-server.ts';
 import { astros } from './support/scope.ts';
 import { BUILD_PASSWORD as PASSWORD, buildSite, devSite, redisSite, startSite, type SiteSpec } from './support/site.ts';
 
-// What must not be found: ids in Redis, credentials in a build.
+// Redis must contain no session ids, and a build no credentials.
 
-// The port of the server is another one every time; the password is what is looked for.
+// The search is for the password only, because the port of the server varies.
 const atBuild = `redis://:${PASSWORD}@127.0.0.1:1`;
 
 let redis: RedisServer;
@@ -21,7 +21,7 @@ beforeAll(async () => {
   return () => redis[Symbol.asyncDispose]();
 });
 
-/** Files below a folder that hold a text. */
+/** The files in a folder and its subfolders that contain a string. */
 async function filesWith(folder: string, text: string): Promise<string[]> {
   const found: string[] = [];
   for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
@@ -31,7 +31,7 @@ async function filesWith(folder: string, text: string): Promise<string[]> {
   return found;
 }
 
-test('neither the id nor any part of it is in Redis', async () => {
+test('Redis contains neither the session id nor a part of it', async () => {
   const built = await buildSite(redisSite(7));
   await using site = await startSite(built, { env: { REDIS_URL: url } });
   const visitor = createVisitor(site.url);
@@ -56,7 +56,7 @@ describe.each(astros)('a site on Astro %i', (astro) => {
     ['REDIS_URL in the environment of the build', redisSite(astro)],
     ['fromEnv', { astro, driver: `redisDriver({ url: fromEnv('REDIS_URL') })`, env: { REDIS_URL: atBuild } }],
     ['a .env file', { astro, driver: 'redisDriver()', files: { '.env': `REDIS_URL=${atBuild}\n` } }],
-  ])('has no credential in its build, and works with real variables: %s', async (_name, spec) => {
+  ])('has no credentials in its build, and works with environment variables: %s', async (_name, spec) => {
     const built = await buildSite(spec);
     expect(await filesWith(built.dist, PASSWORD)).toEqual([]);
     expect(await filesWith(built.dist, 'REDIS_URL')).not.toEqual([]);
@@ -69,7 +69,7 @@ describe.each(astros)('a site on Astro %i', (astro) => {
     expect(site.logs()).not.toContain(PASSWORD);
   });
 
-  test('reads `.env` in development by itself', async () => {
+  test('reads `.env` in development', async () => {
     await using site = await devSite({ astro, driver: 'redisDriver()', files: { '.env': `REDIS_URL=${url}\n` } });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'user', 'ada']]);
@@ -79,12 +79,12 @@ describe.each(astros)('a site on Astro %i', (astro) => {
     expect(cached).toEqual([]);
   });
 
-  test('is warned when a password is written into the config, by whatever way', async () => {
+  test('logs a warning if a password is written into the config, in any form', async () => {
     const driver = `redisDriver({ url: process.env.REDIS_URL })`;
     const built = await buildSite({ astro, driver, env: { REDIS_URL: atBuild } });
     expect(built.log).toContain('[session-redis] A secret is written into the options');
     expect(built.log).not.toContain(PASSWORD);
-    // Proof that the search above finds what is there.
+    // This shows that the search above can find a password.
     expect(await filesWith(built.dist, PASSWORD)).not.toEqual([]);
   });
 });

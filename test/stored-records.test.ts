@@ -7,7 +7,7 @@ import { flatten, hydrate, type Entry } from './fuzz/damage.ts';
 import { backends, type Backend, type Kind, type Recording, type Stored } from './stored-records/backends.ts';
 import { values } from './stored-records/values.ts';
 
-// What version 0.x stored, every later version reads. `stored-records/record.ts` says how a version's records are written down.
+// Every later version reads what version 0.x stored. `stored-records/record.ts` says how the records of a version are recorded.
 
 const folder = new URL('stored-records/', import.meta.url);
 const versions = globSync('v*.json', { cwd: folder })
@@ -22,7 +22,7 @@ type Expected = ReadonlyMap<string, Entry>;
 
 const open = (driver: SessionDriver, id: string): Session => createSessions({ driver }).open(`astro-session=${id}`);
 
-/** The session as Astro makes it of what the driver hands it. */
+/** The session that Astro parses from the result of the driver. */
 async function asAstro(driver: SessionDriver, id: string): Promise<Expected> {
   const handed = await driver.getItem(id);
   const entries = hydrate(typeof handed === 'string' ? JSON.parse(handed) : handed);
@@ -36,7 +36,7 @@ async function isSession(backend: Backend, id: string, config: SharedOptions, ex
   expect(await asAstro(backend.driver(config), id)).toStrictEqual(expected);
 }
 
-/** A change by this version: the session stays where it is, and so does everything else in it. */
+/** Changes a session with this version. The session keeps its id and all other values. */
 async function isSessionAfterAChange(
   backend: Backend,
   id: string,
@@ -45,13 +45,13 @@ async function isSessionAfterAChange(
 ): Promise<void> {
   const session = open(backend.driver(config), id);
   session.set('user', 'Grace');
-  // There is no cookie to send: the id is still the one that the browser has.
+  // No cookie is sent, because the session keeps its id.
   expect(await session.commit()).toBeUndefined();
   const after = new Map(before).set('user', { data: 'Grace', expires: undefined });
   await isSession(backend, id, config, after);
 }
 
-// What session-memory keeps ends with the process. A new backend is listed here until its stored form is recorded.
+// The data of session-memory ends with the process. A new backend is listed here until its stored form is recorded.
 const unrecorded = new Set(['session-memory']);
 
 test('every other backend is recorded', () => {
@@ -84,7 +84,7 @@ describe.each(versions)('as recorded in v%i.json', (version) => {
 
       async encrypted() {
         const both = { ttl: false, secrets: [next, first] } satisfies SharedOptions;
-        // Each of the secrets has encrypted something. Reading with both encrypts everything with the first of them.
+        // Each secret has encrypted some of the data. Reading with both encrypts all of it with the first one.
         expect(await open(backend.driver({ secrets: [next] }), ids.encrypted).keys()).toEqual([rotated]);
         const others = keys.filter((key) => key !== rotated);
         const openedByFirst = await open(backend.driver({ secrets: [first] }), ids.encrypted).keys();
@@ -101,7 +101,7 @@ describe.each(versions)('as recorded in v%i.json', (version) => {
       async removed() {
         const stored = await contentsOf(backend);
         expect(await backend.driver().getItem(ids.removed)).toBeNull();
-        // A request that knows the id and has not read the session does not bring it back: neither in Astro nor in any other server.
+        // A request that knows the id but has not read the session does not restore it, in Astro or in any other server.
         await backend.driver().setItem(ids.removed, flatten(new Map([['user', { data: 'Ada' }]])));
         const session = open(backend.driver(), ids.removed);
         session.set('user', 'Ada');
@@ -117,7 +117,7 @@ describe.each(versions)('as recorded in v%i.json', (version) => {
   });
 });
 
-/** All that is stored, without the time that it has left. */
+/** Everything that is stored, without the remaining lifetimes. */
 async function contentsOf(backend: Backend): Promise<Stored[]> {
   return (await backend.dump()).map(({ expiresIn: _passes, ...contents }) => contents);
 }

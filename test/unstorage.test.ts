@@ -9,11 +9,11 @@ import { everything } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type Site, type SiteSpec } from './support/site.ts';
 
-// `Astro.session` on drivers of unstorage, in an entrypoint of the site's own.
+// `Astro.session` on unstorage drivers, in the site's own entrypoint.
 
 const driver = `{ entrypoint: new URL('./src/session-driver.ts', import.meta.url) }`;
 
-/** A site with this module as its session driver. */
+/** A site whose session driver is this module. */
 const siteWith = (entrypoint: string, files: Record<string, string> = {}): SiteSpec => ({
   astro: '7-storage',
   driver,
@@ -22,7 +22,7 @@ const siteWith = (entrypoint: string, files: Record<string, string> = {}): SiteS
 
 const source = (path: string): string => readFileSync(new URL(path, import.meta.url), 'utf8');
 
-/** As the README shows it: the test below says so. */
+/** The entrypoint in the README; the test below compares them. */
 const onRedis = `import { fromUnstorage } from '@coatcheck/session-unstorage';
 import { getSecret } from 'astro:env/server';
 import redis from 'unstorage/drivers/redis';
@@ -39,7 +39,7 @@ const onFsLite = onRedis
   .replace('import redis', 'import fsLite')
   .replace(/redis\(.*?\)\)/, "fsLite({ base: getSecret('FOLDER') }))");
 
-/** In a Worker, where the binding comes from Cloudflare's own module. */
+/** An entrypoint for a Worker, which gets the binding from Cloudflare's own module. */
 const onWorkersKv = `import { env } from 'cloudflare:workers';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import cloudflareKVBinding from 'unstorage/drivers/cloudflare-kv-binding';
@@ -47,14 +47,14 @@ import cloudflareKVBinding from 'unstorage/drivers/cloudflare-kv-binding';
 export default () => fromUnstorage(cloudflareKVBinding({ binding: env.SESSION }));
 `;
 
-test('the README shows the entrypoints that are tried here', () => {
+test('the README shows the entrypoints that are tested here', () => {
   const readme = source('../packages/session-unstorage/README.md');
   expect(readme).toContain(onRedis);
   expect(readme).toContain(onWorkersKv);
 });
 
 describe('a built site', () => {
-  test('is a shop on redis, and keeps its sessions when it is restarted', async () => {
+  test('passes the shop scenario on redis, and keeps its sessions when it is restarted', async () => {
     await using redis = await startRedis();
     const built = await buildSite(siteWith(onRedis));
     const start = () => startSite(built, { env: { REDIS_URL: redis.url } });
@@ -67,26 +67,29 @@ describe('a built site', () => {
     expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
   });
 
-  test('64 requests that each set a key of their own: 64 keys, ten times in a row, on redis', async () => {
+  test('64 concurrent requests that set 64 keys on redis lose no updates, ten times in a row', async () => {
     await using redis = await startRedis();
     const built = await buildSite(siteWith(onRedis));
     await using site = await startSite(built, { env: { REDIS_URL: redis.url } });
     await isCompleteAfter64Requests(site);
   });
 
-  test.runIf(everything)('is a shop on fs-lite, and keeps its sessions when it is restarted', async () => {
-    const built = await buildSite(siteWith(onFsLite));
-    const env = { FOLDER: newFolder() };
-    const first = await startSite(built, { env });
-    await isAShop(first);
-    const visitor = createVisitor(first.url);
-    await visitor.run([['set', 'cart:hat', 2]]);
-    await first.stop();
-    await using second = await startSite(built, { env });
-    expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
-  });
+  test.runIf(everything)(
+    'passes the shop scenario on fs-lite, and keeps its sessions when it is restarted',
+    async () => {
+      const built = await buildSite(siteWith(onFsLite));
+      const env = { FOLDER: newFolder() };
+      const first = await startSite(built, { env });
+      await isAShop(first);
+      const visitor = createVisitor(first.url);
+      await visitor.run([['set', 'cart:hat', 2]]);
+      await first.stop();
+      await using second = await startSite(built, { env });
+      expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
+    },
+  );
 
-  test.runIf(everything)('is a shop on lru-cache', async () => {
+  test.runIf(everything)('passes the shop scenario on lru-cache', async () => {
     const built = await buildSite(siteWith(onLruCache));
     await using site = await startSite(built);
     await isAShop(site);
@@ -97,7 +100,7 @@ describe('a built site', () => {
 describe.runIf(everything)('a Worker, on cloudflare-kv-binding', () => {
   const spec = workerSite({ driver, files: { 'src/session-driver.ts': onWorkersKv } });
 
-  test('as built, is a shop, and loses nothing of 64 requests at once', async () => {
+  test('passes the shop scenario when built, and loses no updates of 64 concurrent requests', async () => {
     const built = await buildSite(spec);
     await using workers = await startWorkers(built.dist);
     const url = workers.urls[0]!;
@@ -123,7 +126,7 @@ describe.runIf(everything)('a Worker, on cloudflare-kv-binding', () => {
     expect(stored.filter(({ expiration }) => expiration === undefined)).toEqual([]);
   });
 
-  test('with the name of the binding alone, says that unstorage does not find it', async () => {
+  test('reports that unstorage does not find a binding by its name', async () => {
     const named = onWorkersKv.replace(/import \{ env.*\n/, '').replace('env.SESSION', "'SESSION'");
     const built = await buildSite(workerSite({ driver, files: { 'src/session-driver.ts': named } }));
     await using workers = await startWorkers(built.dist);
@@ -131,15 +134,15 @@ describe.runIf(everything)('a Worker, on cloudflare-kv-binding', () => {
     expect(JSON.stringify(outcomes)).toContain('Invalid binding `SESSION`');
   });
 
-  test('in `astro dev`, is a shop', async () => {
+  test('passes the shop scenario in `astro dev`', async () => {
     await using dev = await devSite(spec);
     await isAShop({ url: dev.url });
-    // Asked, and not killed, it takes its workerd along.
+    // SIGTERM, unlike SIGKILL, also ends its workerd.
     await dev.stop();
   });
 });
 
-test.runIf(everything)('`astro dev` is a shop', async () => {
+test.runIf(everything)('`astro dev` passes the shop scenario', async () => {
   await using dev = await devSite({ ...siteWith(onFsLite), env: { FOLDER: newFolder() } });
   await isAShop(dev);
 });
@@ -157,13 +160,13 @@ export default () => fromUnstorage(makeDriver[process.env.STORAGE](JSON.parse(pr
     built = await buildSite(siteWith(entrypoint, { 'src/make-driver.ts': makeDriver }));
   });
 
-  test.each(Object.entries(services))('is a shop on unstorage/drivers/%s', async (name, start) => {
+  test.each(Object.entries(services))('passes the shop scenario on unstorage/drivers/%s', async (name, start) => {
     const options = await start((cleanUp) => onTestFinished(async () => void (await cleanUp())));
     await using site = await startSite(built, { env: { STORAGE: name, STORAGE_OPTIONS: JSON.stringify(options) } });
     await isAShop(site);
   });
 
-  test('64 requests that each set a key of their own: 64 keys, ten times in a row, on fs-lite', async () => {
+  test('64 concurrent requests that set 64 keys on fs-lite lose no updates, ten times in a row', async () => {
     const env = { STORAGE: 'fs-lite', STORAGE_OPTIONS: JSON.stringify({ base: newFolder() }) };
     await using site = await startSite(built, { env });
     await isCompleteAfter64Requests(site);

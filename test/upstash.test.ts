@@ -10,7 +10,7 @@ import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type Site, type SiteSpec } from './support/site.ts';
 import { startUpstashBridge, type UpstashBridge } from './support/upstash-bridge.ts';
 
-// A site on Vercel: built by @astrojs/vercel, its function served as Vercel's launcher does, its sessions in Upstash.
+// A site on Vercel with sessions in Upstash: it is built by @astrojs/vercel, and its function is served as Vercel's launcher serves it.
 
 const BUILD_TOKEN = 'token-of-the-build-machine';
 
@@ -29,7 +29,7 @@ export default defineConfig({
   return { astro: '7-vercel', driver: '', files: { 'astro.config.mjs': config, ...files } };
 }
 
-/** Builds the site, and puts its function where nothing else is: what was not traced is missing there, as it is on Vercel. */
+/** Builds the site and moves its function into an empty folder, where untraced files are missing, as on Vercel. */
 async function deploy(): Promise<Built> {
   const built = await buildSite({ ...siteWith(), env: { UPSTASH_REDIS_REST_TOKEN: BUILD_TOKEN } });
   const dir = await mkdtemp(join(tmpdir(), 'coatcheck-vercel-'));
@@ -72,9 +72,9 @@ async function requestsDuring(work: () => Promise<unknown>): Promise<number> {
 }
 
 describe('a deployed site', () => {
-  test('is a shop', () => isAShop(site));
+  test('passes the shop scenario', () => isAShop(site));
 
-  test('lets what has expired go, in the database as well', async () => {
+  test('expires values, in the database as well', async () => {
     const visitor = createVisitor(site.url);
     const before = new Set(await inspector.keys('session:*'));
     await visitor.run([['set', 'code', '1234', { ttl: 2 }]]);
@@ -83,7 +83,7 @@ describe('a deployed site', () => {
     await expect.poll(() => inspector.exists(key!), { interval: 50 }).toBe(0);
   });
 
-  test('64 requests at once that change different keys lose nothing', async () => {
+  test('64 concurrent requests that change different keys lose no updates', async () => {
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'cart', 1]]);
     await Promise.all(
@@ -98,7 +98,7 @@ describe('a deployed site', () => {
     expect((await visitor.run([['keys']]))[0]).toHaveLength(65);
   });
 
-  test('asks Upstash no more often than it must', async () => {
+  test('sends no unnecessary requests to Upstash', async () => {
     const visitor = createVisitor(site.url);
     expect(await requestsDuring(() => visitor.fetch('/flash'))).toBe(0);
     expect(await requestsDuring(() => visitor.run([['set', 'cart', 1]]))).toBe(2);
@@ -114,7 +114,7 @@ describe('a deployed site', () => {
   });
 });
 
-describe('a function that was frozen, and whose connections were closed meanwhile', () => {
+describe('a function that was frozen while its connections were closed', () => {
   const programs = {
     'a read': [['get', 'cart']],
     'a write': [['set', 'cart', 'hat']],
@@ -139,10 +139,10 @@ describe('a function that was frozen, and whose connections were closed meanwhil
   }
 });
 
-describe('when something is wrong', () => {
+describe('configuration and outages', () => {
   const timeout = 3000;
 
-  test('nothing of the build machine’s environment is in what is deployed', async () => {
+  test('the deployment contains nothing of the build machine’s environment', async () => {
     const files = await readdir(deployed.dir, { recursive: true, withFileTypes: true });
     const texts = files.filter((it) => it.isFile()).map((it) => readFile(join(it.parentPath, it.name), 'utf8'));
     expect((await Promise.all(texts)).filter((text) => text.includes(BUILD_TOKEN))).toEqual([]);
@@ -151,7 +151,7 @@ describe('when something is wrong', () => {
   test.each([
     [{ KV_REST_API_TOKEN: '' }, 'configuration', 'UPSTASH_REDIS_REST_TOKEN (or KV_REST_API_TOKEN) is not set.'],
     [{ KV_REST_API_TOKEN: 'wrong' }, 'configuration', 'Upstash refuses the token'],
-  ])('a site says what is missing: %o', async (more, code, says) => {
+  ])('a site reports what is missing: %o', async (more, code, says) => {
     await using wrong = await startSite(deployed, { env: environment(more) });
     const visitor = createVisitor(wrong.url, [['astro-session', crypto.randomUUID()]]);
     const { outcomes } = await visitor.attempt([['get', 'cart']]);
@@ -167,7 +167,7 @@ describe('when something is wrong', () => {
     ['cutting its answers off', { kind: 'cut' }],
     ['truncating its answers', { kind: 'truncated' }],
   ] as const)(
-    'Upstash is %s: requests are answered, nobody is signed out, and all is well afterwards',
+    'Upstash is %s: requests get responses, nobody is signed out, and everything works again afterwards',
     async (_, fault) => {
       await using other = await startSite(deployed, { env: environment({ SESSION_TIMEOUT: String(timeout) }) });
       const visitor = createVisitor(other.url);
@@ -190,7 +190,7 @@ describe('when something is wrong', () => {
 });
 
 // `secrets.test.ts` reads `.env` with another driver.
-test.each(everything ? ['astro dev'] : [])('`%s` is a shop, on what `.env` names', async () => {
+test.each(everything ? ['astro dev'] : [])('`%s` passes the shop scenario, with the database in `.env`', async () => {
   const variables = Object.entries(environment()).map(([name, value]) => `${name}=${value}\n`);
   await using dev = await devSite(siteWith({ '.env': variables.join('') }));
   expect(await requestsDuring(() => isAShop(dev))).toBeGreaterThan(0);

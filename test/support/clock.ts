@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, onTestFinished, vi } from 'vitest';
 
-/** Moves the clock alone, for one test: files, sockets and promises go on. */
+/** Moves only the clock, for one test. Files, sockets and promises work as usual. */
 export function moveClock(ms: number): void {
   const to = Date.now() + ms;
   vi.useFakeTimers({ toFake: ['Date'] });
@@ -9,8 +9,8 @@ export function moveClock(ms: number): void {
 }
 
 /**
- * For the tests of this file time passes only when one says so, and no sooner on a busy machine. Timers go by the real clock, because real
- * backends are waited for.
+ * Uses a fake clock for the tests of this file. It moves only when a test advances it, even on a busy machine. Timers use the real clock,
+ * because tests wait for real backends.
  */
 export function withFakeClock(...also: 'performance'[]): { passTime(ms: number): void } {
   beforeEach(() => void vi.useFakeTimers({ toFake: ['Date', ...also] }));

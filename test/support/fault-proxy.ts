@@ -2,35 +2,34 @@ import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 /**
- * A stretch of network that misbehaves on command. What the last call said holds for every connection, those that are open
- * included, until the next call.
+ * A proxy that simulates network faults. The last call determines the behavior of all connections, open ones included, until the next call.
  */
 export interface FaultProxy extends AsyncDisposable {
   port: number;
-  /** Connections accepted so far. */
+  /** The number of connections accepted so far. */
   readonly connections: number;
-  /** Connections open now. */
+  /** The number of open connections. */
   readonly open: number;
-  /** Bytes that came from clients, whether or not they were passed on. */
+  /** The number of bytes from clients, whether or not they were forwarded. */
   readonly bytesFromClients: number;
-  /** Bytes that were passed on to clients. */
+  /** The number of bytes that were forwarded to clients. */
   readonly bytesToClients: number;
 
-  /** Everything goes through. Connections that lost bytes to `silence()` are closed. */
+  /** Forwards everything. Closes connections that lost bytes because of `silence()`. */
   pass(): Promise<void>;
-  /** Answers wait; a function is asked for every piece of data. The order of one connection's data stays. */
+  /** Delays replies, in milliseconds; a function is called for each chunk of data. The order within a connection stays. */
   delay(ms: number | (() => number)): Promise<void>;
-  /** Connections are accepted and nothing is ever answered: what clients send is lost. */
+  /** Accepts connections, never replies, and drops what clients send. */
   silence(): Promise<void>;
-  /** Nothing moves, in either direction, and nothing is lost: it arrives after `pass()`. */
+  /** Holds data in both directions. It arrives after `pass()`. */
   hold(): Promise<void>;
-  /** Every connection is closed after so many more bytes of answers. */
+  /** Closes each connection after this many more bytes of replies. */
   cut(afterBytes: number): Promise<void>;
-  /** Answers come one byte at a time, each in a turn of its own. */
+  /** Sends replies one byte at a time, each in its own turn of the event loop. */
   trickle(): Promise<void>;
-  /** Open connections are reset, and so is every new one. */
+  /** Resets open and new connections. */
   reset(): Promise<void>;
-  /** Open connections are reset; new ones are refused, as if nothing listened there. */
+  /** Resets open connections, and refuses new ones, as if nothing listened on the port. */
   refuse(): Promise<void>;
 }
 
@@ -43,7 +42,7 @@ interface Link {
   follow(mode: Mode): void;
 }
 
-/** For the conformance suite: makes what is behind a proxy unreachable, and resolves to what ends that. */
+/** An `outage` for the conformance suite: makes the target of a proxy unreachable. Resolves to a function that ends the outage. */
 export function outageOf(proxy: FaultProxy): () => Promise<() => Promise<void>> {
   return async () => {
     await proxy.refuse();
@@ -51,7 +50,7 @@ export function outageOf(proxy: FaultProxy): () => Promise<() => Promise<void>> 
   };
 }
 
-/** Starts one between a port that the system chooses and `target` on this machine. */
+/** Starts a proxy on a free port. It forwards to the local port `target`. */
 export async function startProxy({ target }: { target: number }): Promise<FaultProxy> {
   let mode: Mode = { name: 'pass' };
   let connections = 0;
@@ -59,7 +58,7 @@ export async function startProxy({ target }: { target: number }): Promise<FaultP
   let bytesToClients = 0;
   const links = new Set<Link>();
 
-  // Half-open, so that a client's last words are passed on before its end is.
+  // Allows half-open connections, so that the last data of a client is forwarded before its end.
   const server = createServer({ allowHalfOpen: true }, (client) => {
     connections += 1;
     const link = createLink(client, target, {
@@ -122,14 +121,14 @@ interface Watch {
   closed(): void;
 }
 
-/** One client's connection and the one to the target that goes with it. */
+/** A connection of a client, and the connection to the target that belongs to it. */
 function createLink(client: Socket, targetPort: number, watch: Watch): Link {
   const target = connect({ port: targetPort, host: '127.0.0.1', allowHalfOpen: true });
   let mode: Mode = { name: 'pass' };
-  // A peer that missed bytes cannot go on as if nothing had happened.
+  // A connection that lost bytes cannot be continued.
   let lostBytes = false;
   let bytesUntilCut = Infinity;
-  // What the target said and the client has not heard yet; `null` is the end.
+  // Data from the target that was not sent to the client yet; `null` is the end.
   const answers: { due: number; data: Buffer | null }[] = [];
   let timer: NodeJS.Timeout | undefined;
   let nextByte: NodeJS.Immediate | undefined;
@@ -219,7 +218,7 @@ function createLink(client: Socket, targetPort: number, watch: Watch): Link {
   };
 }
 
-/** Takes it out of the queue; `null` when the next thing in it is the end. */
+/** Takes data out of the queue; `null` if the next item is the end. */
 function firstByte(answers: { data: Buffer | null }[]): Buffer | null {
   const [next] = answers;
   const byte = next!.data?.subarray(0, 1) ?? null;

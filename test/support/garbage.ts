@@ -4,16 +4,16 @@ import { runInNewContext } from 'node:vm';
 setFlagsFromString('--expose-gc');
 const gc = runInNewContext('gc') as () => void;
 
-/** Collects everything that nobody holds any more. */
+/** Collects all unreachable objects. */
 export async function collectGarbage(): Promise<void> {
   for (let round = 0; round < 3; round++) {
-    // What a promise that has just settled held is free only after its turn.
+    // Objects of a promise that has just settled can be collected only in a later turn.
     await new Promise(setImmediate);
     gc();
   }
 }
 
-/** The bytes that live objects take. */
+/** The size of all live objects, in bytes. */
 export async function liveBytes(): Promise<number> {
   await collectGarbage();
   return process.memoryUsage().heapUsed;

@@ -3,7 +3,7 @@ import { decode, encode } from '../apps/astro-7/src/wire.ts';
 
 export type { Outcome, Step };
 
-/** Which part of the site runs a program. */
+/** The part of the site that runs a program. */
 export type Surface = 'endpoint' | 'page' | 'action' | 'middleware';
 
 export const surfaces: readonly Surface[] = ['endpoint', 'page', 'action', 'middleware'];
@@ -12,33 +12,33 @@ export interface Answer {
   status: number;
   headers: Headers;
   body: string;
-  /** From before the request was sent until its last byte was here. */
+  /** The time from before the request until the last byte of the response, in milliseconds. */
   ms: number;
 }
 
 export interface Attempt extends Answer {
-  /** What each step gave, or undefined when the request as a whole failed, as it does when the session cannot be saved. */
+  /** The result of each step; undefined if the whole request failed, for example because the session could not be saved. */
   outcomes: Outcome[] | undefined;
 }
 
 export interface RunOptions {
-  /** Default: `endpoint`. */
+  /** @default 'endpoint' */
   surface?: Surface;
 }
 
-/** A browser, as far as a session can tell: it keeps cookies and sends them. */
+/** A simple browser: it stores cookies and sends them. */
 export interface Visitor {
-  /** The jar: raw values by name. A test may change it. */
+  /** The raw values of the cookies, by name. A test can change them. */
   cookies: Map<string, string>;
   /** The value of the session cookie. */
   sessionId(name?: string): string | undefined;
-  /** Does not follow redirects, and is rejected after a minute. Takes the cookies of the answer when it arrives, as browsers do. */
+  /** Sends a request. Does not follow redirects, and rejects after a minute. Stores the cookies of the response, as browsers do. */
   fetch(path: string, init?: RequestInit): Promise<Answer>;
-  /** Has the site run a program on the session. Rejects only when no answer came. */
+  /** Lets the site run a program on the session. Rejects only if there is no response. */
   attempt(steps: Step[], options?: RunOptions): Promise<Attempt>;
-  /** Like `attempt`, for programs that must succeed: the value of every step. Rejects when the request or a step failed. */
+  /** Like `attempt`, for programs that must succeed. Resolves to the value of each step. Rejects if the request or a step failed. */
   run(steps: Step[], options?: RunOptions): Promise<unknown[]>;
-  /** Another browser with a copy of the cookies: at the same site, or at another, say after a restart. */
+  /** Another browser with a copy of the cookies, at the same site or at another URL, for example after a restart. */
   fork(url?: string): Visitor;
 }
 
@@ -50,9 +50,9 @@ export function createVisitor(url: string, cookies: Iterable<[string, string]> =
 
     async fetch(path, init = {}) {
       const headers = new Headers(init.headers);
-      // A form without an origin is refused by Astro.
+      // Astro refuses a form without an origin.
       if (!headers.has('origin')) headers.set('origin', url);
-      // `Secure` is not obeyed: built sites mark the session cookie with it, and these tests speak http to this machine only.
+      // `Secure` is ignored: built sites set it for the session cookie, but these tests use local HTTP.
       const cookie = [...visitor.cookies].map(([name, value]) => `${name}=${value}`).join('; ');
       if (cookie) headers.set('cookie', cookie);
 

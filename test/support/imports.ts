@@ -2,7 +2,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-// Who imports what in the source of the packages.
+// Lists the imports in the source of the packages.
 
 export const workspace: string = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -13,12 +13,12 @@ export interface Import {
   dynamic: boolean;
 }
 
-/** The modules of some packages, such as `packages/*`, by their paths in the workspace. */
+/** The modules of the packages that match a pattern such as `packages/*`, as paths in the workspace. */
 export function modulesOf(packages: string): string[] {
   return globSync(`${packages}/src/**/*.ts`, { cwd: workspace }).sort();
 }
 
-/** Imports and re-exports, with those of types and those under way; one of an own file as that file. */
+/** All imports and re-exports of a module, including types and dynamic imports. A relative import is given as the path of that file. */
 export function importsOf(from: string): Import[] {
   const text = readFileSync(join(workspace, from), 'utf8').replaceAll(/^\s*(?:\/\*.*?\*\/|\/\/[^\n]*)/gms, '');
   const statement =

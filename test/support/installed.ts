@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { freePort } from './ports.ts';
 
-// The packages as strangers get them: packed, and installed into an app outside of this workspace.
+// The packages as users get them: packed, and installed into an app outside of this workspace.
 
 export const workspace: string = fileURLToPath(new URL('../../', import.meta.url));
 
-// What the test runner's own package manager says in the environment is not meant for another one. The way to the network is.
+// The environment variables of the test runner's package manager must not affect another one, except for the network settings.
 const passed = /^(?:PATH|HOME|CI|NODE_EXTRA_CA_CERTS|SSL_CERT_FILE|SSL_CERT_DIR|HTTPS?_PROXY|NO_PROXY)$/i;
 const environment = {
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => passed.test(name))),
@@ -22,7 +22,7 @@ const environment = {
 
 const execute = promisify(execFile);
 
-/** What a command printed. Rejects, with that in the message, when it fails. */
+/** Runs a command, and resolves to its output. Rejects with the output in the message if it fails. */
 export async function run(command: string, args: string[], cwd: string): Promise<string> {
   try {
     return (await execute(command, args, { cwd, env: environment, timeout: 120_000 })).stdout;
@@ -32,13 +32,13 @@ export async function run(command: string, args: string[], cwd: string): Promise
   }
 }
 
-/** Packs a package as it is published. `into` is absolute, and so is the path of the tarball. */
+/** Packs a package as it is published. Resolves to the absolute path of the tarball; `into` must be absolute too. */
 export async function pack(packageFolder: string, into: string): Promise<string> {
   const printed = await run('pnpm', ['pack', '--json', '--pack-destination', into], packageFolder);
   return (JSON.parse(printed) as { filename: string }).filename;
 }
 
-/** What the app itself brings; the versions are those that the workspace tests against. */
+/** The app's own dependencies, in the versions that the workspace tests against. */
 const dependencies = pick(join(workspace, 'test/apps/astro-7/package.json'), ['astro', '@astrojs/node']);
 
 /** A site that counts the requests of a session. */
@@ -68,8 +68,8 @@ export interface Layout {
 }
 
 /**
- * Writes the app and installs it with these tarballs, by the name of their package. What is packed here is on no registry, so core is
- * pointed out to the package manager; a user has nothing of this.
+ * Writes the app and installs it with these tarballs, by package name. The packed versions are on no registry, so the app overrides the
+ * version of core; users need no override.
  */
 export async function installApp(app: string, tarballs: Record<string, string>, layout: Layout): Promise<void> {
   for (const [path, text] of Object.entries(appFiles)) {
@@ -85,7 +85,7 @@ export async function installApp(app: string, tarballs: Record<string, string>, 
   if (npm) {
     await run('npm', ['install', '--no-audit', '--no-fund', '--prefer-offline'], app);
   } else {
-    // JSON is YAML.
+    // JSON is valid YAML.
     const settings = { packages: ['.'], overrides, allowBuilds: { esbuild: false, sharp: false } };
     const lines = Object.entries(settings).map(([name, value]) => `${name}: ${JSON.stringify(value)}\n`);
     await writeFile(join(app, 'pnpm-workspace.yaml'), lines.join('') + (layout.settings ?? ''));
@@ -97,13 +97,13 @@ const astro = 'node_modules/astro/bin/astro.mjs';
 
 export const buildApp = (app: string): Promise<string> => run(process.execPath, [astro, 'build'], app);
 
-/** The arguments for Node that run the app: as it was built, or in development. */
+/** The arguments for Node that run the app, built or in development. */
 export const built: string[] = ['dist/server/entry.mjs'];
 export async function inDevelopment(): Promise<string[]> {
   return [astro, 'dev', '--host', '127.0.0.1', '--port', String(await freePort())];
 }
 
-/** Runs Node in the app until it prints its address; the answer to two requests with one cookie. */
+/** Runs Node in the app until it prints its address. Resolves to the responses to two requests with one cookie. */
 export async function countTwice(app: string, args: string[], env: Record<string, string>): Promise<unknown[]> {
   const child = spawn(process.execPath, args, {
     cwd: app,

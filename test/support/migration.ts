@@ -15,21 +15,21 @@ import { startRedis } from './redis-server.ts';
 import { buildSite, startSite, type Built, type Site, type SiteSpec } from './site.ts';
 import { startUpstashBridge } from './upstash-bridge.ts';
 
-/** One backend, and the same site twice, as built for it: with Astro's own driver, and with ours. */
+/** A backend, and two builds of the same site for it: with Astro's own driver, and with ours. */
 export interface Place extends AsyncDisposable {
-  /** Starts the site that there was before. */
+  /** Starts the site with Astro's own driver. */
   before(): Promise<Shop>;
-  /** Starts the site with our driver, which takes sessions over or does not. */
+  /** Starts the site with our driver, with or without migration. */
   after(migrateFrom: boolean): Promise<Shop>;
-  /** Whether several servers may change one session at once. */
+  /** Whether several servers can change one session concurrently. */
   atomic: boolean;
-  /** All that the backend holds, by name. */
+  /** Everything that the backend stores, by name. */
   stored(): Promise<Map<string, string>>;
 }
 
 export type Shop = Pick<Site, 'url'> & AsyncDisposable;
 
-/** By what a user would call them. */
+/** The backends, by the names that users know. */
 export const places: Record<string, () => Promise<Place>> = {
   Redis: () => onRedis(7),
   'Redis, on Astro 6': () => onRedis(6),
@@ -39,7 +39,7 @@ export const places: Record<string, () => Promise<Place>> = {
   'Netlify Blobs': onNetlifyBlobs,
 };
 
-/** What every `after` of this file is built with. */
+/** The driver options of every `after` in this file. */
 const OPTIONS = `{ migrateFrom: { until: fromEnv('MIGRATE_UNTIL') } }`;
 
 const adopting = (migrateFrom: boolean): Record<string, string> => ({
@@ -69,7 +69,7 @@ export async function storedInRedis(redis: Redis): Promise<Map<string, string>> 
   return valuesOf(await redis.keys('*'), read);
 }
 
-/** Built for Vercel, where most of those who use Upstash are. */
+/** A site for Vercel, where most Upstash users are. */
 async function onUpstash(): Promise<Place> {
   const server = await startRedis();
   const bridge = await startUpstashBridge(server.url);
@@ -110,7 +110,7 @@ async function onUpstash(): Promise<Place> {
   };
 }
 
-/** Without a driver the adapter for Node takes files, in a cache of the app's folder: that is where the server is started. */
+/** Without a driver, the Node adapter stores files in the build cache of the app, so the server is started in that folder. */
 async function inFiles(): Promise<Place> {
   const before = await buildSite({ astro: '7-storage', driver: 'undefined' });
   const after = await buildSite({ astro: '7-storage', driver: `fsDriver(${OPTIONS})` });
@@ -135,7 +135,7 @@ async function inFiles(): Promise<Place> {
   };
 }
 
-/** Without a driver the adapter takes the KV namespace SESSION. */
+/** Without a driver, the adapter uses the KV namespace SESSION. */
 async function onCloudflareKv(): Promise<Place> {
   const persist = await mkdtemp(join(tmpdir(), 'coatcheck-kv-'));
   const before = await buildSite(workerSite({ driver: 'undefined' }));
@@ -162,7 +162,7 @@ async function onCloudflareKv(): Promise<Place> {
   };
 }
 
-/** Without a driver the adapter takes the blob store `astro-sessions`. */
+/** Without a driver, the adapter uses the blob store `astro-sessions`. */
 async function onNetlifyBlobs(): Promise<Place> {
   const blobs = await startBlobs();
   const gateway = await startGateway(blobs);

@@ -7,29 +7,29 @@ import { fileURLToPath } from 'node:url';
 
 export const workspace: string = fileURLToPath(new URL('../../', import.meta.url));
 
-/** A Markdown file that people read. */
+/** A Markdown file of the documentation. */
 export interface Page {
-  /** From the root of the workspace, such as `packages/session-core/README.md`. */
+  /** The path in the workspace, such as `packages/session-core/README.md`. */
   path: string;
   text: string;
 }
 
-/** A block of code, from the line after the fence. */
+/** A code block. It starts at the line after the fence. */
 interface Block {
   line: number;
-  /** The words after the fence: the language, then perhaps the name of a file, or `partial`. */
+  /** The words after the fence: the language, and optionally a file name or `partial`. */
   info: string[];
   code: string;
 }
 
-/** A table; cells are without the backticks and the escapes of Markdown. */
+/** A table. Its cells have no backticks and no Markdown escapes. */
 export interface Table {
   line: number;
   header: string[];
   rows: { line: number; cells: string[] }[];
 }
 
-/** A file to type-check, and the line of the page where its first line stands. */
+/** A file to type-check, and the line of the page at which it starts. */
 export interface Source {
   page: string;
   line: number;
@@ -64,8 +64,8 @@ function blocksOf({ text }: Page): Block[] {
 const SCRIPT = /(?:^|\.)([cm]?[jt]sx?)$/;
 
 /**
- * What a page shows as code, as files. A block is named by a file name after its language; the blocks of one page can import each
- * other by these names. A `diff` with a name stands for the file after the change. `partial` means that a block is no whole file.
+ * The code blocks of a page as files. A file name after the language names a block, and the blocks of a page can import each other by name.
+ * A `diff` with a name stands for the file after the change. `partial` means that a block is not a complete file.
  */
 export function sourcesOf(page: Page): Source[] {
   const sources: Source[] = [];
@@ -75,7 +75,7 @@ export function sourcesOf(page: Page): Source[] {
     const extension = SCRIPT.exec(name ?? language)?.[1];
     if (!extension || words.includes('partial')) continue;
     const after = language === 'diff' ? code.replace(/^-.*$/gm, '').replace(/^[+ ]/gm, '') : code;
-    // A file of declarations is checked only as one of code; one that declares modules is no module itself.
+    // A declaration file is checked only if it is named as a source file. One that declares modules must not be a module itself.
     const isModule = /^(?:import|export) /m.test(after);
     const file = (isModule ? name?.replace(/\.d\.ts$/, '.declarations.ts') : name) ?? `line-${line}.${extension}`;
     if (sources.some((other) => other.name === file)) throw new Error(`${page.path}:${line} has a second ${file}`);
@@ -84,7 +84,7 @@ export function sourcesOf(page: Page): Source[] {
   return sources;
 }
 
-/** The tables of one section, down to the next heading of its rank. */
+/** The tables of one section, up to the next heading of the same level. */
 export function tablesOf({ text }: Page, heading: string): Table[] {
   const tables: Table[] = [];
   let inside = false;
@@ -109,7 +109,7 @@ export function headingsOf({ text }: Page): string[] {
   return [...withoutCode(text).matchAll(/^#{1,6} +(.+)$/gm)].map(([, heading]) => heading!);
 }
 
-/** Where GitHub puts the anchor of a heading. */
+/** The anchor that GitHub gives a heading. */
 export function anchorOf(heading: string): string {
   return heading
     .toLowerCase()
@@ -117,7 +117,7 @@ export function anchorOf(heading: string): string {
     .replaceAll(' ', '-');
 }
 
-/** Links and images to files of this repository, and to places in them. */
+/** Links and images that point to files of this repository, or to anchors in them. */
 export function linksOf({ text }: Page): string[] {
   const prose = withoutCode(text).replace(/`[^`]*`/g, '');
   const links = [...prose.matchAll(/\]\(([^)\s]+)[^)]*\)|(?:src|srcset|href)="([^"]+)"/g)];
@@ -129,8 +129,8 @@ function withoutCode(text: string): string {
 }
 
 /**
- * Type-checks all sources with one run of TypeScript, strictly, in a folder where everything can be imported that a package or an
- * example of this workspace has installed. Returns what is wrong, as `packages/session-core/README.md:41 error TS2322: ...`.
+ * Type-checks all sources with one strict run of TypeScript, in a folder that can import every package that a package or an example of this
+ * workspace has installed. Returns the errors, such as `packages/session-core/README.md:41 error TS2322: ...`.
  */
 export async function typeCheck(sources: Source[]): Promise<string[]> {
   const folder = await realpath(await mkdtemp(join(tmpdir(), 'coatcheck-pages-')));
@@ -144,7 +144,7 @@ export async function typeCheck(sources: Source[]): Promise<string[]> {
     const compilerOptions = { noEmit: true, allowJs: true, checkJs: true, jsx: 'preserve', moduleDetection: 'force' };
     const config = { extends: join(workspace, 'tsconfig.base.json'), compilerOptions };
     await write('tsconfig.json', JSON.stringify(config));
-    // The lines before stand for those of the page, so that TypeScript names the right one.
+    // Empty lines stand for the lines of the page before the block, so that TypeScript reports the right line.
     for (const { page, line, name, code } of sources) await write(join(page, name), '\n'.repeat(line - 1) + code);
 
     const problems = await runTsc(folder);
@@ -154,7 +154,7 @@ export async function typeCheck(sources: Source[]): Promise<string[]> {
   }
 }
 
-/** Makes every dependency of the workspace's packages and examples, and every package itself, a dependency of the folder. */
+/** Makes the workspace's packages, and all dependencies of its packages and examples, importable in the folder. */
 async function installEverything(folder: string): Promise<void> {
   const ours = globSync('packages/*', { cwd: workspace });
   const modules = ['{packages,examples,test/apps}/*/node_modules', 'node_modules'];
@@ -163,7 +163,7 @@ async function installEverything(folder: string): Promise<void> {
     { cwd: workspace },
   );
   const installed = new Map(ours.map((path) => [path.replace('packages', '@coatcheck'), path]));
-  // Of several versions, the one of a package comes before those of the root and the examples.
+  // If there are several versions, that of a package wins over those of the root and the examples.
   for (const path of theirs.sort().reverse()) {
     const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
     if (!installed.has(name)) installed.set(name, path);
@@ -175,7 +175,7 @@ async function installEverything(folder: string): Promise<void> {
   }
 }
 
-/** One line for each thing that is wrong. */
+/** One line for each error. */
 function runTsc(folder: string): Promise<string[]> {
   const tsc = join(workspace, 'node_modules/typescript/bin/tsc');
   return new Promise((resolve, reject) => {

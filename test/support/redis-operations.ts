@@ -5,7 +5,11 @@ import { call, change, newKey } from './stores.ts';
 
 const HOUR = 3_600_000;
 
-/** What every way to Redis promises: one command an operation. `commandsDuring` tells which ones some work sent, spelled like `scripts`. */
+/**
+ * Tests for every kind of connection to Redis: each operation sends one command.
+ *
+ * @param commandsDuring resolves to the commands that `work` sent, in the spelling of `scripts`.
+ */
 export function testOperations(
   store: SessionStore,
   inspector: Redis,
@@ -21,12 +25,12 @@ export function testOperations(
     destroy: () => store.destroy(key, HOUR, call()),
   };
 
-  it.each(Object.entries(operations))('a %s', async (_name, operation) => {
+  it.each(Object.entries(operations))('a %s sends one command', async (_name, operation) => {
     await operation();
     expect(await commandsDuring(operation)).toHaveLength(1);
   });
 
-  it('a Redis that has lost the scripts is given them once', async () => {
+  it('scripts are sent once to a Redis that has lost them', async () => {
     const other = newKey();
     const patch = () => store.patch(other, change({ set }), call());
     await inspector.script('FLUSH');

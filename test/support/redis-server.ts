@@ -9,28 +9,28 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from './ports.ts';
 
-/** A redis-server on 127.0.0.1. It goes, with its data, when the process that started it ends, however that ends. */
+/** A redis-server on 127.0.0.1. It is stopped, and its data removed, when the process that started it ends, even if it is killed. */
 export interface RedisServer extends AsyncDisposable {
   readonly port: number;
   readonly url: string;
-  /** Of the process that runs now; undefined while none does. */
+  /** The id of the server process; undefined if it is not running. */
   readonly pid: number | undefined;
   /** Shuts it down cleanly. It keeps its data for `restart()`. */
   stop(): Promise<void>;
-  /** SIGKILL: connections are reset, nothing is said. It keeps what it had acknowledged for `restart()`. */
+  /** Kills it (SIGKILL), which resets connections. It keeps acknowledged writes for `restart()`. */
   kill(): Promise<void>;
-  /** SIGSTOP: connections stay open, and new ones are accepted, but nothing is answered. */
+  /** Freezes it (SIGSTOP): connections stay open, and new ones are accepted, but there are no replies. */
   freeze(): void;
-  /** Ends a `freeze()`; what was sent in the meantime is carried out. */
+  /** Ends a `freeze()`. Commands that were sent in the meantime are executed. */
   thaw(): void;
   /** Stops it if it runs, and starts it on the same port with the same data. */
   restart(): Promise<void>;
 }
 
 export interface RedisOptions {
-  /** Default: a free one, chosen by the system. */
+  /** @default a free port */
   port?: number;
-  /** Further arguments of redis-server; they win over ours (`--appendonly yes`, `--save ''`). */
+  /** More arguments of redis-server. They override ours (`--appendonly yes`, `--save ''`). */
   args?: string[];
 }
 
@@ -38,7 +38,7 @@ const run = promisify(execFile);
 
 let ownServer: Promise<RedisServer> | undefined;
 
-/** For tests that need just any Redis: `REDIS_URL` when it is set, else a server that this process starts once. */
+/** The URL of a Redis for tests that can share one: `REDIS_URL` if it is set, or a server that this process starts once. */
 export async function redisUrl(): Promise<string> {
   if (process.env.REDIS_URL) return process.env.REDIS_URL;
   ownServer ??= startRedis();
@@ -51,13 +51,13 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   const port = await freePort(options.port);
   const dir = await mkdtemp(join(tmpdir(), 'coatcheck-redis-'));
   const janitor = startJanitor(dir);
-  // Empty, and there because a Sentinel (`args: ['--sentinel']`) keeps its state in it.
+  // The configuration file is empty. A Sentinel (`args: ['--sentinel']`) needs it to store its state.
   const configFile = join(dir, 'redis.conf');
   await writeFile(configFile, '');
   let child: ChildProcess | undefined;
 
   async function start(): Promise<void> {
-    // A file and no pipe: a pipe would keep this process alive.
+    // The output goes to a file, because a pipe would keep this process alive.
     const log = openSync(join(dir, 'redis.log'), 'w');
     const args = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'yes'];
     const started = spawn(bin, [configFile, ...args, ...(options.args ?? [])], {
@@ -74,7 +74,7 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
     started.unref();
     janitor.watch(started.pid);
 
-    // Not `Date`, which tests move.
+    // `performance.now()` is used because tests move `Date`.
     const deadline = performance.now() + 90_000;
     while (!(await answers(port))) {
       if (child === started && started.pid !== undefined && performance.now() < deadline) {
@@ -125,8 +125,8 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
 }
 
 /**
- * The redis-server to run, and what its environment must add: `REDIS_SERVER_BIN`, else the one on `PATH`, else, on Debian
- * and Ubuntu, the distribution's packages unpacked into the user's cache folder, which needs no root and starts no service.
+ * The redis-server to run, and the environment variables that it needs: `REDIS_SERVER_BIN`, or the one on `PATH`. Otherwise, on Debian and
+ * Ubuntu, the packages of the distribution are unpacked into the user's cache folder, which needs no root and starts no service.
  */
 export async function redisServerBin(): Promise<{ bin: string; env: Record<string, string> }> {
   const named = process.env.REDIS_SERVER_BIN;
@@ -146,10 +146,10 @@ export async function redisServerBin(): Promise<{ bin: string; env: Record<strin
   };
 }
 
-/** Vitest's global set-up: fetches the server once, before test files that run side by side would each do so. */
+/** The global setup of Vitest: fetches the server once, before concurrent test files would each do so. */
 export async function setup(): Promise<void> {
   if (process.env.REDIS_URL) return;
-  // Without a server the tests that need one fail, and say why.
+  // Without a server, the tests that need one fail with the reason.
   await redisServerBin().catch(() => {});
 }
 
@@ -176,7 +176,7 @@ async function unpackedRedis(): Promise<string> {
       if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', file, unpacked], { cwd: work });
     }
     await rename(unpacked, root).catch((error: unknown) => {
-      // Another process may have been faster.
+      // Another process may have done it already.
       if (!isExecutable(join(root, 'usr/bin/redis-server'))) throw error;
     });
   } catch (error) {
@@ -188,7 +188,7 @@ async function unpackedRedis(): Promise<string> {
 }
 
 async function downloadPackages(folder: string): Promise<void> {
-  // What apt would install, libraries included, is what this machine lacks.
+  // apt lists the packages that this machine lacks, including libraries.
   const plan = await run('apt-get', ['--simulate', '--no-install-recommends', 'install', 'redis-server'], {
     env: { ...process.env, LC_ALL: 'C' },
   });
@@ -220,7 +220,7 @@ function answers(port: number): Promise<boolean> {
     const socket = connect(port, '127.0.0.1', () => socket.write('PING\r\n'));
     socket.setTimeout(1000, () => socket.destroy());
     socket.once('data', (reply) => {
-      // Any other error is an answer too: a server with a password is ready.
+      // Any other error is a reply too: a server that requires a password is ready.
       resolve(!reply.toString().startsWith('-LOADING'));
       socket.destroy();
     });

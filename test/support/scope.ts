@@ -1,24 +1,24 @@
 import type { SiteSpec } from './site.ts';
 
-// What runs. `pnpm test` proves everything once. `pnpm test:all` proves it again: on the older Astro, on every driver of unstorage, those of
-// Astro included, and with every package manager.
+// The scope of a test run. `pnpm test` tests everything once. `pnpm test:all` also tests the older Astro, every unstorage driver, including
+// those of Astro, and every package manager.
 
-/** Files of tests that run there only. */
+/** Test files that run only in `pnpm test:all`. */
 export const repeatedFiles: string[] = [
-  // KV's conformance once more, in the tests of a user's Worker.
+  // Runs KV's conformance tests again, inside of the tests of a user's Worker.
   'packages/session-cloudflare-kv/test/vitest-plugin.test.ts',
-  // A few seconds of `pnpm faults:load`. Single outages are in `outages.test.ts`.
+  // Runs `pnpm faults:load` for a few seconds. Single outages are in `outages.test.ts`.
   'test/faults.test.ts',
-  // The instruments, on Astro's own drivers: nothing of ours is in it.
+  // Tests the test harness on Astro's own drivers, without our packages.
   'test/harness.test.ts',
 ];
 
 export const everything: boolean = process.env['COATCHECK_TESTS'] === 'all';
 
-/** The versions of Astro that sites are built on. */
+/** The versions of Astro for which sites are built. */
 export const astros: readonly Extract<SiteSpec['astro'], number>[] = everything ? [7, 6] : [7];
 
-/** Of a list of the same thing several times over: all, or those whose names are chosen to stand for the others. */
+/** The items to test: all in `pnpm test:all`, otherwise only those with the given names, which represent the others. */
 export function scopeOf<Item>(all: [name: string, item: Item][], chosen: string[]): [name: string, item: Item][] {
   return everything ? all : all.filter(([name]) => chosen.includes(name));
 }

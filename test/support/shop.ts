@@ -2,12 +2,12 @@ import { expect } from 'vitest';
 import { createVisitor, surfaces } from './http.ts';
 import type { Site } from './site.ts';
 
-/** A site to visit. In a Worker, where no request may wait for another, there are no gates: there chance decides who is first. */
+/** A site to visit. A Worker has no gates, because its requests cannot wait for each other; the order of its requests is random. */
 export type Shop = Pick<Site, 'url'> & Partial<Pick<Site, 'gate'>>;
 
 /**
- * A visit as a shop sees it: a cart that is filled from everywhere, a message that is shown once, a sign-in that makes a new session of
- * it, a code that expires, and a sign-out that a request under way cannot undo.
+ * The shop scenario, a typical use of sessions: a cart that concurrent requests fill, a flash message that is shown once, a sign-in that
+ * regenerates the session, a code that expires, and a sign-out that a late request cannot undo.
  */
 export async function isAShop(shop: Shop): Promise<void> {
   const visitor = createVisitor(shop.url);
@@ -15,7 +15,7 @@ export async function isAShop(shop: Shop): Promise<void> {
     const cart = `cart:${index}`;
     await visitor.run([['set', cart, new Map([['tea', 2n]])]], { surface });
     expect(await visitor.fork().run([['get', cart]], { surface })).toEqual([new Map([['tea', 2n]])]);
-    // Changed in place, which is saved when the request also sets something.
+    // A change in place is saved if the request also sets something.
     await visitor.run(
       [
         ['change', cart, ['milk'], 1n],

@@ -10,21 +10,21 @@ import { freePort } from './ports.ts';
 const apps = fileURLToPath(new URL('../apps/', import.meta.url));
 const workspace = fileURLToPath(new URL('../../', import.meta.url));
 
-/** A site to build: the source in `test/apps/astro-7`, with one session configuration, on one version of Astro. */
+/** A site to build: the source in `test/apps/astro-7`, with a session configuration and a version of Astro. */
 export interface SiteSpec {
-  /** The folder `test/apps/astro-<this>`. */
+  /** Selects the folder `test/apps/astro-<this>`. */
   astro: 6 | 7 | '7-cloudflare' | '7-netlify' | '7-storage' | '7-vercel';
-  /** The expression that a user would write after `driver:` in `astro.config.mjs`; its names are those in `importable`. */
+  /** The expression after `driver:` in `astro.config.mjs`. It can use the names in `importable`. */
   driver: string;
   /** The other options of `session`. */
   session?: { ttl?: number; cookie?: string | { name?: string; [option: string]: unknown } };
   /** Environment variables of the build. */
   env?: Record<string, string>;
-  /** Files to add to the site or to put in place of its own, by path: `{ '.env': 'REDIS_URL=...' }`. */
+  /** Files to add to the site or to replace, by path: `{ '.env': 'REDIS_URL=...' }`. */
   files?: Record<string, string>;
 }
 
-/** What a `driver` expression can name, and where it comes from. */
+/** The names that a `driver` expression can use, and the modules that export them. */
 const importable: Record<string, string> = {
   redisDriver: '@coatcheck/session-redis',
   memoryDriver: '@coatcheck/session-memory',
@@ -37,16 +37,16 @@ const importable: Record<string, string> = {
   ownDriver: './src/drivers/own/config.ts',
 };
 
-/** A password that is in the environment of builds, and must not be in what they make. */
+/** A password in the environment of builds. Their output must not contain it. */
 export const BUILD_PASSWORD = 'c0rrect-h0rse-battery';
 const buildEnv = { REDIS_URL: `redis://:${BUILD_PASSWORD}@127.0.0.1:1` };
 
-// A build takes seconds. These two serve all tests of the Redis driver that need no other configuration.
+// A build takes seconds, so all tests of the Redis driver that need no other configuration share these two.
 
-/** Our Redis driver as it is by default. */
+/** A site with our Redis driver and its default options. */
 export const redisSite = (astro: 6 | 7): SiteSpec => ({ astro, driver: 'redisDriver()', env: buildEnv });
 
-/** Our Redis driver with lifetime and deadline from `SESSION_TTL` and `SESSION_TIMEOUT`. */
+/** A site with our Redis driver, with `ttl` and `timeout` from `SESSION_TTL` and `SESSION_TIMEOUT`. */
 export const redisSiteFromVariables = (astro: 6 | 7): SiteSpec => ({
   astro,
   driver: `redisDriver({ ttl: fromEnv('SESSION_TTL'), timeout: fromEnv('SESSION_TIMEOUT') })`,
@@ -56,57 +56,57 @@ export interface Built {
   spec: SiteSpec;
   /** The site's folder. */
   dir: string;
-  /** What the build made. */
+  /** The folder with the output of the build. */
   dist: string;
-  /** What the build printed. */
+  /** The text that the build printed. */
   log: string;
 }
 
 export interface Site extends AsyncDisposable {
-  /** `http://127.0.0.1:<port>`, without a slash at the end. */
+  /** `http://127.0.0.1:<port>`, without a trailing slash. */
   url: string;
   pid: number;
   dir: string;
-  /** Everything that the process has printed so far, without colours. */
+  /** Everything that the process has printed so far, without colors. */
   logs(): string;
-  /** Resolves with the match once the logs have one; what was printed before the call counts. Rejects after the deadline. */
+  /** Resolves to the match as soon as the logs have one; earlier output counts. Rejects after the deadline. */
   logged(pattern: RegExp, deadlineMs?: number): Promise<RegExpExecArray>;
-  /** A place where a program stops at `['wait', name]`. Give every use a name of its own: an open gate stays open. */
+  /** A gate at which a program waits with `['wait', name]`. Use a new name each time, because an open gate stays open. */
   gate(name: string): Gate;
-  /** The process does nothing until `thaw()`; what is sent to it waits. */
+  /** Freezes the process until `thaw()`. Requests wait. */
   freeze(): void;
   thaw(): void;
-  /** Asks the process to end, and resolves when it has. */
+  /** Asks the process to end, and resolves when it has ended. */
   stop(): Promise<void>;
-  /** Ends the process at once, also when it is frozen. */
+  /** Kills the process, even if it is frozen. */
   kill(): Promise<void>;
 }
 
 export interface DevSite extends Site {
-  /** Puts the new text in the place of the old in one step: a dev server that sees half a file keeps its old configuration. */
+  /** Replaces the text of a file in one step: a dev server that sees a partial file would keep its old configuration. */
   edit(path: string, change: (text: string) => string): Promise<void>;
 }
 
 export interface Gate {
-  /** Resolves once so many requests have come to the gate, counted from the start of the site. */
+  /** Resolves as soon as this many requests have reached the gate since the start of the site. */
   arrived(count?: number): Promise<void>;
-  /** Lets everybody through who waits, and everybody who comes later. */
+  /** Lets all waiting and later requests through. */
   open(): Promise<void>;
 }
 
 export interface StartOptions {
   env?: Record<string, string>;
-  /** How wrong the clock of the site is: `7_200_000` puts it two hours ahead. */
+  /** How far the clock of the site is ahead, in milliseconds: `7_200_000` is two hours. */
   clockOffsetMs?: number;
-  /** More arguments for Node, before the entry. */
+  /** More arguments for Node, before the entry file. */
   nodeArgs?: string[];
 }
 
 const builds = new Map<string, Promise<Built>>();
 
 /**
- * Runs the real `astro build`. The result is shared by everybody who asks for the same, also in other processes and in a later
- * run: its name is a digest of all that goes into it, the built packages of this workspace included.
+ * Runs the real `astro build`. Calls with the same input share the result, also in other processes and later runs: its name is a digest of
+ * all input, including the built packages of this workspace.
  */
 export async function buildSite(spec: SiteSpec): Promise<Built> {
   const name = await digest(spec);
@@ -115,17 +115,17 @@ export async function buildSite(spec: SiteSpec): Promise<Built> {
   return built;
 }
 
-/** Starts what was built, in a process of its own, and resolves when it listens. */
+/** Starts a built site in a separate process. Resolves when it listens. */
 export async function startSite(built: Built, options: StartOptions = {}): Promise<Site> {
   const entry = join(built.dist, 'server/entry.mjs');
   return run(built.dir, [...(options.nodeArgs ?? []), entry], options);
 }
 
-/** `astro dev`, in a folder of its own that goes when the site is disposed of. */
+/** Starts `astro dev` in a separate folder, which is removed when the site is disposed of. */
 export async function devSite(spec: SiteSpec, options: StartOptions = {}): Promise<DevSite> {
   const dir = join(appFolder(spec), '.sites', `dev-${randomUUID()}`);
   await writeSite(spec, dir);
-  // Vite 7 takes the port 0 for its own 5173.
+  // Vite 7 uses its default port 5173 instead of port 0.
   const port = String(await freePort());
   const args = [
     ...(options.nodeArgs ?? []),
@@ -183,7 +183,7 @@ function astroConfig({ driver, session }: SiteSpec): string {
   ].join('\n');
 }
 
-/** A copy, because a build writes beside its source, and because both versions of Astro share one source. */
+/** Copies the source, because a build writes next to it, and because both versions of Astro share it. */
 async function writeSite(spec: SiteSpec, dir: string): Promise<void> {
   await rm(dir, { recursive: true, force: true });
   await cp(join(apps, 'astro-7/src'), join(dir, 'src'), { recursive: true });
@@ -197,7 +197,7 @@ async function digest(spec: SiteSpec): Promise<string> {
   const { astro, env, files } = spec;
   const settings = JSON.stringify([process.version, astro, astroConfig(spec), env, files]);
   const inputs = [join(workspace, 'pnpm-lock.yaml'), ...(await filesIn(join(apps, 'astro-7/src')))];
-  // A site without our packages is not built again because one of them was.
+  // A site without our packages need not be built again when they change.
   if (/@coatcheck\/|ownDriver/.test(settings)) {
     const packages = await readdir(join(workspace, 'packages'));
     for (const name of packages.sort()) inputs.push(...(await filesIn(join(workspace, 'packages', name, 'dist'))));
@@ -229,7 +229,7 @@ async function buildOnce(spec: SiteSpec, dir: string): Promise<Built> {
     await utimes(logFile, new Date(), new Date());
     return { ...built, log };
   } catch {
-    // Nobody has built it yet.
+    // There is no build yet.
   }
   await removeOldSites(dirname(dir));
   await writeSite(spec, dir);
@@ -244,7 +244,7 @@ async function buildOnce(spec: SiteSpec, dir: string): Promise<Built> {
   return { ...built, log: child.logs() };
 }
 
-/** One builder at a time for one folder, in whatever process; the lock of a process that is no more is taken over. */
+/** Allows one builder at a time for a folder, across processes. Takes over the lock of a process that has ended. */
 async function lock(path: string): Promise<AsyncDisposable> {
   const deadline = Date.now() + buildDeadlineMs;
   for (;;) {
@@ -295,14 +295,14 @@ interface Child {
 }
 
 /**
- * The environment is not inherited: the test runner's own variables (`NODE_ENV=test`) change what is built, and a developer's
- * `REDIS_URL` must not reach a test of what happens without one.
+ * The environment is not inherited: variables of the test runner such as `NODE_ENV=test` would change the build, and a developer's
+ * `REDIS_URL` must not affect tests without one.
  */
 function spawnNode(cwd: string, args: string[], env: Record<string, string> = {}): Child {
   const { PATH = '', HOME = '', TMPDIR = '/tmp' } = process.env;
   const child = spawn(process.execPath, ['--import', join(apps, 'preload.js'), ...args], {
     cwd,
-    // Astro 7 sends `astro dev` to the background when it believes that an agent runs it, unless this says that it is there already.
+    // Astro 7 runs `astro dev` in the background if it detects an agent, unless this variable says that it is there already.
     env: { PATH, HOME, TMPDIR, NO_COLOR: '1', ASTRO_TELEMETRY_DISABLED: '1', ASTRO_DEV_BACKGROUND: '1', ...env },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
@@ -385,7 +385,7 @@ async function run(dir: string, args: string[], { env, clockOffsetMs = 0 }: Star
 function gateOf(url: string, name: string): Gate {
   const at = `${url}/gate?name=${encodeURIComponent(name)}`;
   const ask = async (path: string, method: string) => {
-    // Astro refuses a POST that names no origin, as protection against forged requests.
+    // Astro refuses a POST without an origin, to prevent forged requests.
     const response = await fetch(path, { method, headers: { origin: url } });
     if (!response.ok) throw new Error(`gate ${name}: ${response.status} ${await response.text()}`);
   };

@@ -1,8 +1,8 @@
 import type { Change, StoreCall } from '@coatcheck/session-core/driver';
 
-// What tests hand to a store that they use without an engine around it.
+// Arguments for tests that call a store without the engine.
 
-/** A call that is given up after `ms`. */
+/** A call that is aborted after `ms` milliseconds. */
 export function call(ms = 60_000): StoreCall {
   return { signal: AbortSignal.timeout(ms) };
 }

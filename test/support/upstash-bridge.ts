@@ -3,50 +3,50 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo, Socket } from 'node:net';
 import { Command, Redis } from 'ioredis';
 
-/** What Upstash puts in front of a Redis: its REST interface, as https://upstash.com/docs/redis/features/restapi describes it. */
+/** Upstash's REST interface in front of a Redis, as https://upstash.com/docs/redis/features/restapi describes it. */
 export interface UpstashBridge extends AsyncDisposable {
   url: string;
   port: number;
   token: string;
-  /** The token that may only read. */
+  /** The read-only token. */
   readOnlyToken: string;
-  /** The requests so far, in the order in which they came. A test may empty the list. */
+  /** The requests so far, in order. A test can empty the list. */
   requests: BridgeRequest[];
-  /** How many connections clients have open. */
+  /** The number of open connections of clients. */
   readonly connections: number;
-  /** How many requests have not been answered yet. */
+  /** The number of requests that have not been answered yet. */
   readonly pending: number;
-  /** As when somebody resets it in the console: the one before is refused from now on. */
+  /** Changes the token, as in Upstash's console. The old one is refused from now on. */
   changeToken(next: string): void;
-  /** From now on `times` requests, or all, go wrong; without a fault they go well again. */
+  /** Injects a fault into the next `times` requests, or into all. Without a fault, requests succeed again. */
   inject(fault?: Fault, times?: number): void;
-  /** Closes the connections that no request is on, as a server does that has seen nothing on them for a while. */
+  /** Closes the connections without a request, as a server closes idle connections. */
   closeIdleConnections(): void;
 }
 
 export interface BridgeRequest {
   path: string;
   headers: IncomingMessage['headers'];
-  /** The names of its commands. */
+  /** The names of the commands in the request. */
   commands: string[];
-  /** Whether Redis was asked. */
+  /** Whether the request reached Redis. */
   carriedOut: boolean;
 }
 
 export type Fault =
-  /** Nothing is carried out. */
+  /** Not executed; answered with this status and body. */
   | { kind: 'status'; status: number; body: string; contentType?: string }
-  /** Carried out, and answered so. */
+  /** Executed, but answered with this status and body. */
   | { kind: 'answer'; status?: number; body: string }
-  /** Carried out; half of the answer comes, as a whole HTTP message. */
+  /** Executed; half of the reply is sent, as a complete HTTP message. */
   | { kind: 'truncated' }
-  /** Carried out; the connection breaks in the middle of the answer. */
+  /** Executed; the connection breaks in the middle of the reply. */
   | { kind: 'cut' }
-  /** Carried out; the connection breaks instead of an answer. */
+  /** Executed; the connection breaks before the reply. */
   | { kind: 'reset' }
-  /** Carried out, and answered so much later. */
+  /** Executed, and answered with this delay, in milliseconds. */
   | { kind: 'late'; ms: number }
-  /** Not carried out, and never answered. */
+  /** Not executed, and never answered. */
   | { kind: 'silent' };
 
 const MAX_REQUEST_BYTES = 1024 * 1024;
@@ -66,9 +66,9 @@ const READING = new Set([
 
 type Reply = { result: unknown } | { error: string };
 
-/** Starts one in front of the Redis at `redisUrl`. */
+/** Starts a bridge in front of the Redis at `redisUrl`. */
 export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridge> {
-  // Commands that wait while Redis is away must fail, as they do at Upstash.
+  // Commands must fail while Redis is down, as at Upstash, and not wait for it.
   const redis = new Redis(redisUrl, { enableOfflineQueue: false, maxRetriesPerRequest: 0, lazyConnect: true });
   redis.on('error', () => undefined);
   await redis.connect();
@@ -88,7 +88,7 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
       return { error: `NOPERM this user has no permissions to run the '${name.toLowerCase()}' command` };
     }
     try {
-      // In capitals: ioredis makes objects of the replies to some commands in small letters.
+      // The names are in upper case, because ioredis transforms the replies of some lower-case commands into objects.
       return { result: await redis.sendCommand(new Command(upper, args, { replyEncoding: null })) };
     } catch (error) {
       return { error: (error as Error).message };
@@ -96,7 +96,7 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
   };
 
   const transaction = async (commands: string[][], mayWrite: boolean): Promise<Reply[] | Reply> => {
-    // A connection of its own, because a transaction is a state of the connection.
+    // It uses a separate connection, because a transaction is a state of its connection.
     const own = redis.duplicate({ enableOfflineQueue: true, lazyConnect: false });
     const send = (name: string, args: string[]) =>
       own.sendCommand(new Command(name, args, { replyEncoding: null })) as Promise<unknown>;
@@ -184,7 +184,7 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
   });
-  // Clients keep connections for as long as they like; only tests close them.
+  // The server never closes idle connections; only tests do.
   server.keepAliveTimeout = 0;
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -221,7 +221,7 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
   };
 }
 
-/** `/` and the lists take JSON; on any other path the command is the path, and what is posted its last argument. */
+/** `/` and the list endpoints take JSON. On any other path, the path is the command, and a posted body its last argument. */
 function commandsOf(url: URL, body: Buffer): string[][] | undefined {
   const text = body.toString();
   const path = url.pathname.split('/').slice(1).map(decodeURIComponent);

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
-/** A module and all that it imports, as Wrangler bundles it for a Cloudflare Worker. */
+/** Bundles a module with its imports, as Wrangler does for a Cloudflare Worker. */
 export async function bundleWorker(entry: URL): Promise<string> {
   const { outputFiles } = await build({
     entryPoints: [fileURLToPath(entry)],

@@ -144,10 +144,10 @@ function randomChange({ random, names, offset, isFake, model }: History): Change
   const some = (chance: number): string[] => names.filter(() => random.chance(chance));
   const current = model.fields();
   const expected = (name: string): string | null => {
-    const value = current?.get(name) ?? null;
+    const held = current?.get(name) ?? null;
     return random.chance(0.8)
-      ? value
-      : random.of([null, ':1', value?.toUpperCase() ?? null, value?.toLowerCase() ?? null]);
+      ? held
+      : random.of([null, ':1', held?.toUpperCase() ?? null, held?.toLowerCase() ?? null]);
   };
   const open = isFake ? [] : [':open'];
   const set = new Map([...fields(0.4), ...open.map((text) => ['kept', text] as const)]);
