@@ -39,6 +39,18 @@ function rightBefore(backend: Backend, operation: Operation, work: () => unknown
   };
 }
 
+/** Holds the next patch back: `asked` resolves when the store is about to be asked, which it is after `release`. */
+function holdPatch(backend: Backend, meanwhile: () => unknown = () => undefined) {
+  const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>();
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  rightBefore(backend, 'patch', async () => {
+    onAsked();
+    await released;
+    await meanwhile();
+  });
+  return { asked, release };
+}
+
 function failOnce(backend: Backend, operation: Operation): void {
   rightBefore(backend, operation, () => Promise.reject(new Error('disk full')));
 }
@@ -300,6 +312,86 @@ describe('update', () => {
       expect(await session.commit()).toBeUndefined();
       one.cookie = undefined;
     }
+  });
+
+  it('is not run again on a session that was signed out meanwhile', async () => {
+    const { backend, one, two } = await startTwoTabs({ count: 1 });
+    rightBefore(backend, 'patch', async () => {
+      await two.visit((other) => other.update('count', () => 50));
+      rightBefore(backend, 'read', () => signOut(two));
+    });
+    const change = vi.fn<(count?: number) => number>((count = 0) => count + 1);
+    await one.visit((session) => session.update('count', change));
+    expect(change).toHaveBeenCalledTimes(1);
+  });
+
+  it('that is being stored while the request destroys the session goes with it', async () => {
+    const { backend, one, two } = await startTwoTabs({ count: 1 });
+    // The second time, another request has destroyed the session before.
+    for (const meanwhile of [() => undefined, () => signOut(two)]) {
+      await one.visit((session) => session.set('count', 1));
+      two.cookie = one.cookie;
+      const session = one.open();
+      const { asked, release } = holdPatch(backend, meanwhile);
+      const update = session.update('count', () => 2);
+      await asked;
+      session.destroy();
+      session.set('user', 'ann');
+      release();
+      await update;
+      expect(await session.entries()).toEqual([['user', 'ann']]);
+      await one.take(session);
+      expect(await one.open().entries()).toEqual([['user', 'ann']]);
+    }
+  });
+
+  it('that is being stored while the request loads another session is not part of that one', async () => {
+    const { backend, one, sessions } = await startTwoTabs({ count: 1 });
+    const other = createBrowser(sessions);
+    await other.visit((session) => session.set('user', 'bob'));
+    const session = one.open();
+    const { asked, release } = holdPatch(backend);
+    const update = session.update('count', () => 2);
+    await asked;
+    await session.load(other.id);
+    release();
+    await update;
+    expect(await session.entries()).toEqual([['user', 'bob']]);
+    await one.take(session);
+    expect(await other.open().entries()).toEqual([['user', 'bob']]);
+  });
+
+  it('of a record that the backend lost, while the request loads another session, puts back nothing of that one', async () => {
+    const { backend, one, sessions } = await startTwoTabs({ count: 1 });
+    const other = createBrowser(sessions);
+    await other.visit((session) => session.set('user', 'bob'));
+    const session = one.open();
+    const { asked, release } = holdPatch(backend, () => backend.evict());
+    const update = session.update('count', () => 2);
+    await asked;
+    await session.load(other.id);
+    release();
+    await update;
+    expect(await session.entries()).toEqual([['user', 'bob']]);
+    expect(await backend.peek(one.id)).toBeNull();
+  });
+
+  it('that is being stored in a new session is not lost when another one has to be made again', async () => {
+    const { backend, one } = await startTwoTabs({ count: 1 });
+    const session = one.open();
+    const { promise: isNew, resolve: onNew } = Promise.withResolvers<void>();
+    await session.get('count');
+    const again = session.update('count', async (count = 10) => (await isNew, count + 1));
+    session.destroy();
+    const { asked, release } = holdPatch(backend);
+    const first = session.update('user', () => 'ann');
+    await asked;
+    onNew();
+    expect(await again).toBe(11);
+    release();
+    await first;
+    await one.take(session);
+    expect(Object.fromEntries(await one.open().entries())).toEqual({ count: 11, user: 'ann' });
   });
 
   it('of a record that the backend lost puts back what was read', async () => {
@@ -611,6 +703,38 @@ describe('regenerate', () => {
     expect(Object.fromEntries(await one.open().entries())).toEqual({ user: 'ann', cart: ['hat'], secret: 'x' });
   });
 
+  it.each<['refused' | 'interrupted', 'refused' | 'interrupted']>([
+    ['interrupted', 'refused'],
+    ['refused', 'interrupted'],
+  ])('whose removal is %s and then %s may be committed again and loses nothing', async (...codes) => {
+    const { backend, one } = await startTwoTabs({ user: 'ann' });
+    const session = one.open();
+    await session.regenerate();
+    for (const code of codes) {
+      if (code === 'refused') failOnce(backend, 'destroy');
+      else
+        backend.after = (operation, answer) => {
+          if (operation !== 'destroy') return answer;
+          backend.after = (_operation, its) => its;
+          throw createError('session-test', 'interrupted', 'The connection broke.');
+        };
+      await expect(session.commit()).rejects.toMatchObject({ code });
+    }
+    await one.take(session);
+    expect(await one.open().get('user')).toBe('ann');
+  });
+
+  it('twice gives two new ids, of which the last counts', async () => {
+    const { one } = await startTwoTabs({ user: 'ann' });
+    const session = one.open();
+    await session.regenerate();
+    const first = session.sessionID;
+    await session.regenerate();
+    expect(session.sessionID).not.toBe(first);
+    expect(await one.take(session)).toContain(session.sessionID!);
+    expect(await one.open().get('user')).toBe('ann');
+  });
+
   it('whose removal was refused finds a sign-out that came before it was committed again', async () => {
     const { backend, one, two } = await startTwoTabs({ user: 'ann', cart: ['hat'] });
     const session = one.open();
@@ -654,6 +778,19 @@ describe('regenerate', () => {
     expect(await session.commit()).toContain('Max-Age=0');
     expect(await backend.peek(promisedId)).toBeNull();
     expect(await backend.peek(one.id)).toBeNull();
+  });
+
+  it('that fails and is done once more leaves one session', async () => {
+    const { backend, one } = await startTwoTabs({ user: 'ann' });
+    const session = one.open();
+    await session.regenerate();
+    const promisedId = session.sessionID!;
+    failOnce(backend, 'destroy');
+    await expect(session.commit()).rejects.toMatchObject({ code: 'refused' });
+    await session.regenerate();
+    await one.take(session);
+    expect((await backend.peek(promisedId)) !== null).toBe(one.id === promisedId);
+    expect(await one.open().get('user')).toBe('ann');
   });
 
   it('twice at once: the one that got the session keeps it', async () => {

@@ -248,6 +248,15 @@ describe('values', () => {
     },
   );
 
+  it('a key that this request has set or deleted is there or not, whatever is stored', async () => {
+    const { browser } = await startSession({ old: 1 });
+    const session = browser.open();
+    session.delete('old');
+    session.set('new', 1);
+    expect(await session.has('old')).toBe(false);
+    expect(await session.has('new')).toBe(true);
+  });
+
   it('what every object has is not in a session', async () => {
     const { browser } = await startSession();
     expect(await browser.open().get('toString')).toBeUndefined();
@@ -443,6 +452,33 @@ describe('ids', () => {
     expect(session.sessionID).toMatch(/^[0-9a-f-]{36}$/);
     expect(await session.commit()).toContain(session.sessionID!);
   });
+
+  it('is known as soon as the one of the cookie is found to be unknown, if something is set', async () => {
+    const { sessions } = await startSession();
+    const session = sessions.open(`astro-session=${UNKNOWN}`);
+    session.set('a', 1);
+    await session.get('b');
+    const { sessionID } = session;
+    expect(sessionID).toMatch(/^[0-9a-f-]{36}$/);
+    expect(await session.commit()).toContain(sessionID!);
+  });
+
+  it('is a new one after regenerate, also before anything is stored', async () => {
+    const { sessions } = await startSession();
+    const session = sessions.open(undefined);
+    session.set('a', 1);
+    const before = session.sessionID;
+    await session.regenerate();
+    expect(session.sessionID).not.toBe(before);
+    expect(await session.commit()).toContain(session.sessionID!);
+  });
+
+  it('is not in the JSON of an object that holds the session', async () => {
+    const { browser } = await startSession();
+    const session = browser.open();
+    expect(session.sessionID).toBe(browser.id);
+    expect(JSON.stringify({ session })).not.toContain(browser.id);
+  });
 });
 
 describe('lifetimes', () => {
@@ -629,6 +665,23 @@ describe('commit', () => {
     session.delete('a');
     await browser.take(session);
     expect(await browser.open().entries()).toEqual([['b', 2]]);
+  });
+
+  it('that stored a new session without an answer leaves no second one, and none when it is given up', async () => {
+    const { backend, sessions } = await startSession();
+    for (const work of ['regenerate', 'destroy'] as const) {
+      const browser = createBrowser(sessions);
+      const session = browser.open();
+      session.set('a', 1);
+      const promisedId = session.sessionID!;
+      backend.after = () => Promise.reject(createError('session-test', 'interrupted', 'The connection broke.'));
+      await expect(session.commit()).rejects.toMatchObject({ code: 'interrupted' });
+      backend.after = (_operation, answer) => answer;
+      expect(await backend.peek(promisedId)).not.toBeNull();
+      await session[work]();
+      await browser.take(session);
+      expect((await backend.peek(promisedId)) !== null).toBe(browser.id === promisedId);
+    }
   });
 
   it('a failed read is never a miss, and may be tried again', async () => {
