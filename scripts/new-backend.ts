@@ -133,5 +133,5 @@ Next:
   npx --yes pnpm@12.21.0 format
   npx --yes pnpm@12.21.0 build
   npx --yes pnpm@12.21.0 exec vitest run packages/${folder} test/${name}.test.ts
-Everything passes now. Then replace src/backend.ts by the real backend, and everything else that says TODO:
+Everything passes now. Then put the real backend into src/backend.ts, and do everything else that is marked with TODO:
   git grep --untracked -n TODO -- packages/${folder} test/${name}.test.ts README.md`);

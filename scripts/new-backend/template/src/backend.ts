@@ -6,7 +6,7 @@ interface Stored {
   until: number;
 }
 
-// TODO: replace the Map by the real backend. It stands here so that everything passes before you begin.
+// TODO: replace the Map with the real backend. It is here so that all tests pass before you begin.
 const backends = new Map<string, Map<string, Stored>>();
 let versions = 0;
 
@@ -28,7 +28,7 @@ export function openBackend(address: string): ValueBackend {
   // the backend failed, and never answers null for a failure. When the backend cannot be reached and nothing was sent, the error is
   // `createError('session-thing', 'unavailable', ...)`.
   return {
-    // False where `set` cannot check the version in the same step. Then the README says what may be lost.
+    // False if `set` cannot check the version in the same step. Then say in the README what can be lost.
     compareAndSet: true,
 
     async get(key, call) {

@@ -5,8 +5,8 @@ import { describe, it } from 'vitest';
 import { withFakeClock } from '../../../test/support/clock.ts';
 import { openBackend } from '../src/backend.ts';
 
-// TODO: against the real backend. `passTime` moves a clock; where the backend's clock cannot be moved, pass `timeLeft` instead, which asks the
-// backend how long a record has left. The README of session-core says what else there is.
+// TODO: run this on the real backend. `passTime` advances a fake clock. If the backend has a clock of its own, pass `timeLeft` instead, which asks the
+// backend how long a record has left. The README of session-core lists the other options.
 describe('the store', () => {
   const { passTime } = withFakeClock();
   testStore({ it, createStore: () => valueStore(openBackend('test')), passTime });
