@@ -99,7 +99,11 @@ export function explain(error: unknown): ErrorRule | undefined {
     return { error: createError(DRIVER, kind, text), ...how };
   }
   if (!answered) return undefined;
-  return { error: createError(DRIVER, 'refused', 'Redis refused; the cause says why.', { cause: error }) };
+  return {
+    error: createError(DRIVER, 'refused', 'Redis answered with an error. See the cause for the reason.', {
+      cause: error,
+    }),
+  };
 }
 
 /** Why there is no connection, as the system says it. */

@@ -95,7 +95,7 @@ function ruleFor(answer: string): ErrorRule {
   const isFromRedis = /^[A-Z]{2,} /.test(answer) && !/\b(internal|unavailable|timed? ?out)\b/i.test(answer);
   if (!isFromRedis) return unusableReply();
   return {
-    error: createError(DRIVER, 'refused', 'Upstash refused the command; the cause says why.', {
+    error: createError(DRIVER, 'refused', 'Upstash answered with an error. See the cause for the reason.', {
       cause: new Error(answer),
     }),
   };
