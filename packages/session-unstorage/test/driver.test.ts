@@ -271,7 +271,7 @@ it('a wrong password is an error at once, and the error does not quote it', asyn
     const error: unknown = await operation().catch((reason: unknown) => reason);
     expect(error).toMatchObject({
       code: 'refused',
-      message: expect.stringContaining('the cause says why'),
+      message: expect.stringContaining('See the cause for the reason'),
       cause: { message: expect.stringMatching(/NOAUTH|WRONGPASS/) },
     });
     expect(inspect(error, { depth: 9, showHidden: true })).not.toContain('wr0ng');
