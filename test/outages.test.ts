@@ -14,7 +14,7 @@ const SHORT_MS = 3000;
 /** A deadline for tests in which it must not pass. */
 const LONG_MS = 60_000;
 
-describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
+describe.each(astros)('a built site on Astro %i', (astro) => {
   let built: Built;
 
   beforeAll(async () => {
@@ -44,7 +44,7 @@ describe.concurrent.each(astros)('a built site on Astro %i', (astro) => {
     return 'error' in outcome! && outcome.error.code;
   };
 
-  // `expect.poll` cannot be used: in concurrent tests, it does not know its test.
+  /** Repeats an assertion until it holds. */
   const eventually = (assertion: () => unknown): Promise<unknown> =>
     vi.waitFor(assertion, { interval: 20, timeout: 60_000 });
 

@@ -58,7 +58,7 @@ async function keysIn(redis: RedisServer): Promise<number> {
   return count;
 }
 
-describe.concurrent('a Redis that is not there', () => {
+describe('a Redis that is not there', () => {
   it('an operation waits for it, within its deadline', async () => {
     const port = await freePort();
     const site = openSite({ host: '127.0.0.1', port, timeout: NEVER_MS });
@@ -95,7 +95,7 @@ describe.concurrent('a Redis that is not there', () => {
   });
 });
 
-describe.concurrent('a Redis that is silent', () => {
+describe('a Redis that is silent', () => {
   it('is an error after the deadline, and well again without a restart of the app', async () => {
     await using redis = await startRedis();
     await using proxy = await startProxy({ target: redis.port });
@@ -208,7 +208,7 @@ it('an answer that came while the loop was blocked is read, and the connection k
   await store.close?.();
 });
 
-describe.concurrent('a write whose caller was told that it failed', () => {
+describe('a write whose caller was told that it failed', () => {
   it('is not sent when it was waiting for a connection', async () => {
     await using redis = await startRedis();
     await using proxy = await startProxy({ target: redis.port });
@@ -296,7 +296,7 @@ it('a read whose connection broke is sent again', async () => {
   await store.close?.();
 });
 
-describe.concurrent('what waiting does not mend is told at once', () => {
+describe('what waiting does not mend is told at once', () => {
   const wrong: [what: string, args: string[], config: RedisDriverConfig, message: RegExp][] = [
     ['a wrong password', ['--requirepass', 'right'], { password: 'precious' }, /refuses the password/],
     ['a wrong user', ['--requirepass', 'right'], { username: 'precious', password: 'right' }, /refuses the password/],

@@ -134,7 +134,7 @@ describe('stored values', () => {
 });
 
 describe('a failing storage', () => {
-  it.concurrent('an error that is returned as a value is an error, not a missing session', async () => {
+  it('an error that is returned as a value is an error, not a missing session', async () => {
     const base = newFolder();
     const driver = fromUnstorage(fsLite({ base }));
     // There is a file where the driver expects a folder. It returns an error as the value.
@@ -147,7 +147,7 @@ describe('a failing storage', () => {
     });
   });
 
-  it.concurrent('a value that is cut off, mixed, or from another program is an error, not a missing session', async () => {
+  it('a value that is cut off, mixed, or from another program is an error, not a missing session', async () => {
     const base = newFolder();
     const driver = fromUnstorage(fsLite({ base }));
     const cookie = await visit(driver, { user: 'ada' });
@@ -170,7 +170,7 @@ describe('a failing storage', () => {
     expect(await read(driver, cookie)).toBe('ada');
   });
 
-  it.concurrent('a user can sign out if the value is unreadable, and it is removed', async () => {
+  it('a user can sign out if the value is unreadable, and it is removed', async () => {
     const storage = memory();
     const driver = fromUnstorage(storage);
     const cookie = await visit(driver, { user: 'ada' });
@@ -183,7 +183,7 @@ describe('a failing storage', () => {
     expect(await read(driver, cookie)).toBeUndefined();
   });
 
-  it.concurrent('a value that is not a string is an error at once', async () => {
+  it('a value that is not a string is an error at once', async () => {
     const driver = fromUnstorage({ ...memory(), getItem: () => ({ user: 'bob' }) });
     await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({ code: 'refused' });
   });
