@@ -178,17 +178,17 @@ describe('changing our own configuration, on Redis', () => {
   test('enabling encryption, rotating secrets twice, and changing the prefix sign nobody out', async () => {
     const plaintext = await buildSite(redisSite(7));
     const migrateFrom = `{ until: fromEnv('MIGRATE_UNTIL'), prefix: 'session:' }`;
-    const sealing = await buildSite({
+    const encrypting = await buildSite({
       astro: 7,
       driver: `redisDriver({ prefix: fromEnv('PREFIX'), secrets: fromEnv('SECRETS'), migrateFrom: ${migrateFrom} })`,
     });
     const [within, over] = [{ MIGRATE_UNTIL: '2100-01-01' }, { MIGRATE_UNTIL: '2000-01-01' }];
     const deployments: [built: Built, env: Record<string, string>][] = [
       [plaintext, {}],
-      [sealing, { PREFIX: 'session:', SECRETS: first, ...within }],
-      [sealing, { PREFIX: 'session:', SECRETS: `${next},${first}`, ...within }],
-      [sealing, { PREFIX: 'session:', SECRETS: next, ...over }],
-      [sealing, { PREFIX: 'new:', SECRETS: next, ...within }],
+      [encrypting, { PREFIX: 'session:', SECRETS: first, ...within }],
+      [encrypting, { PREFIX: 'session:', SECRETS: `${next},${first}`, ...within }],
+      [encrypting, { PREFIX: 'session:', SECRETS: next, ...over }],
+      [encrypting, { PREFIX: 'new:', SECRETS: next, ...within }],
     ];
 
     const names = ['ada-lovelace', 'grace-hopper', 'barbara-liskov', 'radia-perlman', 'margaret-hamilton'];

@@ -228,7 +228,7 @@ async function onUnstorage(): Promise<Backend> {
   };
 }
 
-/** Sessions as Astro writes them, under their ids. Seals nothing, and keeps no trace of what was removed. */
+/** Sessions as Astro writes them, under their ids. Encrypts nothing, and keeps no trace of what was removed. */
 async function onThreeMethods(): Promise<Backend> {
   const driver = plainDriver();
   return {

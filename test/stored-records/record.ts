@@ -30,7 +30,7 @@ const recording: Recording = {
 const { secrets, rotated, ids } = recording;
 const [first, next] = secrets;
 
-// Sessions last for ever. How long a tombstone lasts depends on how long an operation may take: at most, so that no test outlasts it.
+// Sessions do not expire. How long a tombstone lasts depends on how long an operation may take: at most, so that no test outlasts it.
 const lasting = { ttl: false, timeout: 600_000 } satisfies SharedOptions;
 
 /** In whole seconds, of which lifetimes are made without a rest. */

@@ -42,7 +42,7 @@ export const places: Record<string, () => Promise<Place>> = {
 /** The driver options of every `after` in this file. */
 const OPTIONS = `{ migrateFrom: { until: fromEnv('MIGRATE_UNTIL') } }`;
 
-const adopting = (migrateFrom: boolean): Record<string, string> => ({
+const migrating = (migrateFrom: boolean): Record<string, string> => ({
   MIGRATE_UNTIL: migrateFrom ? '2100-01-01' : '2000-01-01',
 });
 
@@ -54,7 +54,7 @@ async function onRedis(astro: 6 | 7): Promise<Place> {
   return {
     atomic: true,
     before: () => startSite(before),
-    after: (migrateFrom) => startSite(after, { env: { REDIS_URL: server.url, ...adopting(migrateFrom) } }),
+    after: (migrateFrom) => startSite(after, { env: { REDIS_URL: server.url, ...migrating(migrateFrom) } }),
     stored: () => storedInRedis(redis),
     async [Symbol.asyncDispose]() {
       redis.disconnect();
@@ -100,7 +100,7 @@ async function onUpstash(): Promise<Place> {
   return {
     atomic: true,
     before: () => launch(before),
-    after: (migrateFrom) => launch(after, adopting(migrateFrom)),
+    after: (migrateFrom) => launch(after, migrating(migrateFrom)),
     stored: () => storedInRedis(redis),
     async [Symbol.asyncDispose]() {
       redis.disconnect();
@@ -120,7 +120,7 @@ async function inFiles(): Promise<Place> {
   return {
     atomic: true,
     before: () => startSite(before),
-    after: (migrateFrom) => startSite({ ...after, dir: before.dir }, { env: adopting(migrateFrom) }),
+    after: (migrateFrom) => startSite({ ...after, dir: before.dir }, { env: migrating(migrateFrom) }),
     async stored() {
       const found = folders.map((folder) => readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []));
       const files = (await Promise.all(found)).flat().filter((it) => it.isFile());
@@ -149,7 +149,7 @@ async function onCloudflareKv(): Promise<Place> {
   return {
     atomic: false,
     before: () => run(before.dist),
-    after: (migrateFrom) => run(after.dist, adopting(migrateFrom)),
+    after: (migrateFrom) => run(after.dist, migrating(migrateFrom)),
     async stored() {
       const namespace = await running.miniflare.getKVNamespace('SESSION', 'isolate-0');
       const { keys } = await namespace.list();
@@ -187,7 +187,7 @@ async function onNetlifyBlobs(): Promise<Place> {
   return {
     atomic: true,
     before: () => launch(before),
-    after: (migrateFrom) => launch(after, adopting(migrateFrom)),
+    after: (migrateFrom) => launch(after, migrating(migrateFrom)),
     async stored() {
       const names = ['site:astro-sessions', 'site:sessions'].map(async (store) => {
         const { blobs: found } = (await (await get(store)).json()) as { blobs: { key: string }[] };

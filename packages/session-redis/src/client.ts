@@ -47,7 +47,7 @@ export function connectRedis(
     ...commonOptions(target, connectTimeout),
     ...target.server,
     ...(target.server.sentinels && {
-      // In another order every time: one that has missed a failover is not asked for ever.
+      // In a random order, so that a Sentinel that missed a failover is not always the first.
       sentinels: target.server.sentinels.toSorted(() => Math.random() - 0.5),
       sentinelRetryStrategy: () => null,
       sentinelCommandTimeout: SENTINEL_MS,

@@ -49,7 +49,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
 
   const attempt = async (): Promise<void> => {
     const onConnection = (redis: Redis): void => {
-      // Whoever waits for an answer has a deadline, and its timer keeps the process alive; an idle connection does not.
+      // An idle connection does not keep the process alive. An operation does: its deadline is a timer.
       redis.stream.unref();
       watches.set(redis.stream, watch(redis, timeoutMs));
     };
@@ -106,7 +106,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   ): Promise<unknown> => {
     // Not in small letters: ioredis would turn the reply of `hgetall` into an object, where `__proto__` is no key like others.
     const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
-    // ioredis shows commands, with all that is in them, to whoever traces it.
+    // Otherwise ioredis would show the command and its arguments to subscribers of its own tracing channels.
     command.isTraced = true;
     let isDecoy = false;
     command.toWritable = (socket) => {
@@ -145,7 +145,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
           const meaning = explain(error);
           if (meaning) {
             patienceEndsAt ??= Date.now() + timeoutMs / 2;
-            if (!meaning.passing || Date.now() >= patienceEndsAt) throw meaning.error;
+            if (!meaning.transient || Date.now() >= patienceEndsAt) throw meaning.error;
             if (meaning.elsewhere && client && client === current) void part(client);
           } else if (sending.isOut && !request.repeatable) throw interrupted();
           wasSent ||= sending.isOut;

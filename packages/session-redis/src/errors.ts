@@ -3,19 +3,19 @@ import { recordError } from '@coatcheck/session-core/redis';
 
 export const DRIVER = 'session-redis';
 
-/** What an error of the client means to whoever waits for an answer. */
+/** The error for the caller, and what the driver may do about it. */
 export interface ErrorRule {
   error: Error;
-  /** A state that goes by, such as loading after a restart; the command was not carried out and may be sent again. */
-  passing?: boolean;
-  /** Another server has to be asked: this connection leads to the wrong one. */
+  /** A temporary state, such as loading after a restart. The command was not carried out and may be sent again. */
+  transient?: boolean;
+  /** This connection leads to the wrong server: the driver must connect again. */
   elsewhere?: boolean;
 }
 
 type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Omit<ErrorRule, 'error'>];
 
-// Who is told 'unavailable' finds no use in asking anything else: reads go on where only writes are refused.
-// Redis 6 puts the error of a command inside a script behind words of its own, so the codes are looked for anywhere.
+// `unavailable` makes all operations fail at once. So an error that only writes get is `refused`, and reads go on. Redis 6 puts words of its own
+// before the error of a command inside a script, so the patterns match anywhere.
 const KNOWN: Known[] = [
   [
     /All sentinels are unreachable.*(WRONGPASS|NOAUTH|invalid password)/,
@@ -23,23 +23,23 @@ const KNOWN: Known[] = [
     'The Sentinels refuse the password, or want one. Correct `sentinel.username` and `sentinel.password`.',
   ],
   [/No such master/, 'configuration', 'The Sentinels know no group of that name. Correct `sentinel.name`.'],
-  [/\bLOADING\b/, 'unavailable', 'Redis is still loading its data.', { passing: true }],
+  [/\bLOADING\b/, 'unavailable', 'Redis is still loading its data.', { transient: true }],
   [
     /\bREADONLY\b|\bNOTMASTER\b/,
     'refused',
     'This Redis is a replica and takes no writes. After a failover that passes; else name the master.',
-    { passing: true, elsewhere: true },
+    { transient: true, elsewhere: true },
   ],
-  [/\bMASTERDOWN\b/, 'unavailable', 'This Redis has lost its master.', { passing: true, elsewhere: true }],
-  [/\b(CLUSTERDOWN|TRYAGAIN)\b/, 'refused', 'The cluster does not serve all of its keys now.', { passing: true }],
-  [/\bBUSY\b/, 'unavailable', 'Redis is busy with a script.', { passing: true }],
+  [/\bMASTERDOWN\b/, 'unavailable', 'This Redis has lost its master.', { transient: true, elsewhere: true }],
+  [/\b(CLUSTERDOWN|TRYAGAIN)\b/, 'refused', 'The cluster does not serve all of its keys now.', { transient: true }],
+  [/\bBUSY\b/, 'unavailable', 'Redis is busy with a script.', { transient: true }],
   [
     /\bNOREPLICAS\b/,
     'refused',
     'Redis has too few replicas to take writes (min-replicas-to-write).',
-    { passing: true },
+    { transient: true },
   ],
-  [/max number of clients/, 'unavailable', 'Redis has no connection left (maxclients).', { passing: true }],
+  [/max number of clients/, 'unavailable', 'Redis has no connection left (maxclients).', { transient: true }],
   [
     /\bWRONGPASS\b|invalid password/i,
     'configuration',
@@ -84,7 +84,7 @@ const KNOWN: Known[] = [
 
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
-/** Undefined: there was no answer. The connection could not be made, or broke. */
+/** Undefined if there was no answer: the connection could not be made, or broke. */
 export function explain(error: unknown): ErrorRule | undefined {
   const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
@@ -112,7 +112,7 @@ export function reasonOf(error: unknown): string {
   return typeof code === 'string' ? code : message.replace(/\.$/, '');
 }
 
-/** A write whose connection broke before the answer came. */
+/** For a write whose connection broke before the answer came. */
 export function interrupted(): Error {
   return createError(
     DRIVER,

@@ -281,7 +281,7 @@ export function openSession<Data extends object>(
       drop('destroyed');
       return false;
     }
-    // An id that the backend does not know is never adopted.
+    // An id that the backend does not know is never used for a new session: it could be an attacker's.
     else if (state.is === 'unread')
       state = { is: 'absent', id: changes.size > 0 ? createSessionId() : undefined, unknownId: id };
     return true;
@@ -358,7 +358,7 @@ export function openSession<Data extends object>(
     const readAt = thisMoment();
     let result = await patch(set, unset);
     if (result === 'missing' && !state.fields) {
-      // An id that the backend does not know is never adopted.
+      // An id that the backend does not know is never used for a new session: it could be an attacker's.
       if (set.size === 0) return;
       state = { is: 'absent' };
       result = await patch(set, unset);
