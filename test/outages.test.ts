@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { beforeAll, describe, expect, test, vi } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { startProxy } from './support/fault-proxy.ts';
 import { createVisitor, type Visitor } from './support/http.ts';
 import { startRedis } from './support/redis-server.ts';
@@ -44,17 +44,13 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     return 'error' in outcome! && outcome.error.code;
   };
 
-  /** Repeats an assertion until it holds. */
-  const eventually = (assertion: () => unknown): Promise<unknown> =>
-    vi.waitFor(assertion, { interval: 20, timeout: 60_000 });
+  const isWell = (visitor: Visitor): Promise<void> =>
+    expect
+      .poll(() => visitor.attempt([['get', 'cart']]), { interval: 20 })
+      .toMatchObject({ outcomes: [{ value: 'hat' }] });
 
-  const isWell = (visitor: Visitor): Promise<unknown> =>
-    eventually(async () =>
-      expect(await visitor.attempt([['get', 'cart']])).toMatchObject({ outcomes: [{ value: 'hat' }] }),
-    );
-
-  const isStored = (visitor: Visitor): Promise<unknown> =>
-    eventually(async () => expect(await visitor.attempt([['set', 'cart', 'hat']])).toMatchObject({ status: 200 }));
+  const isStored = (visitor: Visitor): Promise<void> =>
+    expect.poll(() => visitor.attempt([['set', 'cart', 'hat']]), { interval: 20 }).toMatchObject({ status: 200 });
 
   /** The first request waits until its deadline and fails with the code `first`. Later ones fail at once, except for an occasional probe. */
   const isUnavailable = async (site: Site, visitor: Visitor, first: 'timeout' | 'unavailable'): Promise<void> => {
@@ -66,7 +62,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     const before = refusals();
     const writes = await Promise.all(Array.from({ length: 20 }, () => visitor.attempt([['set', 'lost', true]])));
     expect(writes.map(({ status }) => status)).toEqual(writes.map(() => 500));
-    await eventually(() => expect(refusals() - before).toBeGreaterThanOrEqual(19));
+    await expect.poll(() => refusals() - before).toBeGreaterThanOrEqual(19);
   };
 
   test('Redis is stopped and started again', async () => {
@@ -156,9 +152,9 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     await proxy.delay(300);
     const [sent, answered] = [proxy.bytesFromClients, proxy.bytesToClients];
     const waiting = visitor.run([['get', 'cart']]);
-    await eventually(() => expect(proxy.bytesFromClients).toBeGreaterThan(sent));
+    await expect.poll(() => proxy.bytesFromClients, { interval: 5 }).toBeGreaterThan(sent);
     site.freeze();
-    await eventually(() => expect(proxy.bytesToClients).toBeGreaterThan(answered));
+    await expect.poll(() => proxy.bytesToClients, { interval: 5 }).toBeGreaterThan(answered);
     // The site measures the deadline itself, so the test must wait.
     await pause(SHORT_MS + 500);
     site.thaw();

@@ -51,6 +51,21 @@ function holdPatch(backend: Backend, meanwhile: () => unknown = () => undefined)
   return { asked, release };
 }
 
+/** Stores an update while its request loads the session of another browser. `meanwhile` runs right before the update is stored. */
+async function updateWhileLoading(meanwhile?: (backend: Backend) => unknown) {
+  const { backend, one, sessions } = await startTwoTabs({ count: 1 });
+  const other = createBrowser(sessions);
+  await other.visit((session) => session.set('user', 'bob'));
+  const session = one.open();
+  const { asked, release } = holdPatch(backend, () => meanwhile?.(backend));
+  const update = session.update('count', () => 2);
+  await asked;
+  await session.load(other.id);
+  release();
+  await update;
+  return { backend, one, other, session };
+}
+
 function failOnce(backend: Backend, operation: Operation): void {
   rightBefore(backend, operation, () => Promise.reject(new Error('disk full')));
 }
@@ -346,32 +361,14 @@ describe('update', () => {
   });
 
   it('that is being stored while the request loads another session is not part of that one', async () => {
-    const { backend, one, sessions } = await startTwoTabs({ count: 1 });
-    const other = createBrowser(sessions);
-    await other.visit((session) => session.set('user', 'bob'));
-    const session = one.open();
-    const { asked, release } = holdPatch(backend);
-    const update = session.update('count', () => 2);
-    await asked;
-    await session.load(other.id);
-    release();
-    await update;
+    const { one, other, session } = await updateWhileLoading();
     expect(await session.entries()).toEqual([['user', 'bob']]);
     await one.take(session);
     expect(await other.open().entries()).toEqual([['user', 'bob']]);
   });
 
   it('of a record that the backend lost, while the request loads another session, puts back nothing of that one', async () => {
-    const { backend, one, sessions } = await startTwoTabs({ count: 1 });
-    const other = createBrowser(sessions);
-    await other.visit((session) => session.set('user', 'bob'));
-    const session = one.open();
-    const { asked, release } = holdPatch(backend, () => backend.evict());
-    const update = session.update('count', () => 2);
-    await asked;
-    await session.load(other.id);
-    release();
-    await update;
+    const { backend, one, session } = await updateWhileLoading((lost) => lost.evict());
     expect(await session.entries()).toEqual([['user', 'bob']]);
     expect(await backend.peek(one.id)).toBeNull();
   });

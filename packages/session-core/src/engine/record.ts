@@ -172,10 +172,11 @@ async function rewrite(
   fields: Fields,
   session: SessionFields,
 ): Promise<void> {
+  const older = codecs.slice(1);
   const set: Fields = new Map();
   const expect: Fields = new Map();
   for (const [name, value] of fields) {
-    for (const codec of codecs.slice(1)) {
+    for (const codec of older) {
       const [sessionKey] = codec.read(name, value) ?? [];
       if (sessionKey === undefined) continue;
       set.set(sessionKey, session.get(sessionKey)!);
