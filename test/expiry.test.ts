@@ -33,7 +33,7 @@ const start = async (spec: SiteSpec, options: StartOptions = {}) =>
   startSite(await buildSite(spec), { ...options, env: { REDIS_URL: redis.url, ...options.env } });
 
 const secondsLeft = async (visitor: Visitor): Promise<number> =>
-  (await client.pttl(recordKey(visitor.sessionId()!))) / 1000;
+  (await client.pttl(await recordKey(visitor.sessionId()!))) / 1000;
 
 /** Matches a lifetime that was set recently. The range is wide for slow machines, but matches no other lifetime of these tests. */
 const about = (seconds: number) => ({
@@ -72,7 +72,7 @@ describe('the driver on Astro 7', () => {
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
     expect(await secondsLeft(visitor)).toEqual(about(30 * DAY));
-    await client.pexpire(recordKey(visitor.sessionId()!), 1_000_000);
+    await client.pexpire(await recordKey(visitor.sessionId()!), 1_000_000);
     await visitor.run([
       ['get', 'a'],
       ['set', 'b', 1, { ttl: 10 }],
@@ -91,7 +91,7 @@ describe('the driver on Astro 7', () => {
     await using forEver = await withTtl('false');
     const visitor = createVisitor(forEver.url);
     await visitor.run([['set', 'a', 1]]);
-    expect(await client.pttl(recordKey(visitor.sessionId()!))).toBe(-1);
+    expect(await client.pttl(await recordKey(visitor.sessionId()!))).toBe(-1);
     await using ending = await withTtl('3600');
     await visitor.fork(ending.url).run([['set', 'b', 1]]);
     expect(await secondsLeft(visitor)).toEqual(about(3600));
@@ -102,7 +102,8 @@ describe('the driver on Astro 7', () => {
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
     expect(visitor.sessionId()).toBeDefined();
-    await expect.poll(() => client.exists(recordKey(visitor.sessionId()!))).toBe(0);
+    const key = await recordKey(visitor.sessionId()!);
+    await expect.poll(() => client.exists(key)).toBe(0);
     expect(await visitor.run([['get', 'a']])).toEqual([undefined]);
   });
 
@@ -110,7 +111,7 @@ describe('the driver on Astro 7', () => {
     await using site = await start({ astro: 7, driver: 'redisDriver({ idleTtl: 1000 })' });
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
-    const key = recordKey(visitor.sessionId()!);
+    const key = await recordKey(visitor.sessionId()!);
     expect(await secondsLeft(visitor)).toEqual(about(1000));
     // Instead of waiting, shorten the lifetime in Redis as if the session had been idle.
     await client.pexpire(key, 100_000);

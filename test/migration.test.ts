@@ -36,9 +36,10 @@ async function traces(
 ): Promise<{ theirs: boolean; ours: boolean; user: boolean }> {
   const stored = await place.stored();
   const names = [...stored.keys()];
+  const key = await recordKey(id, '');
   return {
     theirs: names.some((it) => it.includes(id)),
-    ours: names.some((it) => it.includes(recordKey(id, ''))),
+    ours: names.some((it) => it.includes(key)),
     user: [...stored.values()].some((it) => it.includes(`hat-of-${name}`)),
   };
 }

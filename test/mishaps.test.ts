@@ -74,16 +74,16 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     const visitor = createVisitor(site.url);
     await visitor.run([['set', 'a', 1]]);
     for (const put of [
-      () => client.set(keyOf(visitor), 'precious'),
-      () => client.hset(keyOf(visitor), 'precious', '1'),
+      async () => client.set(await keyOf(visitor), 'precious'),
+      async () => client.hset(await keyOf(visitor), 'precious', '1'),
     ]) {
-      await client.del(keyOf(visitor));
+      await client.del(await keyOf(visitor));
       await put();
-      const before = await client.dumpBuffer(keyOf(visitor));
+      const before = await client.dumpBuffer(await keyOf(visitor));
       const { message } = await failureOf(visitor);
       expect(message).toMatch(/\[session-redis\] .*prefix/);
       expect((await visitor.attempt([['set', 'b', 1]])).status).toBe(500);
-      expect(await client.dumpBuffer(keyOf(visitor))).toEqual(before);
+      expect(await client.dumpBuffer(await keyOf(visitor))).toEqual(before);
       expect(site.logs()).not.toContain(visitor.sessionId());
     }
   });
@@ -123,7 +123,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
         large.slice(0, 100_000),
       ]),
     ]);
-    expect(await client.memory('USAGE', keyOf(visitor), 'SAMPLES', 0)).toBeGreaterThan(5_000_000);
+    expect(await client.memory('USAGE', await keyOf(visitor), 'SAMPLES', 0)).toBeGreaterThan(5_000_000);
     await visitor.run([['set', 'after', 1]]);
     expect(
       await visitor.run([
@@ -153,7 +153,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
       ':[["URL",1],"%"]',
       '999999999999999:[[1,9]]',
     ]) {
-      await client.hset(keyOf(visitor), 'cart', damage);
+      await client.hset(await keyOf(visitor), 'cart', damage);
       expect(await visitor.run([['get', 'cart'], ['get', 'user'], ['keys']])).toEqual([
         undefined,
         'ada',
@@ -163,7 +163,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
         ['get', 'user'],
         ['set', 'other', 1],
       ]);
-      expect(await client.hget(keyOf(visitor), 'cart')).toBe(damage);
+      expect(await client.hget(await keyOf(visitor), 'cart')).toBe(damage);
       await visitor.run([['delete', 'other']]);
     }
     await visitor.run([['set', 'cart', ['coat']]]);

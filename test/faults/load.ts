@@ -157,7 +157,7 @@ async function checkThoseWhoLeft(
   const inspector = new Redis(redis.url);
   const unremoved = { bySignOut: 0, bySignIn: 0 };
   for (const id of customers.flatMap(({ left }) => [...left])) {
-    const header = await inspector.hget(recordKey(id), '');
+    const header = await inspector.hget(await recordKey(id), '');
     if (header === null || header === '1:retired') continue;
     if (shop.logs().includes(`Failed to remove session ${id}`)) unremoved.bySignOut += 1;
     else if (shop.logs().includes(`Failed to remove old session ${id}`)) unremoved.bySignIn += 1;

@@ -65,7 +65,7 @@ async function observe(fault: Fault): Promise<Line> {
 async function endure(scene: Scene, visits: Visits, kinds: Kind[]): Promise<Course> {
   const visitAll = (): Promise<Visit[]> => Promise.all(kinds.map((kind) => visits.visit(kind)));
   const struckAt = performance.now();
-  await scene.strike(visits.keys());
+  await scene.strike(await visits.keys());
   // What happens to those who are under way at this very moment is chance, and seen where faults pass.
   await pause(20);
   const met = await visitAll();
@@ -93,7 +93,7 @@ async function liveThrough(scene: Scene, visits: Visits, kinds: Kind[]): Promise
   });
   await pause(300);
   const struckAt = performance.now();
-  await scene.strike(visits.keys());
+  await scene.strike(await visits.keys());
   const causedAt = performance.now();
   // Until nobody has been harmed for as long as anybody waits.
   let isCalm = false;

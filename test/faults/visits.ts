@@ -17,7 +17,7 @@ export interface Visits {
   /** All visits so far. */
   readonly all: readonly Visit[];
   /** Where the sessions lie in the backend. */
-  keys(): string[];
+  keys(): Promise<string[]>;
   /** Never rejects. */
   visit(kind: Kind): Promise<Visit>;
   /** Asks the backend for everything that was promised. Rejects when it fails. */
@@ -89,7 +89,7 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
 
   return {
     all,
-    keys: () => present.map(({ id }) => recordKey(id)),
+    keys: () => Promise.all(present.map(({ id }) => recordKey(id))),
 
     async visit(kind) {
       const visitor = kind === 'sign-out' ? leaving.pop()! : present[(turn += 1) % present.length]!;

@@ -104,9 +104,9 @@ export const records: Target = {
           let value = packRecord({ fields: new Map([...fields.whole, fields.bad]), deadline, idleUntil });
           const isCut = cuts !== undefined;
           for (const apply of cuts ?? []) value = apply(value);
-          values.set(recordKey(ID), { value, version: ++versions });
+          values.set(await recordKey(ID), { value, version: ++versions });
           if (tombstone !== undefined) {
-            values.set(recordKey(ID) + (isAtomic ? '' : '.retired'), { value: tombstone, version: ++versions });
+            values.set((await recordKey(ID)) + (isAtomic ? '' : '.retired'), { value: tombstone, version: ++versions });
           }
           const isLive = Math.min(deadline, idleUntil) > Date.now() && !isCut && tombstone === undefined;
           await check(driver, fields, isLive, value);
@@ -126,7 +126,7 @@ export const redis: Target = {
     const prefix = `fuzz-${crypto.randomUUID()}:`;
     const client = new Redis(url);
     await once(client, 'ready');
-    const key = recordKey(ID, prefix);
+    const key = await recordKey(ID, prefix);
     const header = fc.oneof(
       { weight: 3, arbitrary: fc.constant('1:::1') },
       fc.constantFrom('1:retired', '1:0:0:0', '1:4000000000000::0', '2:::1', '', '1::', 'x', '1:-1::1', '1:9e99:1:1'),
@@ -139,7 +139,7 @@ export const redis: Target = {
         fc.record({ stored, header, other: rarely(other, 20), bytes: rarely(fc.uint8Array({ maxLength: 20 }), 8) }),
         async ({ stored: fields, header: head, other: foreign, bytes }) => {
           const driver = redisRuntime({ url, prefix });
-          await client.del(key, recordKey(OTHER, prefix));
+          await client.del(key, await recordKey(OTHER, prefix));
           await driver.setItem(OTHER, flatten(new Map([['who', { data: OTHER, expires: undefined }]])));
           if (foreign) {
             await client.call(foreign[0], key, ...foreign.slice(1));
@@ -154,7 +154,7 @@ export const redis: Target = {
         },
       ),
       async close() {
-        await client.del(key, recordKey(OTHER, prefix));
+        await client.del(key, await recordKey(OTHER, prefix));
         client.disconnect();
       },
     };

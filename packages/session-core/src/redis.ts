@@ -1,1 +1,2 @@
-export { recordError, redisStore, type RedisCommand, type RedisConnection } from './stores/redis/store.ts';
+export { type ErrorRule, explainReply, type Failure, unknownReply } from './stores/redis/errors.ts';
+export { redisStore, type RedisCommand, type RedisConnection } from './stores/redis/store.ts';

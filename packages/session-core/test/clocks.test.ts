@@ -23,7 +23,11 @@ function startClocks(): void {
 afterEach(() => void vi.restoreAllMocks());
 
 /** A backend in another process, with its own clock. */
-function createRemote(): { driver: SessionDriver; evict(id: string): void; holds(id: string): boolean } {
+function createRemote(): {
+  driver: SessionDriver;
+  evict(id: string): Promise<void>;
+  holds(id: string): Promise<boolean>;
+} {
   const records = new Map<string, StoredRecord>();
   const tombstones = new Map<string, number>();
   const load = (key: string): StoredRecord | null => {
@@ -50,8 +54,8 @@ function createRemote(): { driver: SessionDriver; evict(id: string): void; holds
   };
   return {
     driver: defineDriver({ name: `clocks-${crypto.randomUUID()}`, options: {}, open: () => store })(),
-    evict: (id) => void records.delete(recordKey(id)),
-    holds: (id) => load(recordKey(id)) !== null,
+    evict: async (id) => void records.delete(await recordKey(id)),
+    holds: async (id) => load(await recordKey(id)) !== null,
   };
 }
 
@@ -115,7 +119,7 @@ async function run(program: Step[], remote: ReturnType<typeof createRemote>, sit
     else if (step.do === 'suspend') {
       time += step.ms;
       suspended += step.ms;
-    } else if (step.do === 'evict') remote.evict(site.id);
+    } else if (step.do === 'evict') await remote.evict(site.id);
     else if (step.do === 'open') {
       const page = await site.open();
       if (page) pages.push(page);
@@ -132,7 +136,8 @@ async function run(program: Step[], remote: ReturnType<typeof createRemote>, sit
         isSignedOut ||= page !== undefined;
       }
     }
-    if (isSignedOut) expect(remote.holds(site.id), `restored after a sign-out by ${JSON.stringify(step)}`).toBe(false);
+    if (isSignedOut)
+      expect(await remote.holds(site.id), `restored after a sign-out by ${JSON.stringify(step)}`).toBe(false);
   }
 }
 

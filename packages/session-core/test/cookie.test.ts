@@ -132,7 +132,7 @@ describe('the cookie of a response', () => {
 
   it('rejects a misspelled attribute', async () => {
     await expect(setCookie({ maxage: 3600 } as SessionCookie)).rejects.toThrow(
-      '`cookie.maxage` is not an option. Did you mean `cookie.maxAge`? Options: name, domain,',
+      '`cookie.maxage` is not an option. Options: name, domain,',
     );
   });
 

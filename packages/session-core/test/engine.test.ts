@@ -109,7 +109,7 @@ describe('an engine', () => {
 describe('an engine on a plain driver', () => {
   it('uses session ids as keys, and accepts only UUIDs', async () => {
     const shelf = createShelf();
-    const engine = engineOver('session-plain', rightStore(shelf));
+    const engine = engineOver('session-plain', async () => rightStore(shelf));
     const id = crypto.randomUUID();
     await engine.patch(id, { set });
     expect([...shelf.slots.keys()]).toEqual([id]);

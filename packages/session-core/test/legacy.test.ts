@@ -184,7 +184,7 @@ describe('the end date of a migration', () => {
     const site = startSite();
     const secrets = ['yF3kq0Vn7bT2xW9sLr5dQh8mZc1aPu4eGj6o'];
     const plain = { set: new Map([['user', ':["ada"]']]), unset: [], lifetimeMs: 'never' as const, now: Date.now() };
-    await site.store.patch(recordKey(ID), plain, { signal: new AbortController().signal });
+    await site.store.patch(await recordKey(ID), plain, { signal: new AbortController().signal });
     vi.advanceTimersByTime(24 * 3_600_000);
     expect(
       await site

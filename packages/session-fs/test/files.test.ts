@@ -42,7 +42,7 @@ describe('the files in the folder', () => {
     process.umask(before);
     const file = onlyFile(directory);
     const [, id = ''] = cookie.split('=');
-    expect(decodeURIComponent(basename(file))).toBe(recordKey(id));
+    expect(decodeURIComponent(basename(file))).toBe(await recordKey(id));
     expect(file).not.toContain(id);
     expect(readFileSync(file, 'utf8')).not.toContain(id);
     expect(statSync(file).mode & 0o777).toBe(0o600);

@@ -297,9 +297,8 @@ describe('names', () => {
     const all = prefixes.map((prefix) => createSessions({ driver: newDriver({ name, prefix }) }));
     const cookie = await visit(all[0]!, { site: 0 });
     for (const sessions of all.slice(1)) expect(await read(sessions, cookie)).toEqual({});
-    expect(new Set(prefixes.map((prefix) => blobName(recordKey('0123456789abcdef', prefix)))).size).toBe(
-      prefixes.length,
-    );
+    const keys = await Promise.all(prefixes.map((prefix) => recordKey('0123456789abcdef', prefix)));
+    expect(new Set(keys.map(blobName)).size).toBe(prefixes.length);
     for (const sessions of all) expect(await read(sessions, await visit(sessions, { own: 1 }))).toEqual({ own: 1 });
   });
 });

@@ -126,7 +126,6 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
 
   return {
     async send(request, { signal }) {
-      let command = request;
       let patienceEndsAt: number | undefined;
       let wasSent = false;
       for (;;) {
@@ -135,13 +134,9 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
         const sending = { isOut: false };
         try {
           client ??= await nextConnection(signal, wasSent);
-          return await dispatch(client, command, signal, sending);
+          return await dispatch(client, request, signal, sending);
         } catch (error) {
           if (isSessionDriverError(error)) throw error;
-          if (command.script !== undefined && isUnknownScript(error)) {
-            command = withSource(command, command.script);
-            continue;
-          }
           const meaning = explain(error);
           if (meaning) {
             patienceEndsAt ??= Date.now() + timeoutMs / 2;
@@ -176,19 +171,11 @@ function discard(client: Client): void {
   for (const { stream } of connections) stream?.destroy();
 }
 
-function withSource(request: RedisCommand, script: string): RedisCommand {
-  return { ...request, name: 'EVAL', args: request.args.with(0, script) };
-}
-
 /** What goes out in one tick goes out in one write: waking Redis for every command costs more than the commands do. */
 function gather(socket: Writable): void {
   if (socket.writableCorked > 0) return;
   socket.cork();
   process.nextTick(() => socket.uncork());
-}
-
-function isUnknownScript(error: unknown): boolean {
-  return (error as Error).message.startsWith('NOSCRIPT');
 }
 
 function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {

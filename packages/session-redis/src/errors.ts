@@ -1,109 +1,108 @@
-import { createError, type SessionErrorCode } from '@coatcheck/session-core/driver';
-import { recordError } from '@coatcheck/session-core/redis';
+import { createError } from '@coatcheck/session-core/driver';
+import { explainReply, unknownReply, type ErrorRule, type Failure } from '@coatcheck/session-core/redis';
 
 export const DRIVER = 'session-redis';
 
-/** The error for the caller, and what the driver may do about it. */
-export interface ErrorRule {
-  error: Error;
-  /** A temporary state, such as loading after a restart. The command was not carried out and may be sent again. */
-  transient?: boolean;
-  /** This connection leads to the wrong server: the driver must connect again. */
-  elsewhere?: boolean;
-}
-
-type Known = [pattern: RegExp, code: SessionErrorCode, message: string, how?: Omit<ErrorRule, 'error'>];
-
-// `unavailable` makes all operations fail at once. So an error that only writes get is `refused`, and reads go on. Redis 6 puts words of its own
-// before the error of a command inside a script, so the patterns match anywhere.
-const KNOWN: Known[] = [
-  [
-    /All sentinels are unreachable.*(WRONGPASS|NOAUTH|invalid password)/,
-    'configuration',
-    'The Sentinels refuse the password, or want one. Correct `sentinel.username` and `sentinel.password`.',
-  ],
-  [/No such master/, 'configuration', 'The Sentinels know no group of that name. Correct `sentinel.name`.'],
-  [/\bLOADING\b/, 'unavailable', 'Redis is still loading its data.', { transient: true }],
-  [
-    /\bREADONLY\b|\bNOTMASTER\b/,
-    'refused',
-    'This Redis is a replica and takes no writes. After a failover that passes; else name the master.',
-    { transient: true, elsewhere: true },
-  ],
-  [/\bMASTERDOWN\b/, 'unavailable', 'This Redis has lost its master.', { transient: true, elsewhere: true }],
-  [/\b(CLUSTERDOWN|TRYAGAIN)\b/, 'refused', 'The cluster does not serve all of its keys now.', { transient: true }],
-  [/\bBUSY\b/, 'unavailable', 'Redis is busy with a script.', { transient: true }],
-  [
-    /\bNOREPLICAS\b/,
-    'refused',
-    'Redis has too few replicas to take writes (min-replicas-to-write).',
-    { transient: true },
-  ],
-  [/max number of clients/, 'unavailable', 'Redis has no connection left (maxclients).', { transient: true }],
-  [
-    /\bWRONGPASS\b|invalid password/i,
-    'configuration',
-    'Redis refuses the password, or the user. Correct it in `url` or REDIS_URL, or in `username` and `password`.',
-  ],
-  [
-    /\bNOAUTH\b/,
-    'configuration',
-    'Redis wants a password. Put it into `url` or REDIS_URL (redis://:password@host), or pass `password`.',
-  ],
-  [
-    /arguments for 'auth'/,
-    'configuration',
-    'This Redis knows no users. Leave out the user: redis://:password@host, or only `password`.',
-  ],
-  [
-    /DB index|SELECT is not allowed/,
-    'configuration',
-    'Redis has no database of that number. Correct the number at the end of the URL, or `db`; a cluster has only 0.',
-  ],
-  [
-    /\bNOPERM\b/,
-    'configuration',
-    'The Redis user may not do what sessions need; the README of session-redis has the line that allows it.',
-  ],
-  [
-    /\bMOVED\b/,
-    'configuration',
-    'This Redis is part of a cluster. Name its nodes with `cluster`, not with `url` or `host`.',
-  ],
-  [
-    /cluster support disabled/,
-    'configuration',
-    'This Redis is no cluster. Name it with `url` or `host`, not with `cluster`.',
-  ],
-  [
-    /\bOOM\b/,
-    'refused',
-    'Redis has no memory left (maxmemory), and the session was not stored. Give it more, or look for keys without an expiry.',
-  ],
+// `unavailable` opens the circuit breaker, so that reads fail at once, too. An error that only writes get is `refused`.
+const RULES: ErrorRule[] = [
+  {
+    pattern: /All sentinels are unreachable.*(WRONGPASS|NOAUTH|invalid password)/,
+    code: 'configuration',
+    message: 'The Sentinels refuse the password, or want one. Correct `sentinel.username` and `sentinel.password`.',
+  },
+  {
+    pattern: /No such master/,
+    code: 'configuration',
+    message: 'The Sentinels know no group of that name. Correct `sentinel.name`.',
+  },
+  { pattern: /\bLOADING\b/, code: 'unavailable', message: 'Redis is still loading its data.', transient: true },
+  {
+    pattern: /\bREADONLY\b|\bNOTMASTER\b/,
+    code: 'refused',
+    message: 'This Redis is a replica and takes no writes. After a failover that passes; else name the master.',
+    transient: true,
+    elsewhere: true,
+  },
+  {
+    pattern: /\bMASTERDOWN\b/,
+    code: 'unavailable',
+    message: 'This Redis has lost its master.',
+    transient: true,
+    elsewhere: true,
+  },
+  {
+    pattern: /\b(CLUSTERDOWN|TRYAGAIN)\b/,
+    code: 'refused',
+    message: 'The cluster does not serve all of its keys now.',
+    transient: true,
+  },
+  { pattern: /\bBUSY\b/, code: 'unavailable', message: 'Redis is busy with a script.', transient: true },
+  {
+    pattern: /\bNOREPLICAS\b/,
+    code: 'refused',
+    message: 'Redis has too few replicas to take writes (min-replicas-to-write).',
+    transient: true,
+  },
+  {
+    pattern: /max number of clients/,
+    code: 'unavailable',
+    message: 'Redis has no connection left (maxclients).',
+    transient: true,
+  },
+  {
+    pattern: /\bWRONGPASS\b|invalid password/i,
+    code: 'configuration',
+    message:
+      'Redis refuses the password, or the user. Correct it in `url` or REDIS_URL, or in `username` and `password`.',
+  },
+  {
+    pattern: /\bNOAUTH\b/,
+    code: 'configuration',
+    message: 'Redis wants a password. Put it into `url` or REDIS_URL (redis://:password@host), or pass `password`.',
+  },
+  {
+    pattern: /arguments for 'auth'/,
+    code: 'configuration',
+    message: 'This Redis knows no users. Leave out the user: redis://:password@host, or only `password`.',
+  },
+  {
+    pattern: /DB index|SELECT is not allowed/,
+    code: 'configuration',
+    message:
+      'Redis has no database of that number. Correct the number at the end of the URL, or `db`; a cluster has only 0.',
+  },
+  {
+    pattern: /\bNOPERM\b/,
+    code: 'configuration',
+    message: 'The Redis user may not do what sessions need; the README of session-redis has the line that allows it.',
+  },
+  {
+    pattern: /\bMOVED\b/,
+    code: 'configuration',
+    message: 'This Redis is part of a cluster. Name its nodes with `cluster`, not with `url` or `host`.',
+  },
+  {
+    pattern: /cluster support disabled/,
+    code: 'configuration',
+    message: 'This Redis is no cluster. Name it with `url` or `host`, not with `cluster`.',
+  },
+  {
+    pattern: /\bOOM\b/,
+    code: 'refused',
+    message:
+      'Redis has no memory left (maxmemory), and the session was not stored. Give it more, or look for keys without an expiry.',
+  },
 ];
 
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
-/** Undefined if there was no answer: the connection could not be made, or broke. */
-export function explain(error: unknown): ErrorRule | undefined {
+/** What an error of ioredis means; undefined when there was no reply, because the connection failed or dropped. */
+export function explain(error: unknown): Failure | undefined {
   const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
   if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };
-  const answered = name === 'ReplyError';
-  if (!answered && !message.startsWith('All sentinels are unreachable')) return undefined;
-  const aboutRecord = recordError(DRIVER, message);
-  if (aboutRecord) return { error: aboutRecord };
-  const known = KNOWN.find(([pattern]) => pattern.test(message));
-  if (known) {
-    const [, kind, text, how] = known;
-    return { error: createError(DRIVER, kind, text), ...how };
-  }
-  if (!answered) return undefined;
-  return {
-    error: createError(DRIVER, 'refused', 'Redis answered with an error. See the cause for the reason.', {
-      cause: error,
-    }),
-  };
+  if (name === 'ReplyError') return explainReply(DRIVER, RULES, message) ?? unknownReply(DRIVER, 'Redis', message);
+  return message.startsWith('All sentinels are unreachable') ? explainReply(DRIVER, RULES, message) : undefined;
 }
 
 /** Why there is no connection, as the system says it. */

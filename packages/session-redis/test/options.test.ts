@@ -96,7 +96,7 @@ describe('a wrong URL', () => {
 
 describe('other wrong options', () => {
   const wrong: [object, RegExp][] = [
-    [{ prot: 1 }, /`prot` is not an option\. Did you mean `port`\?/],
+    [{ prot: 1 }, /`prot` is not an option\. Options: .*\bport\b/],
     [{ host: '' }, /`host`: expected a non-empty string/],
     [{ port: 70_000 }, /`port`: expected a whole number, from 1 to 65535/],
     [{ tls: 'yes' }, /`tls`: expected true or false/],

@@ -40,7 +40,7 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
       for (;;) {
         const stored = settled(await driver.getItem(key, {}));
         if (stored === null || stored === undefined) return null;
-        const framed = unframe(stored);
+        const framed = await unframe(stored);
         if (framed) return { value: framed.value };
         if (typeof stored !== 'string') break;
         if (stored !== seen) [seen, seenAt] = [stored, performance.now()];
@@ -58,10 +58,12 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
       };
     },
 
-    async set(key, value, { lifetimeMs }) {
+    async set(key, value, { lifetimeMs, signal }) {
       // The unstorage drivers that can expire values use `ttl`, in seconds. The others ignore it.
       const options = lifetimeMs === 'never' ? {} : { ttl: Math.max(Math.ceil(lifetimeMs / 1000), 1) };
-      settled(await driver.setItem!(key, frame(value, lifetimeMs), options));
+      const framed = await frame(value, lifetimeMs);
+      signal.throwIfAborted();
+      settled(await driver.setItem!(key, framed, options));
       return true;
     },
 
@@ -75,7 +77,7 @@ export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBacken
       let count = 0;
       for (const key of [...keys.filter((it) => it > position), ...keys.filter((it) => it <= position)]) {
         if (count >= limit || Date.now() >= stopAt || signal.aborted) break;
-        const framed = unframe(settled(await driver.getItem(key, {})));
+        const framed = await unframe(settled(await driver.getItem(key, {})));
         if (framed && framed.until + GRACE_MS < Date.now()) {
           settled(await driver.removeItem!(key, {}));
           count++;
@@ -114,17 +116,17 @@ function settled<Result>(result: Result): Exclude<Result, Error> {
  * Puts a head in front of a value. It starts with a word, so that no client takes the value for JSON and parses it. The hash detects a
  * value that is cut off, and a mix of the start of an old value and the end of a new one, which a read during a write can return.
  */
-function frame(value: string, lifetimeMs: Lifetime): string {
+async function frame(value: string, lifetimeMs: Lifetime): Promise<string> {
   const until =
     lifetimeMs === 'never' ? lifetimeMs : Math.min(Math.ceil(Date.now() + lifetimeMs), Number.MAX_SAFE_INTEGER);
-  return `coatcheck ${until} ${sha256Of(value)} ${value}`;
+  return `coatcheck ${until} ${await sha256Of(value)} ${value}`;
 }
 
-/** The value and its expiry in epoch milliseconds; undefined if it was not stored by `frame`, or is incomplete. */
-function unframe(stored: unknown): { value: string; until: number } | undefined {
+/** Resolves to the value and its expiry in epoch milliseconds; to undefined if it was not stored by `frame`, or is incomplete. */
+async function unframe(stored: unknown): Promise<{ value: string; until: number } | undefined> {
   if (typeof stored !== 'string') return undefined;
   const [head, until, hash] = /^coatcheck (\d+|never) ([\w-]{43}) /.exec(stored) ?? [];
   if (head === undefined) return undefined;
   const value = stored.slice(head.length);
-  return sha256Of(value) === hash ? { value, until: until === 'never' ? Infinity : Number(until) } : undefined;
+  return (await sha256Of(value)) === hash ? { value, until: until === 'never' ? Infinity : Number(until) } : undefined;
 }

@@ -84,7 +84,7 @@ describe('stored values', () => {
     onTestFinished(() => client.disconnect());
     const driver = fromUnstorage(redis({ url: await redisUrl(), base: 'ttl' }));
     const cookie = await visit(driver, { user: 'ada' }, 3600);
-    const key = `ttl:${recordKey(idIn(cookie))}`;
+    const key = `ttl:${await recordKey(idIn(cookie))}`;
     expect(await client.keys('ttl:*')).toEqual([key]);
     expect(await client.ttl(key)).toBeGreaterThan(1800);
     expect(await client.ttl(key)).toBeLessThanOrEqual(3600);
@@ -118,7 +118,7 @@ describe('stored values', () => {
         return storage.getItem(key, options);
       },
     };
-    storage.setItem!('posts:1', `coatcheck 1 ${sha256Of('x')} x`, {});
+    storage.setItem!('posts:1', `coatcheck 1 ${await sha256Of('x')} x`, {});
     const driver = fromUnstorage(watched);
     const kept = await visit(driver, { user: 'ada' });
     for (let index = 0; index < 5; index++) await visit(driver, { user: index }, 60);
@@ -127,7 +127,7 @@ describe('stored values', () => {
     moveClock(30_000);
     expect(await sweep(driver, 2)).toBe(2);
     expect(await sweep(driver)).toBe(3);
-    expect(await storage.getKeys('', {})).toEqual(['posts:1', recordKey(idIn(kept))]);
+    expect(await storage.getKeys('', {})).toEqual(['posts:1', await recordKey(idIn(kept))]);
     expect(asked).not.toContain('posts:1');
     expect(await read(driver, kept)).toBe('ada');
   });
@@ -174,12 +174,12 @@ describe('a failing storage', () => {
     const storage = memory();
     const driver = fromUnstorage(storage);
     const cookie = await visit(driver, { user: 'ada' });
-    await storage.setItem!(recordKey(idIn(cookie)), 'half a val', {});
+    await storage.setItem!(await recordKey(idIn(cookie)), 'half a val', {});
     const session = createSessions({ driver }).open(cookie);
     await expect(session.get('user')).rejects.toMatchObject({ code: 'refused' });
     session.destroy();
     expect(await session.commit()).toContain('Max-Age=0');
-    expect(await storage.getItem(recordKey(idIn(cookie)), {})).toBeNull();
+    expect(await storage.getItem(await recordKey(idIn(cookie)), {})).toBeNull();
     expect(await read(driver, cookie)).toBeUndefined();
   });
 

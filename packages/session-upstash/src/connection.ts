@@ -1,7 +1,7 @@
 import { pause } from '@coatcheck/session-core/driver';
-import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
+import type { Failure, RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type * as upstash from '@upstash/redis/cloudflare';
-import { explain, interrupted, notSent, unusableReply, type ErrorRule } from './errors.ts';
+import { explain, interrupted, notSent, unusableReply } from './errors.ts';
 import type { Target } from './options.ts';
 
 /** The module of Upstash's client. */
@@ -38,13 +38,12 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
     return redis.exec([name, ...args]);
   };
 
-  /** Sends a command once. Returns the reply, or the rule for the error. */
-  const attempt = async (command: RedisCommand, signal: AbortSignal): Promise<{ reply: unknown } | ErrorRule> => {
+  /** Sends a command once. Returns the reply, or what the error means. */
+  const attempt = async (command: RedisCommand, signal: AbortSignal): Promise<{ reply: unknown } | Failure> => {
     try {
       const reply = await exchange(command, signal);
       return isReply(command, reply) ? { reply } : unusableReply();
     } catch (error) {
-      if (command.name === 'EVALSHA' && isUnknownScript(error)) return attempt(withSource(command), signal);
       return explain(error);
     }
   };
@@ -71,14 +70,6 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
       }
     },
   };
-}
-
-function withSource({ args, script, ...command }: RedisCommand): RedisCommand {
-  return { ...command, name: 'EVAL', args: [script!, ...args.slice(1)] };
-}
-
-function isUnknownScript(error: unknown): boolean {
-  return (error as Error).message.startsWith('NOSCRIPT');
 }
 
 /**

@@ -1,5 +1,5 @@
 import { createError } from '../contract/errors.ts';
-import { unknownOption } from './did-you-mean.ts';
+import { unknownOption } from './unknown-option.ts';
 
 import type { EnvRef, FromEnv } from './env.ts';
 
@@ -242,21 +242,19 @@ const migrateFrom: OptionKind<false | MigrateFrom> = {
   },
 };
 
-/** The kinds of the shared options. */
-export const sharedKinds: OptionKinds<SharedOptions> = {
-  prefix: string,
-  ttl: orFalse(seconds),
-  idleTtl: seconds,
-  timeout: integer({ from: 1, to: 600_000 }),
-  secrets: list(strongSecret),
-  migrateFrom,
-};
-
 /** The kinds of all options of a driver: the shared ones and its own. */
 export function allKinds<Config extends object>(
   own: OptionKinds<Omit<Config, keyof SharedOptions>>,
 ): OptionKinds<Config> {
-  return { ...sharedKinds, ...own } as unknown as OptionKinds<Config>;
+  const shared: OptionKinds<SharedOptions> = {
+    prefix: string,
+    ttl: orFalse(seconds),
+    idleTtl: seconds,
+    timeout: integer({ from: 1, to: 600_000 }),
+    secrets: list(strongSecret),
+    migrateFrom,
+  };
+  return { ...shared, ...own } as unknown as OptionKinds<Config>;
 }
 
 /**

@@ -5,7 +5,6 @@ import { resolveOptions } from '../config/resolve.ts';
 import { report, type TraceableOperation } from '../contract/diagnostics.ts';
 import { createError, isAmbiguous } from '../contract/errors.ts';
 import { DEFAULT_TTL_SECONDS, type PatchResult, type SessionStore } from '../contract/store.ts';
-import { warnOnce } from '../platform/warn-once.ts';
 import {
   type Backend,
   DEFAULT_TIMEOUT_MS,
@@ -14,8 +13,14 @@ import {
   openBackend,
   shareBackend,
 } from './backend.ts';
-import type { LegacySource } from './legacy.ts';
-import { type ExpiryPolicy, type FinalContents, recordIn, type SessionChange, type SessionRecord } from './record.ts';
+import {
+  type ExpiryPolicy,
+  type FinalContents,
+  recordIn,
+  type RecordPlace,
+  type SessionChange,
+  type SessionRecord,
+} from './record.ts';
 
 import { isSessionId, isUuid, recordKey } from './session-id.ts';
 
@@ -77,16 +82,18 @@ export function engineFor<Config extends SharedOptions>(
 /**
  * Creates an engine on a store, with the session ids as keys. Used for plain drivers, which are drivers of Astro's interface that are not
  * ours.
+ *
+ * @param open opens the store at the first operation.
  */
-export function engineOver(driver: string, store: SessionStore): Engine {
-  const backend = openBackend({ name: driver, options: {}, open: () => store }, {}, readProcessEnv);
+export function engineOver(driver: string, open: () => Promise<SessionStore>): Engine {
+  const backend = openBackend({ name: driver, options: {}, open }, {}, readProcessEnv);
   return createEngine(driver, () => withOptions(driver, backend, {}), PLAIN_IDS);
 }
 
 /** The valid session ids of a driver, and their keys. */
 interface Ids {
   isId(id: unknown): id is string;
-  keyOf: typeof recordKey;
+  keyOf(id: string, prefix?: string): string | Promise<string>;
   /** Describes a valid id in error messages. */
   expected: string;
 }
@@ -116,25 +123,17 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
     id: string,
     work: (record: SessionRecord) => Promise<Result>,
   ): Promise<Result> => {
-    const { backend, prefix, expiry, secrets } = open();
-    const migrateFrom = open().migrateFrom();
-    const key = keyOf(id, prefix);
-    const codecs = secrets ? await encryptedCodecs(secrets, key, migrateFrom !== undefined) : PLAINTEXT;
+    const { backend, prefix, expiry, secrets, migrateFrom } = open();
     // Loaded on demand, to keep the bundle small.
-    const legacy = migrateFrom && (await import('./legacy.ts'));
+    const withLegacy = migrateFrom && (await import('./legacy.ts')).migration(driver, migrateFrom);
+    const placeUnder = async (keyPrefix?: string): Promise<RecordPlace> => {
+      const key = await keyOf(id, keyPrefix);
+      return { key, codecs: secrets ? await encryptedCodecs(secrets, key, withLegacy !== undefined) : PLAINTEXT };
+    };
+    const place = await placeUnder(prefix);
     return backend.run(operation, async (store, call) => {
-      const record = recordIn({ store, call, key, codecs, expiry, onCorrupt });
-      if (!legacy || !migrateFrom) return work(record);
-      const sources: LegacySource[] = [];
-      if (migrateFrom.prefix !== undefined) {
-        const legacyKey = keyOf(id, migrateFrom.prefix);
-        const legacyCodecs = secrets ? await encryptedCodecs(secrets, legacyKey, true) : PLAINTEXT;
-        sources.push(legacy.recordUnderPrefix(store, legacyKey, legacyCodecs, call, onCorrupt));
-      }
-      // Astro's driver uses ids as keys. Any id but a UUID could be the key of something else.
-      if (store.legacySessions && isUuid(id))
-        sources.push(legacy.payloadOfAstro(driver, store.legacySessions, id, migrateFrom.base, call, onCorrupt));
-      return work(sources.length > 0 ? legacy.withLegacy(record, driver, sources) : record);
+      const record = recordIn({ ...place, store, call, expiry, onCorrupt });
+      return work(withLegacy ? await withLegacy(record, { id, store, call, placeUnder, onCorrupt }) : record);
     });
   };
 
@@ -191,8 +190,7 @@ interface Opened {
   expiry: ExpiryPolicy;
   timeoutMs: number;
   secrets: readonly string[] | undefined;
-  /** The option `migrateFrom`; undefined when it is not set or the migration has ended. */
-  migrateFrom(): Resolved<MigrateFrom> | undefined;
+  migrateFrom: Resolved<MigrateFrom> | undefined;
 }
 
 function withOptions(
@@ -209,21 +207,7 @@ function withOptions(
     },
     timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
     secrets,
-    migrateFrom: migrateFrom ? untilEnd(driver, migrateFrom as Resolved<MigrateFrom>) : () => undefined,
-  };
-}
-
-/** Returns the option `migrateFrom` until its end date. Afterwards it logs a warning once, and returns undefined. */
-function untilEnd(driver: string, migrateFrom: Resolved<MigrateFrom>): () => Resolved<MigrateFrom> | undefined {
-  const end = Date.parse(migrateFrom.until!);
-  return () => {
-    if (Date.now() < end) return migrateFrom;
-    warnOnce(
-      driver,
-      `The migration ended on ${migrateFrom.until}, the \`until\` of \`migrateFrom\`. Remove the option, and the sessions that ` +
-        `Astro's own driver left in the backend.`,
-    );
-    return undefined;
+    migrateFrom: migrateFrom ? (migrateFrom as Resolved<MigrateFrom>) : undefined,
   };
 }
 

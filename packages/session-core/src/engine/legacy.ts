@@ -1,15 +1,34 @@
-import { type FieldCodecs, type SessionFields, toSession, unexpired } from '../codec/field-codec.ts';
+import { type SessionFields, toSession, unexpired } from '../codec/field-codec.ts';
 import { fieldsOfPayload } from '../codec/payload.ts';
+import type { MigrateFrom, Resolved } from '../config/option.ts';
 import { report } from '../contract/diagnostics.ts';
 import { createError, isSessionDriverError } from '../contract/errors.ts';
-import type { LegacySessions } from '../contract/legacy.ts';
+import type { DriverStore, LegacySessions } from '../contract/legacy.ts';
 import type { SessionStore, StoreCall } from '../contract/store.ts';
 import { TOMBSTONE_MS } from '../contract/tombstone.ts';
+import { warnOnce } from '../platform/warn-once.ts';
+import type { RecordPlace, SessionRecord } from './record.ts';
+import { isUuid } from './session-id.ts';
 
-import type { SessionRecord } from './record.ts';
+/**
+ * Returns the decorator that adds migration to a record, until the migration ends. After that, logs a warning once and returns undefined.
+ */
+export function migration(
+  driver: string,
+  options: Resolved<MigrateFrom>,
+): ((record: SessionRecord, context: LegacyContext) => Promise<SessionRecord>) | undefined {
+  if (Date.now() < Date.parse(options.until!))
+    return async (record, context) => withLegacy(record, driver, await sourcesOf(driver, options, context));
+  warnOnce(
+    driver,
+    `The migration ended on ${options.until}, the \`until\` of \`migrateFrom\`. Remove the option, and the sessions that Astro's own ` +
+      'driver left in the backend.',
+  );
+  return undefined;
+}
 
 /** A place where a legacy session may be stored. Each is for one session id and one operation. */
-export interface LegacySource {
+interface LegacySource {
   /** Resolves to the unexpired fields; to null when there are none. */
   read(): Promise<SessionFields | null>;
   /** Removes the legacy session. Called only after `read` has found one. */
@@ -21,14 +40,38 @@ export interface LegacySource {
   take(): Promise<SessionFields | null>;
 }
 
+/** What is known about the session of a record. */
+interface LegacyContext {
+  id: string;
+  store: DriverStore;
+  call: StoreCall;
+  /** The place of the session under another prefix. */
+  placeUnder(prefix: string): Promise<RecordPlace>;
+  /** Called for each stored field that could not be decoded. */
+  onCorrupt(): void;
+}
+
+async function sourcesOf(
+  driver: string,
+  { base, prefix }: Resolved<MigrateFrom>,
+  { store, id, ...context }: LegacyContext,
+): Promise<LegacySource[]> {
+  const sources: LegacySource[] = [];
+  if (prefix !== undefined) sources.push(recordUnderPrefix(store, await context.placeUnder(prefix), context));
+  // Astro's driver uses ids as keys. Any id but a UUID could be the key of something else.
+  if (store.legacySessions && isUuid(id)) sources.push(payloadOfAstro(driver, store.legacySessions, id, base, context));
+  return sources;
+}
+
+type SourceContext = Pick<LegacyContext, 'call' | 'onCorrupt'>;
+
 /** A session that Astro's own driver stored in this backend. */
-export function payloadOfAstro(
+function payloadOfAstro(
   driver: string,
   sessions: LegacySessions,
   id: string,
   base: string | undefined,
-  call: StoreCall,
-  onCorrupt: () => void,
+  { call, onCorrupt }: SourceContext,
 ): LegacySource {
   const find = async (): Promise<SessionFields | null> => {
     const payload = await sessions.read(id, base, call);
@@ -56,12 +99,10 @@ export function payloadOfAstro(
  * A record that this driver stored under another prefix. Removing it leaves a tombstone, so late writes of an earlier deployment are
  * rejected.
  */
-export function recordUnderPrefix(
+function recordUnderPrefix(
   store: SessionStore,
-  key: string,
-  codecs: FieldCodecs,
-  call: StoreCall,
-  onCorrupt: () => void,
+  { key, codecs }: RecordPlace,
+  { call, onCorrupt }: SourceContext,
 ): LegacySource {
   const take = async (): Promise<SessionFields | null> => {
     const contents = await store.destroy(key, TOMBSTONE_MS, call);
@@ -86,7 +127,7 @@ function unexpiredOrNull(fields: SessionFields | null): SessionFields | null {
  * Adds migration to a record. Reading or patching a missing session first migrates it from a legacy source. Destroying a session also
  * destroys its legacy sessions.
  */
-export function withLegacy(record: SessionRecord, driver: string, sources: readonly LegacySource[]): SessionRecord {
+function withLegacy(record: SessionRecord, driver: string, sources: readonly LegacySource[]): SessionRecord {
   // When several callers migrate one session at once, `mustBeNew` lets only one of them store it. The others read the stored session.
   const migrate = async (): Promise<SessionFields | null> => {
     for (const source of sources) {

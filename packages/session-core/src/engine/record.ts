@@ -124,13 +124,17 @@ export interface SessionRecord {
   destroy(): Promise<FinalContents>;
 }
 
-/** Options of `recordIn`. */
-export interface RecordOptions {
-  store: SessionStore;
-  call: StoreCall;
+/** Where a session is stored, and how. */
+export interface RecordPlace {
   key: string;
   /** The codecs of the fields. The first one writes. While secrets are rotated, a record may contain fields of several codecs. */
   codecs: FieldCodecs;
+}
+
+/** Options of `recordIn`. */
+export interface RecordOptions extends RecordPlace {
+  store: SessionStore;
+  call: StoreCall;
   expiry: ExpiryPolicy;
   /** Called for each stored field that could not be decoded and was left out. */
   onCorrupt(): void;

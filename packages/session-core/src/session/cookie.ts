@@ -1,4 +1,4 @@
-import { unknownOption } from '../config/did-you-mean.ts';
+import { unknownOption } from '../config/unknown-option.ts';
 
 /** The attributes of the session cookie; the same shape as in Astro's `session.cookie`. `HttpOnly` is always set. */
 export interface SessionCookie {

@@ -1,4 +1,4 @@
-import { unknownOption } from '../config/did-you-mean.ts';
+import { unknownOption } from '../config/unknown-option.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import { checkCookie, readCookie, type SessionCookie } from './cookie.ts';
 import { engineOfAny } from './plain-driver.ts';

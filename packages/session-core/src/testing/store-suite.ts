@@ -1,7 +1,7 @@
 import { explained, fail, isTrue, same, type It } from './assert.ts';
 import type { Change, Fields, Lifetime, SessionStore, StoreCall } from '../contract/store.ts';
 
-import { createSessionId, recordKey } from '../engine/session-id.ts';
+import { toBase64url } from '../platform/base64url.ts';
 
 interface StoreSuiteOptions {
   it: It;
@@ -204,7 +204,7 @@ export function storeTests(suite: StoreSuite): StoreTests {
 
 /** A new key in the form that core uses. */
 function newKey(): string {
-  return recordKey(createSessionId(), 'conformance:');
+  return `conformance:${toBase64url(crypto.getRandomValues(new Uint8Array(32)))}`;
 }
 
 /** The argument of a call that is not aborted. */

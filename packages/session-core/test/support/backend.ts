@@ -70,10 +70,10 @@ export function createBackend(config: SharedOptions = {}): Backend {
     after: (_operation, answer) => answer,
     lifetimes: [],
     keys: new Set(),
-    peek: (id) => store.read(recordKey(id), call),
+    peek: async (id) => store.read(await recordKey(id), call),
     async poke(id, fields) {
       const set = new Map(Object.entries(fields));
-      await store.patch(recordKey(id), { set, unset: [], lifetimeMs: 'never', now: Date.now() }, call);
+      await store.patch(await recordKey(id), { set, unset: [], lifetimeMs: 'never', now: Date.now() }, call);
     },
     evict() {
       store = openMemoryStore({ maxSessions: 1000 });

@@ -1,6 +1,3 @@
-import { sha1 } from '@noble/hashes/legacy.js';
-import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
-
 /**
  * The header of a tombstone.
  *
@@ -16,23 +13,6 @@ import { bytesToHex, utf8ToBytes } from '@noble/hashes/utils.js';
 export const TOMBSTONE = '1:retired';
 /** The header of a record. */
 export const RECORD: RegExp = /^1:\d*:\d*:[01]$/;
-
-/** A Lua script for Redis. */
-export interface Script {
-  readonly source: string;
-  /** The SHA-1 of the source in hexadecimal, for `EVALSHA`. Computed when it is first read. */
-  readonly sha1: string;
-}
-
-function script(source: string): Script {
-  let digest: string | undefined;
-  return {
-    source,
-    get sha1() {
-      return (digest ??= bytesToHex(sha1(utf8ToBytes(source))));
-    },
-  };
-}
 
 // Only a script can change a hash and its expiry atomically. It uses a single key, so it also works in a cluster. It rejects a change
 // before its first write, because Redis does not roll back what a script has written.
@@ -68,7 +48,7 @@ end
  * writes when it has no memory or no replicas, or is not the primary. The first write of the script must be one that Redis can reject,
  * because nothing is rolled back.
  */
-export const PATCH: Script = script(`${PRELUDE}
+export const PATCH: string = `${PRELUDE}
 if header == '${TOMBSTONE}' then return 'destroyed' end
 
 local now = tonumber(ARGV[1])
@@ -155,23 +135,23 @@ if deadline == NONE then deadline = clock + lifetime end
 redis.call('HSET', key, '', '1:' .. format(deadline) .. ':' .. format(own) .. ':' .. (openEnded and '1' or '0'))
 expire(deadline, idle)
 return 'applied'
-`);
+`;
 
 /** Reads a record and sets its idle limit to ARGV[1] milliseconds from now. */
-export const TOUCH: Script = script(`${PRELUDE}
+export const TOUCH: string = `${PRELUDE}
 if not header or header == '${TOMBSTONE}' then return false end
 local deadline = string.match(header, '^1:(%d*):%d*:[01]$')
 if not deadline then return unreadable() end
 local fields = redis.call('HGETALL', key)
 expire(tonumber(deadline) or NEVER, tonumber(ARGV[1]))
 return fields
-`);
+`;
 
 /**
  * Replaces a record with a tombstone for ARGV[1] milliseconds, and returns the record; or 'destroyed' if there already is a tombstone,
  * which may only be extended. It also replaces data that is not a record. Otherwise a user whose record cannot be read could not sign out.
  */
-export const DESTROY: Script = script(`
+export const DESTROY: string = `
 local key = KEYS[1]
 local header = redis.pcall('HGET', key, '')
 if type(header) ~= 'string' then header = '' end
@@ -185,4 +165,4 @@ redis.call('DEL', key)
 redis.call('HSET', key, '', '${TOMBSTONE}')
 redis.call('PEXPIRE', key, ARGV[1])
 return contents
-`);
+`;

@@ -1,7 +1,8 @@
-import { createError } from '../../contract/errors.ts';
 import { type Change, type Fields, type PatchResult, type StoreCall } from '../../contract/store.ts';
 import { type DriverStore, legacyKey } from '../../contract/legacy.ts';
-import { PATCH, RECORD, DESTROY, TOMBSTONE, type Script, TOUCH } from './scripts.ts';
+import { digest } from '../../platform/digest.ts';
+import { errorOfRecord } from './errors.ts';
+import { PATCH, RECORD, DESTROY, TOMBSTONE, TOUCH } from './scripts.ts';
 
 /** One Redis command, independent of the client and the protocol. */
 export interface RedisCommand {
@@ -9,8 +10,6 @@ export interface RedisCommand {
   name: 'HGETALL' | 'EVALSHA' | 'EVAL' | 'MGET' | 'DEL';
   /** The arguments, keys included. */
   args: string[];
-  /** For `EVALSHA`: the source of the script, to be sent with `EVAL` when Redis answers `NOSCRIPT`. */
-  script?: string;
   /** Whether the command may be sent again after the connection dropped before the reply. */
   repeatable: boolean;
 }
@@ -19,7 +18,7 @@ export interface RedisCommand {
 export interface RedisConnection {
   /**
    * Sends one command and resolves to Redis's reply: a string, a list of strings, or null. Must not send anything after the call's signal
-   * has aborted. Rejects when there is no reply, or when the reply is an error (`recordError` translates the errors of the scripts).
+   * has aborted. Rejects when there is no reply, or when the reply is an error. `explainReply` creates the error for a reply.
    */
   send(command: RedisCommand, call: StoreCall): Promise<unknown>;
   /** Closes the connection. */
@@ -33,26 +32,38 @@ export interface RedisConnection {
  * @param driver the driver's name, for errors.
  */
 export function redisStore(driver: string, connection: RedisConnection): DriverStore {
+  /** Runs a script by its hash. If Redis does not have the script yet, sends the source. */
+  const run = async (script: string, key: string, args: string[], call: StoreCall, repeatable = false) => {
+    const send = (name: 'EVALSHA' | 'EVAL', which: string): Promise<unknown> =>
+      connection.send({ name, args: [which, '1', key, ...args], repeatable }, call);
+    try {
+      return await send('EVALSHA', await sha1Of(script));
+    } catch (error) {
+      if (!isUnknownScript(error)) throw error;
+      return send('EVAL', script);
+    }
+  };
+
   return {
     atomic: true,
 
     async read(key, call) {
-      const command: RedisCommand =
+      const reply =
         call.extendIdleMs === undefined
-          ? { name: 'HGETALL', args: [key], repeatable: true }
-          : { ...evaluate(TOUCH, key, [milliseconds(call.extendIdleMs)]), repeatable: true };
-      return toFields(driver, await connection.send(command, call));
+          ? await connection.send({ name: 'HGETALL', args: [key], repeatable: true }, call)
+          : await run(TOUCH, key, [milliseconds(call.extendIdleMs)], call, true);
+      return toFields(driver, reply);
     },
 
     async patch(key, change, call) {
-      const reply = await connection.send(evaluate(PATCH, key, patchArguments(change)), call);
+      const reply = await run(PATCH, key, patchArguments(change), call);
       if (!isPatchResult(reply))
         throw new Error('Redis replied to a change with a value that the script never returns.');
       return reply;
     },
 
     async destroy(key, tombstoneMs, call) {
-      const contents = await connection.send(evaluate(DESTROY, key, [milliseconds(tombstoneMs)]), call);
+      const contents = await run(DESTROY, key, [milliseconds(tombstoneMs)], call);
       return contents === 'destroyed' ? 'destroyed' : toFields(driver, contents);
     },
 
@@ -74,8 +85,22 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
   };
 }
 
-function evaluate({ sha1, source }: Script, key: string, args: string[]): RedisCommand {
-  return { name: 'EVALSHA', args: [sha1, '1', key, ...args], script: source, repeatable: false };
+const hashes = new Map<string, Promise<string>>();
+
+/** Resolves to the name of a script for `EVALSHA`: its SHA-1 in hexadecimal. */
+function sha1Of(script: string): Promise<string> {
+  let hash = hashes.get(script);
+  if (!hash) hashes.set(script, (hash = digest('SHA-1', script).then(toHex)));
+  return hash;
+}
+
+function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+function isUnknownScript(error: unknown): boolean {
+  const { cause } = error as { cause?: unknown };
+  return cause instanceof Error && cause.message.startsWith('NOSCRIPT');
 }
 
 /** The arguments of the script `PATCH`. An empty string stands for `never` or for an absent value. Each list is preceded by its length. */
@@ -125,38 +150,8 @@ function toFields(driver: string, reply: unknown): Fields | null {
   for (let index = 0; index < items.length; index += 2) fields.set(items[index]!, items[index + 1]!);
   const header = fields.get('');
   if (header === TOMBSTONE) return null;
-  if (header === undefined) throw wrongType(driver);
-  if (!RECORD.test(header)) throw unreadableRecord(driver);
+  if (header === undefined) throw errorOfRecord(driver, 'WRONGTYPE');
+  if (!RECORD.test(header)) throw errorOfRecord(driver, 'UNREADABLE');
   fields.delete('');
   return fields;
-}
-
-/**
- * Translates an error reply of Redis that is about the stored data: the key holds other data than a session, or a session that cannot be
- * read.
- *
- * @param driver the driver's name, for the error.
- * @param answer the message of the error reply.
- * @returns an error with the code `refused`; undefined for any other reply.
- */
-export function recordError(driver: string, answer: string): Error | undefined {
-  if (/\bWRONGTYPE\b/.test(answer)) return wrongType(driver);
-  if (/\bUNREADABLE\b/.test(answer)) return unreadableRecord(driver);
-  return undefined;
-}
-
-function wrongType(driver: string): Error {
-  return createError(
-    driver,
-    'refused',
-    'The key of a session holds other data (WRONGTYPE), which was not changed. Remove the key, or give this site its own `prefix`.',
-  );
-}
-
-function unreadableRecord(driver: string): Error {
-  return createError(
-    driver,
-    'refused',
-    'A stored session cannot be read: its header is corrupt, or a newer version of this driver wrote it.',
-  );
 }

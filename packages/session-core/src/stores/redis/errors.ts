@@ -1,0 +1,69 @@
+import { createError, type SessionErrorCode } from '../../contract/errors.ts';
+
+/** How to handle an operation that failed. */
+export interface Failure {
+  /** The error for the caller. */
+  error: Error;
+  /** Whether the cause may go away by itself, so that the command can be sent again. */
+  transient?: boolean;
+  /** Whether the command may have been executed despite the error. */
+  ambiguous?: boolean;
+  /** Whether this connection leads to the wrong server, so that another one is needed. */
+  elsewhere?: boolean;
+}
+
+/** What an error reply of Redis means. */
+export interface ErrorRule extends Omit<Failure, 'error'> {
+  /** Matches the reply. Redis 6 puts words of its own before the error of a command in a script, so do not match only the start. */
+  pattern: RegExp;
+  /** The code of the error. `unavailable` opens the circuit breaker. So for an error that only writes get, use `refused`. */
+  code: SessionErrorCode;
+  /** The message of the error: what was wrong, and what to do about it. */
+  message: string;
+}
+
+/** Errors about one stored session. They are the same on every Redis. */
+const RECORD_RULES: ErrorRule[] = [
+  {
+    pattern: /\bWRONGTYPE\b/,
+    code: 'refused',
+    message:
+      'The key of a session holds other data (WRONGTYPE), which was not changed. Remove the key, or give this site its own `prefix`.',
+  },
+  {
+    pattern: /\bUNREADABLE\b/,
+    code: 'refused',
+    message: 'A stored session cannot be read: its header is corrupt, or a newer version of this driver wrote it.',
+  },
+];
+
+/**
+ * Finds out what an error reply of Redis means.
+ *
+ * @param driver the driver's name, for the error.
+ * @param rules the driver's own rules. The first one that matches the reply counts.
+ * @param reply the text of the reply.
+ * @returns undefined when no rule matches.
+ */
+export function explainReply(driver: string, rules: readonly ErrorRule[], reply: string): Failure | undefined {
+  const rule = [...RECORD_RULES, ...rules].find(({ pattern }) => pattern.test(reply));
+  if (!rule) return undefined;
+  const { pattern: _, code, message, ...handling } = rule;
+  return { error: createError(driver, code, message), ...handling };
+}
+
+/**
+ * The failure for an error reply without a rule. The reply is the cause of the error. `redisStore` needs this to find out that Redis does
+ * not have a script.
+ *
+ * @param server the name of the server, for the message.
+ */
+export function unknownReply(driver: string, server: string, reply: string): Failure {
+  const message = `${server} answered with an error. See the cause for the reason.`;
+  return { error: createError(driver, 'refused', message, { cause: new Error(reply) }) };
+}
+
+/** The error about a stored session. */
+export function errorOfRecord(driver: string, reply: 'WRONGTYPE' | 'UNREADABLE'): Error {
+  return explainReply(driver, RECORD_RULES, reply)!.error;
+}
