@@ -37,7 +37,7 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
     const send = (name: 'EVALSHA' | 'EVAL', which: string): Promise<unknown> =>
       connection.send({ name, args: [which, '1', key, ...args], repeatable }, call);
     try {
-      return await send('EVALSHA', await sha1Of(script));
+      return await send('EVALSHA', hashes.get(script) ?? (await sha1Of(script)));
     } catch (error) {
       if (!isUnknownScript(error)) throw error;
       return send('EVAL', script);
@@ -85,17 +85,15 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
   };
 }
 
-const hashes = new Map<string, Promise<string>>();
+/** The names of the scripts for `EVALSHA`, by source. */
+const hashes = new Map<string, string>();
 
 /** Resolves to the name of a script for `EVALSHA`: its SHA-1 in hexadecimal. */
-function sha1Of(script: string): Promise<string> {
-  let hash = hashes.get(script);
-  if (!hash) hashes.set(script, (hash = digest('SHA-1', script).then(toHex)));
+async function sha1Of(script: string): Promise<string> {
+  const bytes = await digest('SHA-1', script);
+  const hash = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  hashes.set(script, hash);
   return hash;
-}
-
-function toHex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 function isUnknownScript(error: unknown): boolean {
