@@ -3,7 +3,7 @@ import { createMemorySessionStorage } from '@remix-run/session/memory-storage';
 import { Redis } from 'ioredis';
 import type { Driver } from 'unstorage';
 import unstorageMemory from 'unstorage/drivers/memory';
-import { startRedis } from '../test/support/redis-server.ts';
+import { startRedis } from '@coatcheck/test-support/redis-server';
 import { openMemoryStore } from '../packages/session-memory/src/store.ts';
 import { pages, type PageName } from './pages.ts';
 import type { Group, Row } from './report.ts';

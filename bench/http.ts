@@ -1,8 +1,8 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { startRedis } from '../test/support/redis-server.ts';
-import { buildSite, startSite } from '../test/support/site.ts';
+import { startRedis } from '@coatcheck/test-support/redis-server';
+import { buildSite, startSite } from '@coatcheck/test-support/site';
 import { load } from './load.ts';
 import { cpuOf, median, ratio, takeTurns, wallOf, type Sample, type Samples } from './measure.ts';
 import { digits, percent, times, type Group, type Row } from './report.ts';

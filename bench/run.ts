@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { redisServerBin } from '../test/support/redis-server.ts';
+import { redisServerBin } from '@coatcheck/test-support/redis-server';
 import { calls } from './calls.ts';
 import { overHttp } from './http.ts';
 import { inMemory } from './in-memory.ts';

@@ -11,7 +11,9 @@ const [tag = 'latest'] = process.argv.slice(2);
 
 const version = tagged('astro');
 if (version) {
-  for (const path of globSync('{,packages/*/,examples/*/,test/apps/*/,bench/}package.json', { cwd: workspace })) {
+  for (const path of globSync('{,packages/*/,examples/*/,test/apps/*/,test/support/,bench/}package.json', {
+    cwd: workspace,
+  })) {
     const file = join(workspace, path);
     const text = readFileSync(file, 'utf8');
     const next = text.replaceAll(/(?<="astro(?:-7)?": "(?:npm:astro@)?)[~^]7[^"]*/g, version);

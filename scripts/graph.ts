@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { importsOf, isBare, modulesOf, workspace } from '../test/support/imports.ts';
+import { importsOf, isBare, modulesOf, workspace } from '@coatcheck/test-support/imports';
 
 // `pnpm graph` prints the lines of each package, the lines of each folder of core, and how many imports go from one folder of core to another.
 // test/house-rules.test.ts holds the rule that they go down.

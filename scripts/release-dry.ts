@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildApp, built, countTwice, installApp, pack, run, workspace } from '../test/support/installed.ts';
-import { startRedis } from '../test/support/redis-server.ts';
+import { buildApp, built, countTwice, installApp, pack, run, workspace } from '@coatcheck/test-support/installed';
+import { startRedis } from '@coatcheck/test-support/redis-server';
 
 // A release up to the point where it would leave this machine, in a copy: version, build, pack, and a new Astro app that installs what was
 // packed. `pnpm release:dry`.

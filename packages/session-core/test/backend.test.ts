@@ -2,7 +2,7 @@ import { defineDriver, type SharedOptions, type SessionDriver } from '@coatcheck
 import { stringify } from 'devalue';
 import { describe, expect, it } from 'vitest';
 import { openMemoryStore } from '../../session-memory/src/store.ts';
-import { collectGarbage } from '../../../test/support/garbage.ts';
+import { collectGarbage } from '@coatcheck/test-support/garbage';
 
 /** An object that the application passes in, such as a client or a Worker's binding. */
 class Client {

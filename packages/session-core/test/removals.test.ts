@@ -2,7 +2,7 @@ import { defineDriver } from '@coatcheck/session-core/driver';
 import { stringify } from 'devalue';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { openMemoryStore } from '../../session-memory/src/store.ts';
-import { liveBytes } from '../../../test/support/garbage.ts';
+import { liveBytes } from '@coatcheck/test-support/garbage';
 import { newRequest } from './support/astro-site.ts';
 
 const SESSIONS = 2000;

@@ -6,7 +6,7 @@ import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import fs from '@coatcheck/session-fs/runtime';
 import fsLite from 'unstorage/drivers/fs-lite';
 import { afterAll, describe, it } from 'vitest';
-import { withFakeClock } from '../../../test/support/clock.ts';
+import { withFakeClock } from '@coatcheck/test-support/clock';
 import { openFiles } from '../src/files.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'coatcheck-fs-'));

@@ -8,8 +8,8 @@ import { fsDriver } from '@coatcheck/session-fs';
 import fs from '@coatcheck/session-fs/runtime';
 import { describe, expect, it } from 'vitest';
 import { openFiles } from '../src/files.ts';
-import { moveClock } from '../../../test/support/clock.ts';
-import { newFolder } from '../../../test/support/folder.ts';
+import { moveClock } from '@coatcheck/test-support/clock';
+import { newFolder } from '@coatcheck/test-support/folder';
 import { call } from './support/call.ts';
 
 /** All files in a folder and its subfolders, as relative paths. */

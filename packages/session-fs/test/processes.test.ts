@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { valueStore, type Change } from '@coatcheck/session-core/driver';
 import { expect, it, onTestFinished } from 'vitest';
 import { openFiles } from '../src/files.ts';
-import { newFolder } from '../../../test/support/folder.ts';
+import { newFolder } from '@coatcheck/test-support/folder';
 import { call } from './support/call.ts';
 
 // Several processes on one folder, as in a cluster, or while a new version of a site replaces the old one.

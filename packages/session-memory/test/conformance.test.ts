@@ -1,7 +1,7 @@
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import memory from '@coatcheck/session-memory/runtime';
 import { describe, it } from 'vitest';
-import { withFakeClock } from '../../../test/support/clock.ts';
+import { withFakeClock } from '@coatcheck/test-support/clock';
 import { openMemoryStore } from '../src/store.ts';
 
 describe('the store', () => {

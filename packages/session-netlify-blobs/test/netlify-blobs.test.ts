@@ -5,7 +5,7 @@ import { netlifyBlobsDriver, type NetlifyBlobsDriverConfig } from '@coatcheck/se
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import * as client from '@netlify/blobs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { startProxy, type FaultProxy } from '../../../test/support/fault-proxy.ts';
+import { startProxy, type FaultProxy } from '@coatcheck/test-support/fault-proxy';
 import { inBlobStore } from '../src/client.ts';
 import { blobBackend, blobName } from '../src/store.ts';
 import { contextFor, SITE, startBlobs, startGateway, TOKEN, type Blobs, type Gateway } from './support/blobs.ts';

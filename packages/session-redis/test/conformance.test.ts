@@ -3,8 +3,8 @@ import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import redis from '@coatcheck/session-redis/runtime';
 import unstorageRedis from 'unstorage/drivers/redis';
 import { afterAll, describe, it } from 'vitest';
-import { outageOf, startProxy } from '../../../test/support/fault-proxy.ts';
-import { redisUrl } from '../../../test/support/redis-server.ts';
+import { outageOf, startProxy } from '@coatcheck/test-support/fault-proxy';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
 import { openInspector, openStore, timeLeftIn } from './support/store.ts';
 
 const url = await redisUrl();

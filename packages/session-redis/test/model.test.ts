@@ -1,7 +1,7 @@
 import { applyChange, endOf, type Change, type Fields, type StoredRecord } from '@coatcheck/session-core/driver';
 import { afterAll, expect, it } from 'vitest';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { call, newKey } from '../../../test/support/stores.ts';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { call, newKey } from '@coatcheck/test-support/stores';
 import { openInspector, openStore } from './support/store.ts';
 
 const url = await redisUrl();

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
-import { startRedis } from '../../../test/support/redis-server.ts';
+import { startRedis } from '@coatcheck/test-support/redis-server';
 import { runScript } from './support/script.ts';
-import { freePort } from '../../../test/support/ports.ts';
+import { freePort } from '@coatcheck/test-support/ports';
 
 it('a script that has stored a session ends by itself', async () => {
   await using redis = await startRedis();

@@ -4,9 +4,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { freePort } from '../../../test/support/ports.ts';
-import { redisServerBin, startRedis, type RedisServer } from '../../../test/support/redis-server.ts';
-import { call, change, newKey } from '../../../test/support/stores.ts';
+import { freePort } from '@coatcheck/test-support/ports';
+import { redisServerBin, startRedis, type RedisServer } from '@coatcheck/test-support/redis-server';
+import { call, change, newKey } from '@coatcheck/test-support/stores';
 import { eventually, openInspector, openStore } from './support/store.ts';
 
 let folder: string;

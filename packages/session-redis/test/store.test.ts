@@ -2,9 +2,9 @@ import { tracingChannel } from 'node:diagnostics_channel';
 import { inspect } from 'node:util';
 import type { Fields } from '@coatcheck/session-core/driver';
 import { afterAll, describe, expect, it } from 'vitest';
-import { testOperations } from '../../../test/support/redis-operations.ts';
-import { startRedis } from '../../../test/support/redis-server.ts';
-import { call, change, newKey } from '../../../test/support/stores.ts';
+import { testOperations } from '@coatcheck/test-support/redis-operations';
+import { startRedis } from '@coatcheck/test-support/redis-server';
+import { call, change, newKey } from '@coatcheck/test-support/stores';
 import { README_ACL } from './support/readme.ts';
 import { eventually, openInspector, openStore } from './support/store.ts';
 

@@ -10,11 +10,11 @@ import fsLite from 'unstorage/drivers/fs-lite';
 import memory from 'unstorage/drivers/memory';
 import redis from 'unstorage/drivers/redis';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { moveClock } from '../../../test/support/clock.ts';
-import { startProxy } from '../../../test/support/fault-proxy.ts';
-import { newFolder } from '../../../test/support/folder.ts';
-import { collectGarbage } from '../../../test/support/garbage.ts';
-import { redisUrl, startRedis } from '../../../test/support/redis-server.ts';
+import { moveClock } from '@coatcheck/test-support/clock';
+import { startProxy } from '@coatcheck/test-support/fault-proxy';
+import { newFolder } from '@coatcheck/test-support/folder';
+import { collectGarbage } from '@coatcheck/test-support/garbage';
+import { redisUrl, startRedis } from '@coatcheck/test-support/redis-server';
 
 /** A deadline beyond the time limit of a test: a test that waits for it fails. */
 const NEVER_MS = 600_000;

@@ -4,7 +4,7 @@
 import { createSessions } from '@coatcheck/session-core';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import redis from 'unstorage/drivers/redis';
-import { startRedis } from '../../../test/support/redis-server.ts';
+import { startRedis } from '@coatcheck/test-support/redis-server';
 
 await using server = await startRedis();
 const ROUNDS = 50;

@@ -1,7 +1,7 @@
 import { Redis } from '@upstash/redis';
 import { afterAll, describe, expect, it } from 'vitest';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { startUpstashBridge } from '@coatcheck/test-support/upstash-bridge';
 
 // Tests of the Upstash bridge itself: with Upstash's client in its usual configuration, and against
 // https://upstash.com/docs/redis/features/restapi.

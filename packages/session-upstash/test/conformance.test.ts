@@ -3,9 +3,9 @@ import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import upstash from '@coatcheck/session-upstash/runtime';
 import unstorageUpstash from 'unstorage/drivers/upstash';
 import { afterAll, describe, it } from 'vitest';
-import { outageOf, startProxy } from '../../../test/support/fault-proxy.ts';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
+import { outageOf, startProxy } from '@coatcheck/test-support/fault-proxy';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { startUpstashBridge } from '@coatcheck/test-support/upstash-bridge';
 import { openStore, timeLeftAt } from './support/store.ts';
 
 const bridge = await startUpstashBridge(await redisUrl());

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, expect, it, onTestFinished } from 'vitest';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { startUpstashBridge } from '@coatcheck/test-support/upstash-bridge';
 
 const bridge = await startUpstashBridge(await redisUrl());
 afterAll(() => bridge[Symbol.asyncDispose]());

@@ -5,8 +5,8 @@ import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { afterAll, expect, it } from 'vitest';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { startUpstashBridge } from '@coatcheck/test-support/upstash-bridge';
 
 // A server that only writes, because a read could be sent again.
 const SERVER = `

@@ -4,10 +4,10 @@ import { type Fields, isSessionDriverError } from '@coatcheck/session-core/drive
 import upstash from '@coatcheck/session-upstash/runtime';
 import { Redis } from 'ioredis';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
-import { testOperations } from '../../../test/support/redis-operations.ts';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { call, change, newKey } from '../../../test/support/stores.ts';
-import { startUpstashBridge, type Fault } from '../../../test/support/upstash-bridge.ts';
+import { testOperations } from '@coatcheck/test-support/redis-operations';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { call, change, newKey } from '@coatcheck/test-support/stores';
+import { startUpstashBridge, type Fault } from '@coatcheck/test-support/upstash-bridge';
 import type { UpstashDriverConfig } from '../src/index.ts';
 import { openStore } from './support/store.ts';
 

@@ -3,8 +3,8 @@ import redis from '@coatcheck/session-redis/runtime';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { parse, stringify } from 'devalue';
 import { afterAll, describe, expect, it } from 'vitest';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { startUpstashBridge } from '../../../test/support/upstash-bridge.ts';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { startUpstashBridge } from '@coatcheck/test-support/upstash-bridge';
 
 // A site over TCP and an edge function over REST can share sessions.
 

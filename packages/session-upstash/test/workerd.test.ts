@@ -1,10 +1,10 @@
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import { Miniflare } from 'miniflare';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { redisUrl } from '../../../test/support/redis-server.ts';
-import { startUpstashBridge, type Fault, type UpstashBridge } from '../../../test/support/upstash-bridge.ts';
-import { everything } from '../../../test/support/scope.ts';
-import { bundleWorker } from '../../../test/support/worker.ts';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { startUpstashBridge, type Fault, type UpstashBridge } from '@coatcheck/test-support/upstash-bridge';
+import { everything } from '@coatcheck/test-support/scope';
+import { bundleWorker } from '@coatcheck/test-support/worker';
 
 // Tests in workerd, Cloudflare's runtime, with a bundle as Wrangler makes it.
 

@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Miniflare } from 'miniflare';
-import type { SiteSpec } from '../../../../test/support/site.ts';
+import type { SiteSpec } from '@coatcheck/test-support/site';
 
 /** Builds the test site with Astro's Cloudflare adapter and a KV namespace. */
 export function workerSite({

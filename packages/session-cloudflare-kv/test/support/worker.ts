@@ -1,5 +1,5 @@
 import { Miniflare } from 'miniflare';
-import { bundleWorker } from '../../../../test/support/worker.ts';
+import { bundleWorker } from '@coatcheck/test-support/worker';
 
 export interface Isolate {
   /** Sends a request to the Worker. */

@@ -3,7 +3,7 @@ import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
-import { everything } from '../../../../test/support/scope.ts';
+import { everything } from '@coatcheck/test-support/scope';
 import type { SessionDriver } from '@coatcheck/session-core';
 
 /** The part of Astro's session that the tests use. Astro does not export the type. */

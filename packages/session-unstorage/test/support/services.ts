@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { BlobsServer } from '@netlify/blobs/server';
 import { createStorage } from 'unstorage';
 import { createStorageServer } from 'unstorage/server';
-import { redisUrl } from '../../../../test/support/redis-server.ts';
-import { startUpstashBridge } from '../../../../test/support/upstash-bridge.ts';
+import { redisUrl } from '@coatcheck/test-support/redis-server';
+import { startUpstashBridge } from '@coatcheck/test-support/upstash-bridge';
 import type { DriverOptions } from './make-driver.ts';
 
 type OnEnd = (cleanUp: () => unknown) => void;
