@@ -2,7 +2,7 @@ import { valueStore } from '@coatcheck/session-core/driver';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import thing from '@coatcheck/session-thing/runtime';
 import { describe, it } from 'vitest';
-import { withFakeClock } from '../../../test/support/clock.ts';
+import { withFakeClock } from '@coatcheck/test-support/clock';
 import { openBackend } from '../src/backend.ts';
 
 // TODO: run this on the real backend. `passTime` advances a fake clock. If the backend has a clock of its own, pass `timeLeft` instead, which asks the
