@@ -1,15 +1,24 @@
-import type { SessionFields } from '../codec/field-codec.ts';
-import { expiryOf, isExpired } from '../codec/field.ts';
-import { type Entry, type Snapshot, encodePayload, decodePayload, unite } from '../codec/payload.ts';
 import { report } from '../contract/diagnostics.ts';
 import type { SessionDriver } from '../contract/driver.ts';
-import type { Fields } from '../contract/store.ts';
 import { type Engine, destroyAgain } from '../engine/engine.ts';
 import type { FinalContents } from '../engine/record.ts';
 import { mayRestore } from '../engine/may-restore.ts';
 import { withDeadline } from '../engine/timeout.ts';
 import { thisMoment } from '../platform/clock.ts';
 import { waitUntil } from '../platform/wait-until.ts';
+import {
+  afterRegenerate,
+  diff,
+  encodeAll,
+  type MarkResolver,
+  payloadOf,
+  resultOf,
+  savedSession,
+  selfContainedPayloadOf,
+  type Snapshot,
+  unite,
+} from './changes.ts';
+import { createLayoutCache } from './layout.ts';
 import { createRemovals, type Removal } from './removals.ts';
 
 import { currentRequest, respondOnFailure, type Reading } from './request.ts';
@@ -21,7 +30,7 @@ const MAX_LAST_READS = 10_000;
  * Creates the three methods that Astro calls, on an engine.
  *
  * Astro saves whole sessions and does not pass the request. The driver finds out what a request changed by the marks on the entries that it
- * returned to the request (`codec/payload.ts`). If no mark is left, it uses the snapshot that it remembers for the request.
+ * returned to the request (`changes.ts`). If no mark is left, it uses the snapshot that it remembers for the request.
  */
 export function astroDriver(engine: Engine): SessionDriver {
   const { driver } = engine;
@@ -31,6 +40,8 @@ export function astroDriver(engine: Engine): SessionDriver {
   const ownNonce = (): string => (nonce ??= crypto.randomUUID());
   const lastReads = new Map<string, Snapshot>();
   const removals = createRemovals();
+  const layouts = createLayoutCache();
+  let reads = 0;
 
   /** The key of a session in a `RequestMemory`. It contains the nonce, because all drivers share these memories. */
   const memoryKey = (id: string): string => `${ownNonce()}:${id}`;
@@ -57,7 +68,7 @@ export function astroDriver(engine: Engine): SessionDriver {
     const request = currentRequest();
     if (request && snapshot) request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), snapshot));
     else if (request) request.reads.delete(memoryKey(id));
-    else if (snapshot) keepLatest(lastReads, id, snapshot);
+    else if (snapshot) keepLatest(lastReads, id, withoutValues(snapshot));
     else lastReads.delete(id);
   };
 
@@ -67,6 +78,12 @@ export function astroDriver(engine: Engine): SessionDriver {
     if (!request) return marked ?? lastReads.get(id);
     const remembered = request.reads.get(memoryKey(id));
     return marked && remembered ? unite(marked, remembered) : (marked ?? remembered);
+  };
+
+  const marks: MarkResolver = {
+    isOwn: (nonce) => nonce === ownNonce(),
+    find: (mark) => currentRequest()?.results.get(mark),
+    onUnknown: () => report('unknown-read', driver),
   };
 
   const withinTimeout = <Result>(work: Promise<Result>): Promise<Result> => withDeadline(engine.timeoutMs, () => work);
@@ -108,14 +125,15 @@ export function astroDriver(engine: Engine): SessionDriver {
     const request = currentRequest();
     request?.reading.delete(memoryKey(id));
     const own = [...(request?.removals.values() ?? [])];
-    const { entries, snapshots: marks } = decodePayload(driver, payload, ownNonce());
-    const previous = marks.find((mark) => mark.id !== id);
+    const { entries, snapshots } = savedSession(driver, payload, marks);
+    const previous = snapshots.find((snapshot) => snapshot.id !== id);
     if (previous) request?.removals.get(memoryKey(previous.id))?.markRegenerated();
     // Wait for pending removals, but only for `timeout`: in a Worker, a removal never settles when the request that started it is canceled.
     // Wait for all of them concurrently, so that the whole wait takes `timeout` at most.
     const related = [id, ...(previous ? [previous.id] : [])].flatMap((each) => removals.of(each));
     const pending = [...own.map((removal) => removal.contents), ...related.map((removal) => removal.succeeded)];
-    await Promise.all(pending.map((removal) => withinTimeout<unknown>(removal).catch(() => undefined)));
+    if (pending.length > 0)
+      await Promise.all(pending.map((removal) => withinTimeout<unknown>(removal).catch(() => undefined)));
     const oldContents = previous ? await contentsOfOld(previous.id) : null;
 
     if (previous) {
@@ -128,7 +146,7 @@ export function astroDriver(engine: Engine): SessionDriver {
 
     const snapshot = snapshotOf(
       id,
-      marks.find((mark) => mark.id === id),
+      snapshots.find((each) => each.id === id),
     );
     const changed = diff(entries, snapshot);
     if (snapshot && changed.set.size + changed.unset.length + changed.purge.length === 0) return;
@@ -156,10 +174,14 @@ export function astroDriver(engine: Engine): SessionDriver {
         remember(id, undefined);
         return null;
       }
-      const snapshot: Snapshot = { id, at, keys: new Map() };
-      const payload = encodePayload(fields, Date.now(), onCorrupt, { nonce: ownNonce(), snapshot });
-      remember(id, snapshot);
-      return payload;
+      const layout = layouts.layoutOf(id, fields, Date.now(), onCorrupt);
+      const result = resultOf(driver, id, at, layout);
+      remember(id, result);
+      const request = currentRequest();
+      if (!request) return selfContainedPayloadOf(layout, ownNonce(), id, at);
+      const mark = `${ownNonce()}${++reads}`;
+      request.results.set(mark, result);
+      return payloadOf(layout, mark);
     },
 
     setItem: (id, payload) => waitUntil(respondOnFailure(save(id, payload))),
@@ -168,6 +190,7 @@ export function astroDriver(engine: Engine): SessionDriver {
       const request = currentRequest();
       const contents = engine.destroy(id);
       const removal = removals.add(id, contents, request);
+      layouts.forget(id);
       request?.reading.delete(memoryKey(id));
       request?.removals.set(memoryKey(id), removal);
       return contents.then(() => undefined);
@@ -175,47 +198,9 @@ export function astroDriver(engine: Engine): SessionDriver {
   };
 }
 
-/** The changes that a request made to the session that it had read. Without a snapshot, all modified entries count as new. */
-function diff(entries: Map<string, Entry>, snapshot: Snapshot | undefined) {
-  const now = Date.now();
-  const unset: string[] = [];
-  const purge: string[] = [];
-  for (const [key, expires] of snapshot?.keys ?? []) {
-    if (entries.has(key)) continue;
-    // Astro leaves out an expired entry. Another request may have renewed it, so remove it only if the stored entry has expired as well.
-    if (isExpired(expires, now)) purge.push(key);
-    else unset.push(key);
-  }
-  const untouched = [...entries.values()].filter((entry) => !entry.modified).map((entry) => entry.expires);
-  return { set: encodeAll(entries, (entry) => entry.modified), unset, purge, untouched };
-}
-
-/**
- * The fields of a session under its new id.
- *
- * @param contents the last contents of the old record. Keys that this request did not change are taken from here, so concurrent changes are
- *   not lost. `destroyed` or `stale`: only the keys that this request set are kept, because the session was destroyed or may have been.
- *   `lost`: the backend lost the record, so all keys that this request knows are kept.
- */
-function afterRegenerate(
-  entries: Map<string, Entry>,
-  snapshot: Snapshot,
-  contents: SessionFields | 'lost' | 'destroyed' | 'stale',
-): Fields {
-  const now = Date.now();
-  const set = encodeAll(entries, (entry) => entry.modified || contents === 'lost');
-  if (typeof contents === 'string') return set;
-  for (const [key, field] of contents) {
-    const deleted = snapshot.keys.has(key) && !entries.has(key) && !isExpired(snapshot.keys.get(key), now);
-    if (!set.has(key) && !deleted && !isExpired(expiryOf(field), now)) set.set(key, field);
-  }
-  return set;
-}
-
-function encodeAll(entries: Map<string, Entry>, which: (entry: Entry) => boolean): Fields {
-  const fields: Fields = new Map();
-  for (const [key, entry] of entries) if (which(entry)) fields.set(key, entry.encoded());
-  return fields;
+/** A copy that does not keep the values of the session in memory. */
+function withoutValues({ id, at, keys }: Snapshot): Snapshot {
+  return { id, at, keys: new Map([...keys].map(([key, { expires }]) => [key, { expires }])) };
 }
 
 function keepLatest<Value>(map: Map<string, Value>, key: string, value: Value): void {

@@ -1,14 +1,16 @@
 import type { SessionFields } from '../codec/field-codec.ts';
-import type { Snapshot } from '../codec/payload.ts';
 import { copyError } from '../contract/errors.ts';
 import type { FinalContents } from '../engine/record.ts';
 
 import type { Moment } from '../platform/clock.ts';
+import type { ReadResult, Snapshot } from './changes.ts';
 
 /** What drivers remember about one HTTP request while it is being served. Keys of the maps identify a driver and a session id. */
 export interface RequestMemory {
   /** The snapshot of each session that the request has read. */
   reads: Map<string, Snapshot>;
+  /** What each read has returned, by the mark of its payload. */
+  results: Map<string, ReadResult>;
   /** Reads in flight. A read is removed early when the request writes to the session. */
   reading: Map<string, Reading>;
   /** Removals that the request started. */
@@ -57,7 +59,7 @@ interface RequestStorage {
   getStore(): RequestMemory | undefined;
 }
 
-const STORAGE = Symbol.for('@coatcheck/session-core/requests@2');
+const STORAGE = Symbol.for('@coatcheck/session-core/requests@3');
 
 /**
  * Gives an identity to every request that Node's HTTP servers (1.1 and 2) start to serve from now on. The app needs no code for this. For
@@ -73,7 +75,7 @@ function trackRequests(): void {
   const storage = new asyncHooks.AsyncLocalStorage<RequestMemory>();
   holder[STORAGE] = storage;
   const begin = (answer: Pick<RequestMemory, 'fail' | 'whenAnswered'>): void =>
-    storage.enterWith({ reads: new Map(), reading: new Map(), removals: new Map(), ...answer });
+    storage.enterWith({ reads: new Map(), results: new Map(), reading: new Map(), removals: new Map(), ...answer });
   // Node publishes both messages before it calls the server's own listeners, and in the same async context.
   diagnostics.subscribe('http.server.request.start', (message) => {
     const { response } = message as { response: Response };

@@ -1,4 +1,5 @@
-import { stringify, unflatten } from 'devalue';
+import { unflatten } from 'devalue';
+import { encodeValue, revivers } from './value.ts';
 
 /**
  * devalue's flat array: every value is a node, and nodes refer to each other by position. Negative positions are constants (undefined, NaN,
@@ -8,37 +9,6 @@ import { stringify, unflatten } from 'devalue';
  * negative number for a constant. Every writer uses it, so equal values have equal encodings.
  */
 export type Flat = unknown[];
-
-// Astro adds URLs to devalue. A URL node refers to its string by position.
-const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
-const revivers = {
-  URL(href: unknown) {
-    // `new URL` converts its argument to a string. For a corrupt node, such as a list with a billion holes, that could take a minute.
-    if (typeof href !== 'string') throw new TypeError('The URL is not a string.');
-    return new URL(href);
-  },
-};
-
-/**
- * Encodes a value canonically.
- *
- * @throws devalue's error when the value cannot be stored, such as a function.
- */
-export function encodeValue(value: unknown): string {
-  const text = stringify(value, reducers);
-  // devalue escapes characters for HTML and does not escape lone surrogates. `JSON.stringify` does the opposite, so it gives the canonical
-  // form.
-  return text.includes('\\u') || !text.isWellFormed() ? JSON.stringify(JSON.parse(text)) : text;
-}
-
-/**
- * Decodes a canonical encoding. Every call returns a new value.
- *
- * @throws an error when the encoding is corrupt.
- */
-export function decodeValue(body: string): unknown {
-  return unflatten(JSON.parse(body), revivers);
-}
 
 /**
  * The canonical encoding of the value at position `root` in a larger flat array. It copies nodes and does not decode the value.
@@ -106,18 +76,54 @@ export function isObject(flat: Flat, position: number): boolean {
   return position >= 0 && typeof flat[position] === 'object' && flat[position] !== null;
 }
 
-/** A 53-bit hash of a string, to detect that a value was changed in place (cyrb53, public domain). Not cryptographic. */
-export function digest(text: string): number {
-  let high = 0xdeadbeef;
-  let low = 0x41c6ce57;
-  for (let index = 0; index < text.length; index++) {
-    const unit = text.charCodeAt(index);
-    high = Math.imul(high ^ unit, 2654435761);
-    low = Math.imul(low ^ unit, 1597334677);
+/**
+ * Whether the value at a position of one flat array is encoded like the value at a position of another one. It compares without encoding,
+ * so it is fast. Values that can be shared are paired one to one: an object that is referenced twice equals only an object that is
+ * referenced at the same two places.
+ *
+ * @returns undefined when this cannot be told without encoding: a value of a special type, such as a Date, or nesting that is too deep.
+ */
+export function isSameValue(flat: Flat, position: number, other: Flat, otherPosition: number): boolean | undefined {
+  const pairs = new Map<number, number>();
+  const isSame = (one: number, two: number): boolean => {
+    if (one < 0 || two < 0) return one === two;
+    const node = flat[one];
+    const otherNode = other[two];
+    if (typeof node !== 'object' || typeof otherNode !== 'object' || node === null || otherNode === null)
+      return node === otherNode;
+    const partner = pairs.get(one);
+    if (partner !== undefined) return partner === two;
+    pairs.set(one, two);
+    if (Array.isArray(node)) {
+      if (isSpecial(node) || !Array.isArray(otherNode) || isSpecial(otherNode)) throw UNKNOWN_FORM;
+      if (node.length !== otherNode.length) return false;
+      for (let index = 0; index < node.length; index++) {
+        if (!isSame(node[index] as number, otherNode[index] as number)) return false;
+      }
+      return true;
+    }
+    if (Array.isArray(otherNode)) return false;
+    const keys = Object.keys(otherNode);
+    let index = 0;
+    // The order of the keys counts, because a page can see it.
+    for (const key in node) {
+      if (keys[index++] !== key) return false;
+      if (!isSame((node as Positions)[key]!, (otherNode as Positions)[key]!)) return false;
+    }
+    return index === keys.length;
+  };
+  try {
+    return isSame(position, otherPosition) && new Set(pairs.values()).size === pairs.size;
+  } catch {
+    return undefined;
   }
-  high = Math.imul(high ^ (high >>> 16), 2246822507) ^ Math.imul(low ^ (low >>> 13), 3266489909);
-  low = Math.imul(low ^ (low >>> 16), 2246822507) ^ Math.imul(high ^ (high >>> 13), 3266489909);
-  return 4294967296 * (2097151 & low) + (high >>> 0);
+}
+
+type Positions = Record<string, number>;
+
+/** Whether a node that is an array stands for another type, such as a Date or a sparse array. */
+function isSpecial(node: unknown[]): boolean {
+  return typeof node[0] === 'string' || node[0] === SPARSE;
 }
 
 const UNKNOWN_FORM = new Error('This version does not support this kind of value.');

@@ -1,100 +1,95 @@
 import { createError } from '../contract/errors.ts';
 import type { Fields } from '../contract/store.ts';
-import type { Moment } from '../platform/clock.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from './field.ts';
+import { extractValue, type Flat, insertValue } from './flat.ts';
 
-import { insertValue, digest, extractValue, type Flat, isObject } from './flat.ts';
+/** A field in a flat array. */
+export interface Place {
+  /** The position of the session key. */
+  readonly keyAt: number;
+  /** The position of the expiry; -1 when the field has no expiry of its own. */
+  readonly expiresAt: number;
+  /** The position of the value; undefined when the field has expired. */
+  readonly dataAt: number | undefined;
+  /** The position of the entry that Astro gets; undefined when the field has expired. */
+  readonly entryAt: number | undefined;
+}
 
-/** What a read returned to a request. */
-export interface Snapshot {
-  /** The session id. */
-  id: string;
-  /** When the read was sent. The backend answered from its state at that time or later. */
-  at: Moment;
-  /** Every readable key of the record with its expiry, including expired ones. Undefined: the key does not expire by itself. */
-  keys: Map<string, number | undefined>;
+/**
+ * Appends a field to a flat array, as an entry of Astro's payload: `{ data, expires }`.
+ *
+ * @param now the time, in epoch milliseconds. Of a field that has expired, only the key and the expiry are appended.
+ * @param markAt the position of a mark, which each entry then refers to. Astro keeps this property of an entry that it loads.
+ * @returns undefined when the field is corrupt. Nothing is appended then.
+ */
+export function insertField(flat: Flat, key: string, field: string, now: number, markAt?: number): Place | undefined {
+  const push = (node: unknown): number => flat.push(node) - 1;
+  const expires = expiryOf(field);
+  const isOver = isExpired(expires, now);
+  const dataAt = isOver ? undefined : insertValue(flat, bodyOf(field));
+  if (!isOver && dataAt === undefined) return undefined;
+  const keyAt = push(key);
+  const expiresAt = expires === undefined ? -1 : push(expires);
+  if (dataAt === undefined) return { keyAt, expiresAt, dataAt, entryAt: undefined };
+  const entry = { data: dataAt, expires: expiresAt };
+  return { keyAt, expiresAt, dataAt, entryAt: push(markAt === undefined ? entry : { ...entry, [MARK]: markAt }) };
+}
+
+/** The property of an entry that refers to its mark. An identifier, because devalue handles these fastest. */
+const MARK = '_';
+
+/**
+ * Encodes the fields of a session as Astro's payload: a flat Map of session key to entry. Expired fields are left out.
+ *
+ * @param now the time, in epoch milliseconds.
+ * @param onCorrupt called for each field that is corrupt and was left out.
+ */
+export function encodePayload(
+  fields: Iterable<[key: string, field: string]>,
+  now: number,
+  onCorrupt: () => void,
+): Flat {
+  const root: unknown[] = ['Map'];
+  const flat: Flat = [root];
+  for (const [key, field] of fields) {
+    const place = insertField(flat, key, field, now);
+    if (!place) onCorrupt();
+    else if (place.entryAt !== undefined) root.push(place.keyAt, place.entryAt);
+  }
+  return flat;
 }
 
 /** An entry of a session that Astro saves. */
 export interface Entry {
   /** The expiry in epoch milliseconds; undefined when the entry has none of its own. */
   expires: number | undefined;
-  /** Whether the request set this entry, or changed its value in place. */
-  modified: boolean;
-  /** The encoded field for the store. */
+  /** The position of the value. */
+  dataAt: number;
+  /** The position of the mark; undefined when the entry has none. */
+  markAt: number | undefined;
+  /**
+   * The encoded field for the store.
+   *
+   * @throws an error with the code `invalid-data` when the value cannot be stored.
+   */
   encoded(): string;
-}
-
-/**
- * Encodes the fields of a record as Astro's payload: a flat Map of session key to entry. Astro keeps every property of an entry that it
- * loads, and `session.set()` creates a new entry. So extra properties (marks) on each entry show later what the request changed:
- *
- * - `~`: one array for the whole read, with the driver's nonce, the session id, the time by two clocks, and every key with its expiry.
- * - `#`: a digest of the value, for values that can be changed in place.
- *
- * A corrupt field is left out and reported to `onCorrupt`. It is not part of the snapshot either, so no later write unsets it.
- *
- * @param now the time, in epoch milliseconds. Expired fields become part of the snapshot, but not of the payload.
- * @param mark the nonce of the driver, and the snapshot to fill with keys. Without it, entries get no marks.
- */
-export function encodePayload(
-  fields: Iterable<[key: string, field: string]>,
-  now: number,
-  onCorrupt: () => void,
-  mark?: { nonce: string; snapshot: Snapshot },
-): Flat {
-  const root: unknown[] = ['Map'];
-  const flat: Flat = [root];
-  const push = (node: unknown): number => flat.push(node) - 1;
-  const markNode: number[] = [];
-  const markAt = mark && push(markNode);
-  if (mark) {
-    const { id, at } = mark.snapshot;
-    markNode.push(push(mark.nonce), push(id), push(at.wall), push(at.monotonic));
-  }
-
-  for (const [key, field] of fields) {
-    const expires = expiryOf(field);
-    const expired = isExpired(expires, now);
-    const body = expired ? '' : bodyOf(field);
-    const data = expired ? undefined : insertValue(flat, body);
-    if (!expired && data === undefined) {
-      onCorrupt();
-      continue;
-    }
-    const keyAt = push(key);
-    const expiresAt = expires === undefined ? -1 : push(expires);
-    mark?.snapshot.keys.set(key, expires);
-    markNode.push(keyAt, expiresAt);
-    if (data === undefined) continue;
-    const entry: Record<string, number> = { data, expires: expiresAt };
-    if (markAt !== undefined) entry['~'] = markAt;
-    if (markAt !== undefined && isObject(flat, data)) entry['#'] = push(digest(body));
-    root.push(keyAt, push(entry));
-  }
-  return flat;
 }
 
 /**
  * Decodes a payload that Astro saves. It does not decode the values.
  *
- * @param nonce the nonce of the driver. Marks with another nonce are ignored, so entries with them count as modified.
  * @param onCorrupt called for each entry whose key is not a string, or is empty; the entry is left out. Without it, such an entry throws.
- * @returns the entries by session key, and one snapshot for each session that the marks name. Several reads of one session are merged.
- * @throws an error with the code `invalid-data` when the payload is not a session, or when a session key cannot be stored. `encoded()` of
- *   an entry throws the same error when its value cannot be stored.
+ * @throws an error with the code `invalid-data` when the payload is not a session, or when a session key cannot be stored.
  */
 export function decodePayload(
   driver: string,
   payload: unknown,
-  nonce: string,
   onCorrupt?: () => void,
-): { entries: Map<string, Entry>; snapshots: Snapshot[] } {
+): { flat: Flat; entries: Map<string, Entry> } {
   const flat = parse(driver, payload);
   const [, ...pairs] = flat[0] as unknown[] as [string, ...number[]];
   const entries = new Map<string, Entry>();
   const at = (position: unknown): unknown => flat[position as number];
-  const marks = new Set<number>();
 
   for (let index = 0; index < pairs.length; index += 2) {
     const key = at(pairs[index]);
@@ -111,68 +106,37 @@ export function decodePayload(
         `Session keys must be non-empty strings; got ${kind}. Nothing was stored.`,
       );
     }
-    if (typeof entry?.['data'] !== 'number') throw notAPayload(driver);
-    const data = entry['data'];
-    const mark = at(entry['~']);
-    const isMarked = Array.isArray(mark) && at(mark[0]) === nonce;
-    if (isMarked) marks.add(entry['~']!);
-    let body: string | undefined;
-    const encodeBody = (): string => (body ??= encode(driver, flat, data));
-    const expires = normalizeExpiry(PAST_EXPIRIES.has(entry['expires'] ?? -1) ? -Infinity : at(entry['expires']));
-    entries.set(key, {
-      expires,
-      modified: !isMarked || (isObject(flat, data) && digest(encodeBody()) !== at(entry['#'])),
-      encoded: () => encodeField(expires, encodeBody()),
-    });
+    const dataAt = entry?.['data'];
+    if (typeof dataAt !== 'number') throw notAPayload(driver);
+    const expires = normalizeExpiry(PAST_EXPIRIES.has(entry!['expires'] ?? -1) ? -Infinity : at(entry!['expires']));
+    const encoded = (): string => encodeField(expires, encodeAt(driver, flat, dataAt));
+    entries.set(key, { expires, dataAt, markAt: entry![MARK], encoded });
   }
-  const snapshots = new Map<string, Snapshot>();
-  for (const markAt of marks) {
-    const read = snapshotOf(driver, flat, flat[markAt] as number[]);
-    snapshots.set(read.id, unite(snapshots.get(read.id), read));
-  }
-  return { entries, snapshots: [...snapshots.values()] };
-}
-
-/** Merges the snapshots of two reads of one session: all keys, each with its later expiry, and the time of the earlier read. */
-export function unite(first: Snapshot | undefined, second: Snapshot): Snapshot {
-  if (!first) return second;
-  const keys = new Map(first.keys);
-  for (const [key, expires] of second.keys) {
-    const other = keys.has(key) ? keys.get(key) : -Infinity;
-    keys.set(key, expires === undefined || other === undefined ? undefined : Math.max(expires, other));
-  }
-  return { id: first.id, at: first.at.monotonic < second.at.monotonic ? first.at : second.at, keys };
+  return { flat, entries };
 }
 
 /** The fields of a payload that another driver stored. See `decodePayload` for `onCorrupt` and for what it throws. */
 export function fieldsOfPayload(driver: string, payload: unknown, onCorrupt?: () => void): Fields {
   const fields: Fields = new Map();
-  for (const [key, entry] of decodePayload(driver, payload, '', onCorrupt).entries) fields.set(key, entry.encoded());
+  for (const [key, entry] of decodePayload(driver, payload, onCorrupt).entries) fields.set(key, entry.encoded());
   return fields;
 }
 
 /** devalue's constants for -Infinity and -0, which are expiries in the past. */
 const PAST_EXPIRIES = new Set([-5, -6]);
 
-function encode(driver: string, flat: Flat, position: number): string {
+/**
+ * The canonical encoding of a value in a payload.
+ *
+ * @throws an error with the code `invalid-data` when the value cannot be stored.
+ */
+export function encodeAt(driver: string, flat: Flat, position: number): string {
   try {
     return extractValue(flat, position);
   } catch {
     // The encoder's own message may quote the value.
     throw createError(driver, 'invalid-data', 'A value is of a kind that cannot be stored here. Nothing was stored.');
   }
-}
-
-function snapshotOf(driver: string, flat: Flat, [, idAt, wallAt, monotonicAt, ...pairs]: number[]): Snapshot {
-  const [id, wall, monotonic] = [flat[idAt!], flat[wallAt!], flat[monotonicAt!]];
-  if (typeof id !== 'string' || typeof wall !== 'number' || typeof monotonic !== 'number') throw notAPayload(driver);
-  const keys = new Map<string, number | undefined>();
-  for (let index = 0; index < pairs.length; index += 2) {
-    const [key, expires] = [flat[pairs[index]!], flat[pairs[index + 1]!]];
-    if (typeof key !== 'string' || !['number', 'undefined'].includes(typeof expires)) throw notAPayload(driver);
-    keys.set(key, expires as number | undefined);
-  }
-  return { id, at: { wall, monotonic }, keys };
 }
 
 function parse(driver: string, payload: unknown): Flat {
@@ -187,7 +151,8 @@ function parse(driver: string, payload: unknown): Flat {
   return flat as Flat;
 }
 
-function notAPayload(driver: string): Error {
+/** The error for a payload that is not a session. */
+export function notAPayload(driver: string): Error {
   return createError(
     driver,
     'invalid-data',

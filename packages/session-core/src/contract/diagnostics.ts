@@ -3,6 +3,7 @@
  *
  * - `coatcheck:destroyed-write`: a write was dropped because the session had been destroyed.
  * - `coatcheck:stale-write`: a write was dropped because the session is missing and was read too long ago to be restored.
+ * - `coatcheck:unknown-read`: a session was saved as a whole, because the driver could not find out what the request had read.
  * - `coatcheck:conflict`: an `update` found that the value had been changed by another writer, and is retried.
  * - `coatcheck:corrupt-field`: a stored field could not be read and was left out.
  * - `coatcheck:migrated`: a legacy session was migrated.
@@ -14,6 +15,7 @@
 export type ReportedEvent =
   | 'destroyed-write'
   | 'stale-write'
+  | 'unknown-read'
   | 'conflict'
   | 'corrupt-field'
   | 'migrated'

@@ -1,22 +1,44 @@
+import { fieldName, keyOfField } from '../codec/field.ts';
+import { encodePayload, fieldsOfPayload } from '../codec/payload.ts';
 import type { SessionDriver } from '../contract/driver.ts';
-import { engineOf } from '../engine/engine-of.ts';
-import { type Engine, engineOver } from '../engine/engine.ts';
+import type { Fields, SessionStore } from '../contract/store.ts';
+import type { RecordCodec, ValueBackend } from '../stores/value-layout.ts';
+import { sharedValueStore } from '../stores/value-store.ts';
 
-const NAME = 'session-core';
-
-/** The engine of any driver: its own, or for a plain driver (any object with the three methods), one that is created for it. */
-export function engineOfAny(driver: SessionDriver): Engine {
-  const own = engineOf(driver);
-  if (own) return own;
-  const holder = globalThis as { [ADAPTED]?: WeakMap<SessionDriver, Engine> };
-  const adapted = (holder[ADAPTED] ??= new WeakMap());
-  let engine = adapted.get(driver);
-  // Loaded on demand, because Coatcheck's own drivers do not need it.
-  const open = async () => (await import('./plain-store.ts')).plainStore(NAME, driver);
-  if (!engine) adapted.set(driver, (engine = engineOver(NAME, open)));
-  return engine;
+/** Creates a store on a plain driver. It stores each session as one value, in the format of Astro. */
+export function plainDriverStore(name: string, driver: SessionDriver): SessionStore {
+  return sharedValueStore(valuesOf(driver), payloadCodec(name));
 }
 
-// All `createSessions` with one driver share the queue of its writes, also if they come from different copies of this package. The engine
-// is not a property of the driver, because the driver may be frozen or a module, or may be spread into another driver.
-const ADAPTED = Symbol.for('@coatcheck/session-core/adapted@1');
+function valuesOf(driver: SessionDriver): ValueBackend {
+  return {
+    compareAndSet: false,
+    async get(key) {
+      const payload: unknown = await driver.getItem(key);
+      if (payload === null || payload === undefined) return null;
+      return { value: typeof payload === 'string' ? payload : JSON.stringify(payload) };
+    },
+    async set(key, value) {
+      await driver.setItem(key, value);
+      return true;
+    },
+    async remove(key) {
+      await driver.removeItem(key);
+    },
+  };
+}
+
+function payloadCodec(name: string): RecordCodec {
+  return {
+    pack({ fields }) {
+      const session: Fields = new Map();
+      for (const [field, value] of fields) session.set(keyOfField(field) ?? field, value);
+      return JSON.stringify(encodePayload(session, Date.now(), () => undefined));
+    },
+    unpack(payload) {
+      const fields: Fields = new Map();
+      for (const [key, value] of fieldsOfPayload(name, payload)) fields.set(fieldName(key), value);
+      return { fields, deadline: Infinity, idleUntil: Infinity };
+    },
+  };
+}

@@ -1,6 +1,6 @@
 import { expiriesExcept, type SessionFields, unexpired, withField } from '../codec/field-codec.ts';
 import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from '../codec/field.ts';
-import { decodeValue, encodeValue } from '../codec/flat.ts';
+import { decodeValue, encodeValue } from '../codec/value.ts';
 import { report } from '../contract/diagnostics.ts';
 import { createError, isAmbiguous } from '../contract/errors.ts';
 import type { Fields, PatchResult } from '../contract/store.ts';

@@ -1,7 +1,7 @@
 import { unknownOption } from '../config/unknown-option.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import { checkCookie, readCookie, type SessionCookie } from './cookie.ts';
-import { engineOfAny } from './plain-driver.ts';
+import { engineOfAny } from './any-driver.ts';
 import { openSession, type Session, type SessionContext } from './session.ts';
 
 export interface SessionsOptions {

@@ -55,10 +55,10 @@ export function valueStore(
 }
 
 /**
- * Creates a store on a plain driver. Its keys may hold other data than sessions, so tombstones are kept in memory and unreadable values
- * stay.
+ * Creates a store on a backend that it shares with others, whose keys may hold other data than sessions. So tombstones are kept in memory,
+ * and unreadable values stay.
  */
-export function plainDriverStore(backend: ValueBackend, codec: RecordCodec): SessionStore {
+export function sharedValueStore(backend: ValueBackend, codec: RecordCodec): SessionStore {
   return storeOver(backend, inTwoValues(backend, codec, tombstonesInMemory(), false));
 }
 

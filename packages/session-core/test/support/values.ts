@@ -213,3 +213,21 @@ export function changeInPlace(value: unknown): boolean {
   } else return false;
   return true;
 }
+
+/** An entry of a session as Astro keeps it in memory. */
+export interface AstroEntry {
+  data: unknown;
+  expires: number | undefined;
+}
+
+/** A session as Astro keeps it in memory. */
+export const astroSession: fc.Arbitrary<Map<string, AstroEntry>> = fc
+  .tuple(
+    values,
+    fc.uniqueArray(sessionKey, { minLength: 5, maxLength: 5 }),
+    fc.array(fc.option(fc.integer({ min: Date.now() + 3_600_000, max: 8e15 }), { nil: undefined }), { minLength: 5 }),
+  )
+  .map(
+    ([make, keys, expiries]) =>
+      new Map(make().map((data, index) => [keys[index]!, { data, expires: expiries[index] }])),
+  );

@@ -1,0 +1,22 @@
+import type { SessionDriver } from '../contract/driver.ts';
+import { engineOf } from '../engine/engine-of.ts';
+import { type Engine, engineOver } from '../engine/engine.ts';
+
+const NAME = 'session-core';
+
+/** The engine of any driver: its own, or for a plain driver (any object with the three methods), one that is created for it. */
+export function engineOfAny(driver: SessionDriver): Engine {
+  const own = engineOf(driver);
+  if (own) return own;
+  const holder = globalThis as { [ADAPTED]?: WeakMap<SessionDriver, Engine> };
+  const adapted = (holder[ADAPTED] ??= new WeakMap());
+  let engine = adapted.get(driver);
+  // Loaded on demand, because Coatcheck's own drivers do not need it.
+  const open = async () => (await import('./plain-driver.ts')).plainDriverStore(NAME, driver);
+  if (!engine) adapted.set(driver, (engine = engineOver(NAME, open)));
+  return engine;
+}
+
+// All `createSessions` with one driver share the queue of its writes, also if they come from different copies of this package. The engine
+// is not a property of the driver, because the driver may be frozen or a module, or may be spread into another driver.
+const ADAPTED = Symbol.for('@coatcheck/session-core/adapted@1');
