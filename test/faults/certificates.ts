@@ -1,4 +1,4 @@
-/** Both signed by themselves, with this key, for the name `redis.test`; they guard nothing. */
+/** The private key of both certificates. They are self-signed, for the host name `redis.test`, and used only in these tests. */
 export const KEY = `-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgEVE+vOq5h8Tr1nur
 5qXihkFSo9hZUzWgxDseN6pWNIWhRANCAASxz0mLum3UcXh2MbzhGARp0gJps0F6
@@ -6,7 +6,7 @@ MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgEVE+vOq5h8Tr1nur
 -----END PRIVATE KEY-----
 `;
 
-/** Ended on 1 February 2024. */
+/** A certificate that expired on 1 February 2024. */
 export const EXPIRED = `-----BEGIN CERTIFICATE-----
 MIIBdTCCARugAwIBAgIUAithY9OOsVD3KQ5HjIbZTZU5j04wCgYIKoZIzj0EAwIw
 FTETMBEGA1UEAwwKcmVkaXMudGVzdDAeFw0yNDAxMDEwMDAwMDBaFw0yNDAyMDEw
@@ -19,7 +19,7 @@ w4XiYSGtAiEAx28m4tHbnNbzT02BOJxUITxbPFUnomN8giCSvn3higU=
 -----END CERTIFICATE-----
 `;
 
-/** Good until 2124. */
+/** A certificate that is valid until 2124. */
 export const VALID = `-----BEGIN CERTIFICATE-----
 MIIBdzCCAR2gAwIBAgIUAvlpUdhvt6crl5XikBtQPoyAlcIwCgYIKoZIzj0EAwIw
 FTETMBEGA1UEAwwKcmVkaXMudGVzdDAgFw0yNDAxMDEwMDAwMDBaGA8yMTI0MDEw

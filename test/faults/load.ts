@@ -1,5 +1,6 @@
-// `pnpm faults:load`: the shop under load while Redis and the way to it fail in all ways, again and again. Afterwards everything that an
-// answer promised is there. `--seconds 60 --connections 200 --seed 1` say how much of it; the seed only decides what is tried when.
+// `pnpm faults:load`: puts the shop under load while Redis and the network fail repeatedly, and then checks that everything is stored that
+// a response acknowledged. Options: `--seconds 60 --connections 200 --timeout 1000 --seed 1`. The same seed gives the same random numbers,
+// but not the same timing.
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { recordKey } from '@coatcheck/session-core/driver';
@@ -7,45 +8,66 @@ import { Redis } from 'ioredis';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { startRedis, type RedisServer } from '../support/redis-server.ts';
 import type { Site } from '../support/site.ts';
-import { createCustomer, createNotes, type Customer, type Notes } from './customer.ts';
+import { createCustomer, createObservations, type Customer, type Observations } from './customer.ts';
 import { buildShop, measure, startShop, type Measures } from './shop.ts';
 
+/** The options of `runLoad`. */
 export interface LoadOptions {
+  /** The number of customers, who send requests concurrently. */
   connections: number;
+  /** How long faults are injected, in seconds. */
   seconds: number;
-  /** Default: 1000. */
+  /**
+   * The option `timeout` of the shop's driver, in milliseconds.
+   *
+   * @default 1000
+   */
   timeoutMs?: number;
-  /** How much later than the deadlines of its operations a request may be answered. Default: 500. */
+  /**
+   * How much longer than the timeouts of its operations a request may take, in milliseconds.
+   *
+   * @default 500
+   */
   slackMs?: number;
-  /** How long a customer thinks between two requests, on average. Default: 1000. */
+  /**
+   * How long a customer waits between two requests, on average, in milliseconds.
+   *
+   * @default 1000
+   */
   thinkMs?: number;
+  /** The seed of the random numbers. */
   seed: number;
 }
 
-export interface LoadReport extends Notes {
-  /** How often each fault came. */
+/** What `runLoad` has observed. */
+export interface LoadReport extends Observations {
+  /** How often each fault was injected. */
   faults: Map<string, number>;
-  /** Sessions that live on although their end was acknowledged, because Astro only logs that a removal failed. */
+  /** Sessions that still exist although a response said otherwise: if destroying a session fails, Astro only logs it. */
   unremoved: Unremoved;
+  /** Before the first fault. */
   before: Vitals;
+  /** After the last fault, and after the recovery. */
   after: Vitals;
 }
 
 interface Unremoved {
+  /** The number of sessions that a sign-out did not destroy. */
   bySignOut: number;
-  /** The session before a sign-in, under its old id. */
+  /** The number of old sessions that a sign-in did not destroy. */
   bySignIn: number;
 }
 
-/** What must be as before when everything is over. */
+/** Measurements that must return to their initial level. */
 interface Vitals extends Measures {
-  /** Connections to Redis, as Redis counts them. */
+  /** The number of connections to Redis, as counted by Redis. */
   clients: number;
 }
 
-/** What may be more in memory after everything than before. */
-const GROWTH = 16 * 2 ** 20;
+/** How much the heap may grow, in bytes. */
+const MAX_HEAP_GROWTH = 16 * 2 ** 20;
 
+/** Runs the shop under load, injects faults, and checks the result. Resolves even if there are violations. */
 export async function runLoad({
   connections,
   seconds,
@@ -59,54 +81,61 @@ export async function runLoad({
   await using proxy = await startProxy({ target: redis.port });
   await using shop = await startShop(built, proxy.port, timeoutMs);
   const random = randomFrom(seed);
-  const notes = createNotes();
+  const observations = createObservations();
   const customers = Array.from({ length: connections }, (_, index) =>
-    createCustomer({ url: shop.url, name: `Ada${index}`, timeoutMs, slackMs, random, notes }),
+    createCustomer({ url: shop.url, name: `Ada${index}`, timeoutMs, slackMs, random, observations }),
   );
 
-  await warmUp(customers, notes, shop);
-  const before = await vitals(shop, redis);
+  await warmUp(customers, observations, shop);
+  const before = await measureVitals(shop, redis);
 
-  let open = true;
+  let isOpen = true;
   const shopping = customers.map(async (customer) => {
-    while (open) {
+    while (isOpen) {
       await pause(random() * 2 * thinkMs);
       await customer.act();
     }
   });
-  const faults = await comeAndGo({ proxy, redis, random, timeoutMs }, Date.now() + seconds * 1000);
-  open = false;
+  const faults = await injectFaults({ proxy, redis, random, timeoutMs }, Date.now() + seconds * 1000);
+  isOpen = false;
   await Promise.all(shopping);
 
-  await lookAgain(customers, notes);
-  const unremoved = await checkThoseWhoLeft(customers, redis, shop, notes);
-  const after = await vitals(shop, redis, before);
-  if (after.clients > before.clients) notes.violations.push(`${after.clients} connections to Redis stay open`);
-  if (after.sockets > before.sockets) notes.violations.push(`${after.sockets} connections to the shop stay open`);
-  if (after.heapUsed > before.heapUsed + GROWTH) notes.violations.push('memory did not come back');
-  return { ...notes, faults, unremoved, before, after };
+  await verifyAll(customers, observations);
+  const unremoved = await checkInvalidIds(customers, redis, shop, observations);
+  const after = await measureVitals(shop, redis, before);
+  if (after.clients > before.clients) observations.violations.push(`${after.clients} connections to Redis stay open`);
+  if (after.sockets > before.sockets)
+    observations.violations.push(`${after.sockets} connections to the shop stay open`);
+  if (after.heapUsed > before.heapUsed + MAX_HEAP_GROWTH) observations.violations.push('memory did not come back');
+  return { ...observations, faults, unremoved, before, after };
 }
 
-/** Until nothing fails: a server that has just started may need longer than the deadline. */
-async function warmUp(customers: Customer[], notes: Notes, shop: Site): Promise<void> {
-  const deadline = Date.now() + 10_000;
+/** Sends requests until none fails: a server that has just started may need longer than the timeout. */
+async function warmUp(customers: Customer[], observations: Observations, shop: Site): Promise<void> {
+  const giveUpAt = Date.now() + 10_000;
   for (;;) {
-    const { failed } = notes;
+    const { failed } = observations;
     await Promise.all(customers.map((customer) => customer.act()));
-    if (notes.failed === failed) return;
-    if (Date.now() > deadline) throw new Error(`The shop does not work before anything is broken:\n${shop.logs()}`);
+    if (observations.failed === failed) return;
+    if (Date.now() > giveUpAt) throw new Error(`The shop does not work before anything is broken:\n${shop.logs()}`);
   }
 }
 
-interface Way {
+interface FaultContext {
   proxy: FaultProxy;
   redis: RedisServer;
   random: () => number;
   timeoutMs: number;
 }
 
-/** Until the time is over; then everything is well. Each lasts for up to one and a half deadlines. Returns how often each came. */
-async function comeAndGo({ proxy, redis, random, timeoutMs }: Way, endsAt: number): Promise<Map<string, number>> {
+/**
+ * Injects faults in random order until `endsAt`, and then repairs everything. Each fault lasts for up to 1.6 times `timeoutMs`. Resolves to
+ * how often each fault was injected.
+ */
+async function injectFaults(
+  { proxy, redis, random, timeoutMs }: FaultContext,
+  endsAt: number,
+): Promise<Map<string, number>> {
   const faults: Record<string, () => Promise<void>> = {
     reset: () => proxy.reset(),
     blackhole: () => proxy.silence(),
@@ -134,12 +163,13 @@ async function comeAndGo({ proxy, redis, random, timeoutMs }: Way, endsAt: numbe
   return counts;
 }
 
-async function lookAgain(customers: Customer[], notes: Notes): Promise<void> {
+/** Lets every customer check its session. Each gets five seconds, in which requests may fail. */
+async function verifyAll(customers: Customer[], observations: Observations): Promise<void> {
   for (const customer of customers) {
-    const deadline = Date.now() + 5000;
-    while (!(await customer.lookAgain())) {
-      if (Date.now() > deadline) {
-        notes.violations.push('the shop is not well again');
+    const giveUpAt = Date.now() + 5000;
+    while (!(await customer.verify())) {
+      if (Date.now() > giveUpAt) {
+        observations.violations.push('the shop is not well again');
         return;
       }
       await pause(20);
@@ -147,35 +177,42 @@ async function lookAgain(customers: Customer[], notes: Notes): Promise<void> {
   }
 }
 
-/** Asks Redis itself. */
-async function checkThoseWhoLeft(
+/** Checks in Redis that all sessions are gone whose end a response acknowledged. Counts those for which Astro has logged a failure. */
+async function checkInvalidIds(
   customers: Customer[],
   redis: RedisServer,
   shop: Site,
-  notes: Notes,
+  observations: Observations,
 ): Promise<Unremoved> {
   const inspector = new Redis(redis.url);
   const unremoved = { bySignOut: 0, bySignIn: 0 };
-  for (const id of customers.flatMap(({ left }) => [...left])) {
+  for (const id of customers.flatMap(({ invalidIds }) => [...invalidIds])) {
+    // A record and a tombstone have their headers in the field with the empty name.
     const header = await inspector.hget(await recordKey(id), '');
     if (header === null || header === '1:retired') continue;
     if (shop.logs().includes(`Failed to remove session ${id}`)) unremoved.bySignOut += 1;
     else if (shop.logs().includes(`Failed to remove old session ${id}`)) unremoved.bySignIn += 1;
-    else notes.violations.push('a session that was left lives');
+    else observations.violations.push('a session that was left lives');
   }
   inspector.disconnect();
   return unremoved;
 }
 
-/** Where `wanted` is given: as soon as they are no more than that, or after ten seconds, in which idle connections end. */
-async function vitals(shop: Site, redis: RedisServer, wanted?: Vitals): Promise<Vitals> {
+/**
+ * Measures the shop and Redis.
+ *
+ * @param initial if given, waits until there are no more connections than there were then, for at most ten seconds: idle connections end by
+ *   themselves.
+ */
+async function measureVitals(shop: Site, redis: RedisServer, initial?: Vitals): Promise<Vitals> {
   const inspector = new Redis(redis.url);
-  const deadline = Date.now() + 10_000;
+  const giveUpAt = Date.now() + 10_000;
   for (;;) {
     const measured = await measure(shop);
+    // Without the connection of the inspector itself.
     const clients = Number(/connected_clients:(\d+)/.exec(await inspector.info('clients'))![1]) - 1;
-    const isOver = !wanted || (clients <= wanted.clients && measured.sockets <= wanted.sockets);
-    if (isOver || Date.now() > deadline) {
+    const isBack = !initial || (clients <= initial.clients && measured.sockets <= initial.sockets);
+    if (isBack || Date.now() > giveUpAt) {
       inspector.disconnect();
       return { ...measured, clients };
     }
@@ -184,11 +221,11 @@ async function vitals(shop: Site, redis: RedisServer, wanted?: Vitals): Promise<
 }
 
 function shuffled<Item>(items: Item[], random: () => number): Item[] {
-  const weighed = items.map((item) => ({ item, weight: random() }));
-  return weighed.sort((one, other) => one.weight - other.weight).map(({ item }) => item);
+  const weighted = items.map((item) => ({ item, weight: random() }));
+  return weighted.sort((one, other) => one.weight - other.weight).map(({ item }) => item);
 }
 
-/** Mulberry32: the same numbers for the same seed. */
+/** Returns a generator of random numbers from 0 to 1. The same seed gives the same numbers. https://github.com/cprosche/mulberry32 */
 function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {

@@ -3,7 +3,7 @@ import { contextFor, startBlobs, startGateway } from '../../packages/session-net
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { TIMEOUT_MS, type Fault } from './scene.ts';
 
-function fault(name: string, strike: (proxy: FaultProxy) => Promise<void>): Fault {
+function fault(name: string, inject: (proxy: FaultProxy) => Promise<void>): Fault {
   return {
     name: `Netlify Blobs: ${name}`,
     async open() {
@@ -12,10 +12,10 @@ function fault(name: string, strike: (proxy: FaultProxy) => Promise<void>): Faul
       const proxy = await startProxy({ target: gateway.port });
       process.env['NETLIFY_BLOBS_CONTEXT'] = contextFor(proxy.port);
       return {
-        // A store of its own: the drivers of one process know of each other's failures on the same one.
+        // Each fault has its own store. Otherwise its driver would share a circuit breaker with the drivers of earlier faults.
         driver: netlifyBlobs({ name: `store-${proxy.port}`, timeout: TIMEOUT_MS }),
-        strike: () => strike(proxy),
-        mend: () => proxy.pass(),
+        inject: () => inject(proxy),
+        repair: () => proxy.pass(),
         async close() {
           delete process.env['NETLIFY_BLOBS_CONTEXT'];
           for (const part of [proxy, gateway, blobs]) await part[Symbol.asyncDispose]();

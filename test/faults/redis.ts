@@ -10,25 +10,25 @@ import { startRedis, type RedisServer } from '../support/redis-server.ts';
 import { EXPIRED, KEY, VALID } from './certificates.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 
-type Act = Pick<Scene, 'strike' | 'mend'>;
+type Actions = Pick<Scene, 'inject' | 'repair'>;
 
-/** Redis itself fails. What it had acknowledged is on disk. */
-function onServer(
+/** A fault of Redis itself. Redis writes to disk before it acknowledges a write, so it loses none. */
+function serverFault(
   name: string,
-  act: (server: RedisServer, admin: Redis) => Act,
-  traits: Omit<Fault, 'name' | 'open'> & { password?: string } = {},
+  actionsOn: (server: RedisServer, admin: Redis) => Actions,
+  options: Omit<Fault, 'name' | 'open'> & { password?: string } = {},
 ): Fault {
-  const { password, ...rest } = traits;
+  const { password, ...rest } = options;
   return {
     name: `Redis: ${name}`,
     ...rest,
     async open() {
-      const protection = password === undefined ? [] : ['--requirepass', password];
-      const server = await startRedis({ args: ['--appendfsync', 'always', ...protection] });
-      const admin = adminOf(server.port, password);
+      const passwordArgs = password === undefined ? [] : ['--requirepass', password];
+      const server = await startRedis({ args: ['--appendfsync', 'always', ...passwordArgs] });
+      const admin = connectAdmin(server.port, password);
       return {
         driver: redis({ url: server.url, timeout: TIMEOUT_MS, ...(password !== undefined && { password }) }),
-        ...act(server, admin),
+        ...actionsOn(server, admin),
         async close() {
           admin.disconnect();
           await server[Symbol.asyncDispose]();
@@ -38,8 +38,8 @@ function onServer(
   };
 }
 
-/** The way to Redis fails. */
-function onWay(name: string, strike: (proxy: FaultProxy) => Promise<void>): Fault {
+/** A fault of the network between the driver and Redis. */
+function networkFault(name: string, inject: (proxy: FaultProxy) => Promise<void>): Fault {
   return {
     name: `Redis: ${name}`,
     async open() {
@@ -47,8 +47,8 @@ function onWay(name: string, strike: (proxy: FaultProxy) => Promise<void>): Faul
       const proxy = await startProxy({ target: server.port });
       return {
         driver: redis({ url: `redis://127.0.0.1:${proxy.port}`, timeout: TIMEOUT_MS }),
-        strike: () => strike(proxy),
-        mend: () => proxy.pass(),
+        inject: () => inject(proxy),
+        repair: () => proxy.pass(),
         async close() {
           await proxy[Symbol.asyncDispose]();
           await server[Symbol.asyncDispose]();
@@ -58,16 +58,16 @@ function onWay(name: string, strike: (proxy: FaultProxy) => Promise<void>): Faul
   };
 }
 
-/** A client that commands the server and says nothing when that goes. */
-export function adminOf(port: number, password?: string): Redis {
+/** Connects a client for administrative commands. It ignores lost connections. */
+export function connectAdmin(port: number, password?: string): Redis {
   const admin = new Redis({ port, host: '127.0.0.1', ...(password !== undefined && { password }) });
   admin.on('error', () => undefined);
   return admin;
 }
 
-const full = (server: RedisServer, admin: Redis): Act => ({
-  strike: () => admin.config('SET', 'maxmemory', 1),
-  mend: () => admin.config('SET', 'maxmemory', 0),
+const outOfMemory = (server: RedisServer, admin: Redis): Actions => ({
+  inject: () => admin.config('SET', 'maxmemory', 1),
+  repair: () => admin.config('SET', 'maxmemory', 0),
 });
 
 const killClients = (admin: Redis) => admin.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
@@ -77,28 +77,28 @@ const expiredCertificate: Fault = {
   async open() {
     const server = await startRedis();
     const sockets = new Set<TLSSocket>();
-    const front = createServer({ key: KEY, cert: VALID }, (client) => {
+    const tlsServer = createServer({ key: KEY, cert: VALID }, (client) => {
       const plain = connect(server.port, '127.0.0.1');
       sockets.add(client);
       client.once('close', () => sockets.delete(client));
       for (const socket of [client, plain]) socket.on('error', () => undefined);
       client.pipe(plain).pipe(client);
     }).listen(0, '127.0.0.1');
-    await once(front, 'listening');
-    const { port } = front.address() as AddressInfo;
+    await once(tlsServer, 'listening');
+    const { port } = tlsServer.address() as AddressInfo;
     const closeAll = (): void => sockets.forEach((socket) => socket.destroy());
     const tls = { ca: VALID + EXPIRED, servername: 'redis.test' };
     return {
       driver: redis({ host: '127.0.0.1', port, tls, timeout: TIMEOUT_MS }),
-      async strike() {
-        front.setSecureContext({ key: KEY, cert: EXPIRED });
+      async inject() {
+        tlsServer.setSecureContext({ key: KEY, cert: EXPIRED });
         closeAll();
       },
-      async mend() {
-        front.setSecureContext({ key: KEY, cert: VALID });
+      async repair() {
+        tlsServer.setSecureContext({ key: KEY, cert: VALID });
       },
       async close() {
-        front.close();
+        tlsServer.close();
         closeAll();
         await server[Symbol.asyncDispose]();
       },
@@ -106,26 +106,26 @@ const expiredCertificate: Fault = {
   },
 };
 
-const silentDns: Fault = {
+const hangingDns: Fault = {
   name: 'Redis: DNS lookup hangs ¹, connections closed',
   async open() {
     const server = await startRedis();
-    const admin = adminOf(server.port);
+    const admin = connectAdmin(server.port);
     const { lookup } = dns;
-    let isSilent = false;
-    const answer = (...[host, ...rest]: Parameters<typeof lookup>): void => {
+    let isHanging = false;
+    const patchedLookup = (...[host, ...rest]: Parameters<typeof lookup>): void => {
       if (host !== 'redis.test') lookup(host, ...rest);
-      else if (!isSilent) lookup('127.0.0.1', ...rest);
+      else if (!isHanging) lookup('127.0.0.1', ...rest);
     };
-    Object.assign(dns, { lookup: answer });
+    Object.assign(dns, { lookup: patchedLookup });
     return {
       driver: redis({ host: 'redis.test', port: server.port, timeout: TIMEOUT_MS }),
-      async strike() {
-        isSilent = true;
+      async inject() {
+        isHanging = true;
         await killClients(admin);
       },
-      async mend() {
-        isSilent = false;
+      async repair() {
+        isHanging = false;
       },
       async close() {
         Object.assign(dns, { lookup });
@@ -137,50 +137,50 @@ const silentDns: Fault = {
 };
 
 export const redisFaults: Fault[] = [
-  onServer(
+  serverFault(
     'killed (`kill -9`) and restarted after 0.3 s',
     (server) => ({
-      async strike() {
+      async inject() {
         await server.kill();
         await pause(300);
         await server.restart();
       },
     }),
-    { passes: true },
+    { endsByItself: true },
   ),
-  onServer('killed (`kill -9`) and down for a while', (server) => ({
-    strike: () => server.kill(),
-    mend: () => server.restart(),
+  serverFault('killed (`kill -9`) and down for a while', (server) => ({
+    inject: () => server.kill(),
+    repair: () => server.restart(),
   })),
-  onServer('frozen (SIGSTOP): connections stay open, but nothing is answered', (server) => ({
-    strike: async () => server.freeze(),
-    mend: async () => server.thaw(),
+  serverFault('frozen (SIGSTOP): connections stay open, but nothing is answered', (server) => ({
+    inject: async () => server.freeze(),
+    repair: async () => server.thaw(),
   })),
-  onWay('every reply is delayed by 300 ms', (proxy) => proxy.delay(300)),
-  onWay('every reply is delayed by up to 600 ms', (proxy) => proxy.delay(() => Math.random() * 600)),
-  onWay('every reply is delayed beyond the deadline', (proxy) => proxy.delay(2 * TIMEOUT_MS)),
-  onWay('network black hole: everything sent is lost', (proxy) => proxy.silence()),
-  onWay('connections are reset', (proxy) => proxy.reset()),
-  onWay('connections break in the middle of a reply', (proxy) => proxy.cut(12)),
-  onWay('replies arrive one byte at a time', (proxy) => proxy.trickle()),
-  onServer('out of memory (`maxmemory`, `noeviction`)', full),
-  onServer('out of memory, during a sign-out', full, { kinds: ['sign-out'] }),
-  onServer('demoted to a read-only replica by an unannounced failover', (server, admin) => ({
-    // Its master is nowhere, so that it keeps what it has.
-    strike: () => admin.replicaof('127.0.0.1', 1),
-    mend: () => admin.replicaof('NO', 'ONE'),
+  networkFault('every reply is delayed by 300 ms', (proxy) => proxy.delay(300)),
+  networkFault('every reply is delayed by up to 600 ms', (proxy) => proxy.delay(() => Math.random() * 600)),
+  networkFault('every reply is delayed beyond the deadline', (proxy) => proxy.delay(2 * TIMEOUT_MS)),
+  networkFault('network black hole: everything sent is lost', (proxy) => proxy.silence()),
+  networkFault('connections are reset', (proxy) => proxy.reset()),
+  networkFault('connections break in the middle of a reply', (proxy) => proxy.cut(12)),
+  networkFault('replies arrive one byte at a time', (proxy) => proxy.trickle()),
+  serverFault('out of memory (`maxmemory`, `noeviction`)', outOfMemory),
+  serverFault('out of memory, during a sign-out', outOfMemory, { kinds: ['sign-out'] }),
+  serverFault('demoted to a read-only replica by an unannounced failover', (server, admin) => ({
+    // Nothing listens at the address of the master, so the replica keeps its data.
+    inject: () => admin.replicaof('127.0.0.1', 1),
+    repair: () => admin.replicaof('NO', 'ONE'),
   })),
-  onServer(
+  serverFault(
     'password changed, connections closed',
     (server, admin) => ({
-      async strike() {
+      async inject() {
         await admin.config('SET', 'requirepass', 'another');
         await killClients(admin);
       },
-      mend: () => admin.config('SET', 'requirepass', 'first'),
+      repair: () => admin.config('SET', 'requirepass', 'first'),
     }),
     { password: 'first' },
   ),
   expiredCertificate,
-  silentDns,
+  hangingDns,
 ];

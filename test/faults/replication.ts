@@ -3,16 +3,18 @@ import redis from '@coatcheck/session-redis/runtime';
 import type { Redis } from 'ioredis';
 import { freePort } from '../support/ports.ts';
 import { startRedis, type RedisServer } from '../support/redis-server.ts';
-import { adminOf } from './redis.ts';
+import { connectAdmin } from './redis.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 import type { Verdict } from './visits.ts';
 
-const AT_ONCE = ['--repl-diskless-sync-delay', '0'];
+/** Makes a master send its data to a new replica immediately, instead of waiting for more replicas. */
+const SYNC_AT_ONCE = ['--repl-diskless-sync-delay', '0'];
 
+/** Polls until the condition holds. A condition that rejects does not hold. Fails after 30 seconds. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 30_000;
+  const giveUpAt = Date.now() + 30_000;
   while (!(await condition().catch(() => false))) {
-    if (Date.now() > deadline) throw new Error(`not within 30 s: ${condition.toString()}`);
+    if (Date.now() > giveUpAt) throw new Error(`not within 30 s: ${condition.toString()}`);
     await pause(50);
   }
 }
@@ -20,20 +22,20 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 const isReplicating = async (admin: Redis): Promise<boolean> =>
   (await admin.info('replication')).includes('master_link_status:up');
 
-function losses({ acknowledged, lost }: Verdict): string {
+function describeLosses({ acknowledged, lost }: Verdict): string {
   return `${lost.length} of ${acknowledged.toLocaleString('en')} acknowledged writes`;
 }
 
-/** A master with a replica, and three Sentinels that watch over them. */
+/** A master with a replica, and three Sentinels that monitor them. */
 const sentinelFailover: Fault = {
   name: 'Redis Sentinel: master killed; three Sentinels (`down-after-milliseconds` 500) promote its replica ²',
-  passes: true,
+  endsByItself: true,
   mayLose: true,
   async open() {
-    const master = await startRedis({ args: AT_ONCE });
-    const replica = await startRedis({ args: [...AT_ONCE, '--replicaof', '127.0.0.1', String(master.port)] });
+    const master = await startRedis({ args: SYNC_AT_ONCE });
+    const replica = await startRedis({ args: [...SYNC_AT_ONCE, '--replicaof', '127.0.0.1', String(master.port)] });
     const sentinels = await Promise.all(Array.from({ length: 3 }, () => startRedis({ args: ['--sentinel'] })));
-    const admins = sentinels.map(({ port }) => adminOf(port));
+    const admins = sentinels.map(({ port }) => connectAdmin(port));
     for (const admin of admins) {
       await admin.call('SENTINEL', 'MONITOR', 'shop', '127.0.0.1', master.port, 2);
       await admin.call('SENTINEL', 'SET', 'shop', 'down-after-milliseconds', 500, 'failover-timeout', 3000);
@@ -49,9 +51,9 @@ const sentinelFailover: Fault = {
     const nodes = sentinels.map(({ port }) => `127.0.0.1:${port}`);
     return {
       driver: redis({ sentinel: { name: 'shop', nodes }, timeout: TIMEOUT_MS }),
-      strike: () => master.kill(),
+      inject: () => master.kill(),
       note: async (verdict) =>
-        `² Redis replication is asynchronous, so a failover can lose writes that were just acknowledged. This one lost ${losses(verdict)}. ` +
+        `² Redis replication is asynchronous, so a failover can lose writes that were just acknowledged. This one lost ${describeLosses(verdict)}. ` +
         `The command \`WAIT 1 100\` after each write would wait for a replica. Coatcheck does not send it. Its cost: ${cost}.`,
       async close() {
         for (const admin of admins) admin.disconnect();
@@ -61,9 +63,12 @@ const sentinelFailover: Fault = {
   },
 };
 
-/** One after the other, in one round trip each, by a client without anything around it. */
+/**
+ * Measures what `WAIT` adds to a write, with ioredis alone. The writes are sent one after the other, each in one round trip. Resolves to
+ * the medians, in words.
+ */
 async function costOfWait(master: RedisServer): Promise<string> {
-  const client = adminOf(master.port);
+  const client = connectAdmin(master.port);
   const median = async (write: (key: string) => Promise<unknown>): Promise<string> => {
     const times: number[] = [];
     for (let round = 0; round < 400; round++) {
@@ -85,7 +90,7 @@ interface Cluster {
   close(): Promise<void>;
 }
 
-/** Three masters with a replica each. */
+/** Starts a cluster of three masters, each with a replica. Resolves when all replicas are in sync. */
 async function startCluster(): Promise<Cluster> {
   const start = async (): Promise<RedisServer> => {
     const args = [
@@ -96,11 +101,11 @@ async function startCluster(): Promise<Cluster> {
       '--cluster-replica-validity-factor',
       '0',
     ];
-    return startRedis({ args: [...args, ...AT_ONCE, '--cluster-port', String(await freePort())] });
+    return startRedis({ args: [...args, ...SYNC_AT_ONCE, '--cluster-port', String(await freePort())] });
   };
   const nodes: RedisServer[] = [];
   for (let count = 0; count < 6; count++) nodes.push(await start());
-  const admins = nodes.map(({ port }) => adminOf(port));
+  const admins = nodes.map(({ port }) => connectAdmin(port));
   const [, bus] = (await admins[0]!.config('GET', 'cluster-port')) as [string, string];
   for (const admin of admins.slice(1)) await admin.call('CLUSTER', 'MEET', '127.0.0.1', nodes[0]!.port, bus);
   const slots = [0, 5461, 10_923, 16_384];
@@ -123,37 +128,38 @@ async function startCluster(): Promise<Cluster> {
   };
 }
 
-function onCluster(
+function clusterFault(
   name: string,
-  traits: Pick<Fault, 'mayLose'> & Pick<Scene, 'note'>,
-  strike: (masters: RedisServer[], keys: string[]) => Promise<unknown>,
+  options: Pick<Fault, 'mayLose'> & Pick<Scene, 'note'>,
+  inject: (masters: RedisServer[], keys: string[]) => Promise<unknown>,
 ): Fault {
-  const { note, ...rest } = traits;
+  const { note, ...rest } = options;
   return {
     name: `Redis Cluster: ${name}`,
-    passes: true,
+    endsByItself: true,
     ...rest,
     async open() {
       const { masters, close } = await startCluster();
       const nodes = masters.map(({ port }) => `127.0.0.1:${port}`);
       const driver = redis({ cluster: nodes, timeout: TIMEOUT_MS });
-      return { driver, strike: (keys) => strike(masters, keys), close, ...(note && { note }) };
+      return { driver, inject: (keys) => inject(masters, keys), close, ...(note && { note }) };
     },
   };
 }
 
-async function holderOf(key: string, admins: Redis[]): Promise<number> {
+/** Resolves to the index of the master that stores the key; to -1 if none does. */
+async function masterOf(key: string, admins: Redis[]): Promise<number> {
   const slot = await admins[0]!.cluster('KEYSLOT', key);
   const counts = await Promise.all(admins.map((admin) => admin.cluster('COUNTKEYSINSLOT', slot)));
   return counts.findIndex((count) => count > 0);
 }
 
-/** As `redis-cli --cluster reshard` does it, with a rest between the steps, in which visitors come. */
+/** Moves the slot of a key to another node, as `redis-cli --cluster reshard` does. Visitors send requests in the pauses between steps. */
 async function moveSlotOf(key: string, masters: RedisServer[]): Promise<void> {
-  const admins = masters.map(({ port }) => adminOf(port));
+  const admins = masters.map(({ port }) => connectAdmin(port));
   const ids = await Promise.all(admins.map((admin) => admin.cluster('MYID')));
   const slot = await admins[0]!.cluster('KEYSLOT', key);
-  const from = await holderOf(key, admins);
+  const from = await masterOf(key, admins);
   const to = (from + 1) % admins.length;
   await admins[to]!.cluster('SETSLOT', slot, 'IMPORTING', ids[from]!);
   await admins[from]!.cluster('SETSLOT', slot, 'MIGRATING', ids[to]!);
@@ -167,20 +173,20 @@ async function moveSlotOf(key: string, masters: RedisServer[]): Promise<void> {
 
 export const replicationFaults: Fault[] = [
   sentinelFailover,
-  onCluster(
+  clusterFault(
     'master killed; its replica takes over (`cluster-node-timeout` 1000) ³',
     {
       mayLose: true,
       note: async (verdict) =>
-        `³ Replication in a cluster is asynchronous as well: this failover lost ${losses(verdict)}.`,
+        `³ Replication in a cluster is asynchronous as well: this failover lost ${describeLosses(verdict)}.`,
     },
     async (masters, [key]) => {
-      const admins = masters.map(({ port }) => adminOf(port));
-      await masters[await holderOf(key!, admins)]!.kill();
+      const admins = masters.map(({ port }) => connectAdmin(port));
+      await masters[await masterOf(key!, admins)]!.kill();
       for (const admin of admins) admin.disconnect();
     },
   ),
-  onCluster('slots move to another node', {}, async (masters, keys) => {
+  clusterFault('slots move to another node', {}, async (masters, keys) => {
     for (const key of keys) await moveSlotOf(key, masters);
   }),
 ];

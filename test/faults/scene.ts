@@ -1,29 +1,47 @@
 import type { SessionDriver } from '@coatcheck/session-core';
 import type { Kind, Verdict } from './visits.ts';
 
-/** The deadline of every driver in the table. */
+/** The option `timeout` of every driver in the table, in milliseconds. */
 export const TIMEOUT_MS = 1000;
 
-/** One line of the table: a fault, and how to bring it about. */
+/** One row of the table: a fault, and how to cause it. */
 export interface Fault {
-  /** In words that go into the table. */
+  /** The description of the fault in the table. */
   name: string;
-  /** Starts everything that the fault needs, with the driver that will meet it. */
+  /** Starts everything that the fault needs, and creates the driver under test. */
   open(): Promise<Scene>;
-  /** What the visitors do. Default: read, and write. */
+  /**
+   * The kinds of request that visitors send during the fault.
+   *
+   * @default ['read', 'write']
+   */
   kinds?: Kind[];
-  /** Whether it goes by itself: visitors come all the time, from when it begins until all is well. */
-  passes?: boolean;
-  /** Whether what was acknowledged before the fault may be lost with it; it is counted in `note`. */
+  /**
+   * Whether the fault ends by itself. Then visitors send requests continuously, from before the fault until after the recovery.
+   *
+   * @default false
+   */
+  endsByItself?: boolean;
+  /**
+   * Whether the fault may lose writes that were acknowledged before it. `note` says how many it has lost.
+   *
+   * @default false
+   */
   mayLose?: boolean;
 }
 
+/** A backend that works, with a driver, and the means to break it. */
 export interface Scene {
   driver: SessionDriver;
-  /** Brings the fault about; `keys` are those of the sessions in the backend. With `passes` it resolves when the cause is over. */
-  strike(keys: string[]): Promise<unknown>;
-  mend?(): Promise<unknown>;
-  /** What else is to be said under the table, when everything is over. */
+  /**
+   * Causes the fault. If the fault ends by itself, resolves when its cause is over.
+   *
+   * @param keys the keys of the sessions in the backend.
+   */
+  inject(keys: string[]): Promise<unknown>;
+  /** Ends the fault. Absent if the fault ends by itself. */
+  repair?(): Promise<unknown>;
+  /** Resolves to a footnote for the table. Called when the fault is over. */
   note?(verdict: Verdict): Promise<string>;
   close(): Promise<unknown>;
 }

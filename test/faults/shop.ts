@@ -5,7 +5,7 @@ import { buildSite, startSite, type Built, type Site } from '../support/site.ts'
 
 const source = fileURLToPath(new URL('../../examples/shop/src/', import.meta.url));
 
-// What an operator would read off the process; the shop itself has no such page.
+// A page that the shop itself does not have. It returns measurements of the server process.
 const measures = `
 export const GET = async () => {
   for (let round = 0; round < 3; round++) {
@@ -18,15 +18,17 @@ export const GET = async () => {
 };
 `;
 
+/** Measurements of the shop's server process. */
 export interface Measures {
-  /** Bytes, after a collection. */
+  /** In bytes, after garbage collection. */
   heapUsed: number;
+  /** In bytes. */
   rss: number;
-  /** Open connections of visitors, this question's own among them. */
+  /** The number of open connections from visitors, including the one of this measurement. */
   sockets: number;
 }
 
-/** The shop of `examples/shop` as it stands there, on Redis, with a deadline that the environment says and a page that measures. */
+/** Builds the shop of `examples/shop` on Redis. Its `timeout` comes from the environment, and it has one more page, for `measure`. */
 export async function buildShop(): Promise<Built> {
   const found = await readdir(source, { recursive: true, withFileTypes: true });
   const files: Record<string, string> = { 'src/pages/measures.ts': measures };
@@ -37,11 +39,13 @@ export async function buildShop(): Promise<Built> {
   return buildSite({ astro: 7, driver: `redisDriver({ timeout: fromEnv('SESSION_TIMEOUT') })`, files });
 }
 
+/** Starts the shop. `timeoutMs` is its option `timeout`, in milliseconds. */
 export async function startShop(built: Built, redisPort: number, timeoutMs: number): Promise<Site> {
   const env = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, SESSION_TIMEOUT: String(timeoutMs) };
   return startSite(built, { env, nodeArgs: ['--expose-gc'] });
 }
 
+/** Measures the server process of a shop that `startShop` started. */
 export async function measure({ url }: Site): Promise<Measures> {
   const response = await fetch(`${url}/measures`);
   return (await response.json()) as Measures;

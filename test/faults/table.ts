@@ -1,4 +1,5 @@
-// `pnpm faults`: breaks backends in every way that is listed here, writes docs/failure-modes.md, and fails when a promise was broken.
+// `pnpm faults`: injects each fault into a real backend, writes docs/failure-modes.md, and fails if a guarantee of that page did not hold.
+// Arguments select faults by words in their names. Then the page is not written.
 import { execFile } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,36 +13,48 @@ import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 import { upstashFaults } from './upstash.ts';
 import { createVisits, type Kind, type Verdict, type Visit, type Visits } from './visits.ts';
 
+/** How much longer than the timeout a request may take, in milliseconds. */
 const SLACK_MS = 500;
-/** How long a backend that is there again may go unnoticed. */
-const WELL_WITHIN_MS = 2000;
-/** With this many visitors at once a fault that passes is lived through. */
-const CROWD = 6;
-/** An answer that takes longer was held up. */
-const HELD_UP_MS = 100;
+/** How long the recovery from a fault may take, in milliseconds. Not checked for a fault that ends by itself. */
+const MAX_RECOVERY_MS = 2000;
+/** How many visitors send requests concurrently during a fault that ends by itself. */
+const CONCURRENT_VISITORS = 6;
+/** A request that takes longer was delayed by the fault, in milliseconds. */
+const SLOW_MS = 100;
 const workspace = fileURLToPath(new URL('../../', import.meta.url));
 const page = join(workspace, 'docs/failure-modes.md');
 
-interface Line {
+/** A row of the table, and its footnote. */
+interface Row {
   cells: string[];
   note?: string | undefined;
+  /** Descriptions of the guarantees that did not hold. */
   problems: string[];
 }
 
-interface Course {
-  met: Visit[];
-  next: Visit[];
-  wellAfterMs: number;
-  /** When the fault began. */
-  struckAt: number;
+/** How requests were answered during a fault. */
+interface Observation {
+  /** The first requests that met the fault. */
+  first: Visit[];
+  /** The requests after them. */
+  later: Visit[];
+  /** How long the recovery took, in milliseconds. */
+  recoveryMs: number;
+  /** When the fault started, by `performance.now()`. */
+  faultAt: number;
 }
 
-async function observe(fault: Fault): Promise<Line> {
+/** Injects a fault, observes it, and checks the guarantees. */
+async function observeFault(fault: Fault): Promise<Row> {
   const scene = await fault.open();
   try {
     const visits = await createVisits(scene.driver);
     const kinds = fault.kinds ?? ['read', 'write'];
-    const { met, next, wellAfterMs, struckAt } = await (fault.passes ? liveThrough : endure)(scene, visits, kinds);
+    const { first, later, recoveryMs, faultAt } = await (fault.endsByItself ? observePassing : observeLasting)(
+      scene,
+      visits,
+      kinds,
+    );
     const { error } = await visits.visit('sign-out');
     const verdict = await visits.verify().catch((reason: Error): Verdict => {
       return { acknowledged: 0, lost: [], problems: [`it did not recover: ${reason.message}`] };
@@ -49,119 +62,127 @@ async function observe(fault: Fault): Promise<Line> {
     const problems = [...verdict.problems, ...(error ? [`a sign-out fails: ${error.message}`] : [])];
     const late = visits.all.filter(({ ms }) => ms > TIMEOUT_MS + SLACK_MS);
     if (late.length > 0) problems.push(`${late.length} requests took longer than the deadline plus half a second`);
-    const missing = verdict.lost.filter((at) => !fault.mayLose || at > struckAt);
+    const missing = verdict.lost.filter((at) => !fault.mayLose || at > faultAt);
     if (missing.length > 0) problems.push(`${missing.length} acknowledged writes are missing`);
-    if (wellAfterMs > WELL_WITHIN_MS && !fault.passes) problems.push('it did not recover in time');
-    const well = fault.passes && wellAfterMs === 0 ? 'no disruption' : time(wellAfterMs);
-    const others = fault.passes ? countOf(next) : seenNext(met, next, kinds);
-    const cells = [fault.name, seenBy(met, kinds), time(longest(met)), others, well];
+    if (recoveryMs > MAX_RECOVERY_MS && !fault.endsByItself) problems.push('it did not recover in time');
+    const recovery = fault.endsByItself && recoveryMs === 0 ? 'no disruption' : formatTime(recoveryMs);
+    const others = fault.endsByItself ? countResults(later) : describeLaterResults(first, later, kinds);
+    const cells = [fault.name, describeResults(first, kinds), formatTime(slowestMs(first)), others, recovery];
     return { cells, problems, note: await scene.note?.(verdict) };
   } finally {
     await scene.close();
   }
 }
 
-/** The fault stays until it is mended. */
-async function endure(scene: Scene, visits: Visits, kinds: Kind[]): Promise<Course> {
+/** Observes a fault that lasts until it is repaired. */
+async function observeLasting(scene: Scene, visits: Visits, kinds: Kind[]): Promise<Observation> {
   const visitAll = (): Promise<Visit[]> => Promise.all(kinds.map((kind) => visits.visit(kind)));
-  const struckAt = performance.now();
-  await scene.strike(await visits.keys());
-  // What happens to those who are under way at this very moment is chance, and seen where faults pass.
+  const faultAt = performance.now();
+  await scene.inject(await visits.keys());
+  // Requests at the very start of the fault have random results. `observePassing` observes these as well.
   await pause(20);
-  const met = await visitAll();
-  const next: Visit[] = [];
-  for (let round = 0; round < 4; round++) next.push(...(await visitAll()));
-  await scene.mend!();
-  const mendedAt = performance.now();
+  const first = await visitAll();
+  const later: Visit[] = [];
+  for (let round = 0; round < 4; round++) later.push(...(await visitAll()));
+  await scene.repair!();
+  const repairedAt = performance.now();
   let last = await visitAll();
   while (last.some(({ error }) => error)) {
-    if (performance.now() - mendedAt > 10_000) break;
+    if (performance.now() - repairedAt > 10_000) break;
     await pause(10);
     last = await visitAll();
   }
-  return { met, next, wellAfterMs: performance.now() - mendedAt, struckAt };
+  return { first, later, recoveryMs: performance.now() - repairedAt, faultAt };
 }
 
-/** The fault goes by itself, and visitors come all the time. */
-async function liveThrough(scene: Scene, visits: Visits, kinds: Kind[]): Promise<Course> {
-  let open = true;
-  const crowd = Array.from({ length: CROWD }, async (_, index) => {
-    while (open) {
+/** Observes a fault that ends by itself. Visitors send requests all the time. */
+async function observePassing(scene: Scene, visits: Visits, kinds: Kind[]): Promise<Observation> {
+  let isOpen = true;
+  const visitors = Array.from({ length: CONCURRENT_VISITORS }, async (_, index) => {
+    while (isOpen) {
       await visits.visit(kinds[index % kinds.length]!);
       await pause(2);
     }
   });
   await pause(300);
-  const struckAt = performance.now();
-  await scene.strike(await visits.keys());
+  const faultAt = performance.now();
+  await scene.inject(await visits.keys());
   const causedAt = performance.now();
-  // Until nobody has been harmed for as long as anybody waits.
-  let isCalm = false;
-  while (!isCalm && performance.now() < causedAt + 20_000) {
+  // Continue until no request has failed or been slow for as long as any request may take.
+  let hasRecovered = false;
+  while (!hasRecovered && performance.now() < causedAt + 20_000) {
     await pause(100);
     const recently = performance.now() - TIMEOUT_MS - SLACK_MS;
-    const isHarmed = visits.all.some(({ error, at, ms }) => (error || ms > HELD_UP_MS) && at + ms > recently);
-    isCalm = recently > causedAt && !isHarmed;
+    const isAffected = visits.all.some(({ error, at, ms }) => (error || ms > SLOW_MS) && at + ms > recently);
+    hasRecovered = recently > causedAt && !isAffected;
   }
-  open = false;
-  await Promise.all(crowd);
-  const during = visits.all.filter(({ at, ms }) => at + ms >= struckAt);
-  const hit = during.filter(({ error, ms }) => error || ms > HELD_UP_MS);
-  const firstAt = Math.min(...hit.map(({ at }) => at));
-  const met = hit.length > 0 ? hit.filter(({ at }) => at < firstAt + HELD_UP_MS) : during;
-  const next = during.filter((visit) => !met.includes(visit) || hit.length === 0);
-  const wellAt = Math.max(struckAt, ...hit.map(({ at, ms }) => at + ms));
-  return { met, next, wellAfterMs: wellAt - struckAt, struckAt };
+  isOpen = false;
+  await Promise.all(visitors);
+  const during = visits.all.filter(({ at, ms }) => at + ms >= faultAt);
+  const affected = during.filter(({ error, ms }) => error || ms > SLOW_MS);
+  const firstAt = Math.min(...affected.map(({ at }) => at));
+  const first = affected.length > 0 ? affected.filter(({ at }) => at < firstAt + SLOW_MS) : during;
+  const later = during.filter((visit) => !first.includes(visit) || affected.length === 0);
+  const recoveredAt = Math.max(faultAt, ...affected.map(({ at, ms }) => at + ms));
+  return { first, later, recoveryMs: recoveredAt - faultAt, faultAt };
 }
 
-const longest = (visits: Visit[]): number => Math.max(...visits.map(({ ms }) => ms));
+/** How long the slowest of some requests took, in milliseconds. */
+const slowestMs = (visits: Visit[]): number => Math.max(...visits.map(({ ms }) => ms));
 
-/** What visitors saw, the same only once, and who saw it where not everybody did. */
-function seenBy(visits: Visit[], kinds: Kind[], isKnown = false): string {
-  const kindsBySight = new Map<string, Set<Kind>>();
+/**
+ * Describes the results of requests, each different result once. Names the kinds of request with a result if the results differ, or if not
+ * all kinds have been sent.
+ *
+ * @param isKnown whether the table has already shown the error messages. Then only the codes are shown.
+ */
+function describeResults(visits: Visit[], kinds: Kind[], isKnown = false): string {
+  const kindsByResult = new Map<string, Set<Kind>>();
   for (const { kind, error } of visits) {
-    const sight = error ? `\`${error.code}\`${isKnown ? '' : `: “${firstSentence(error)}”`}` : 'success';
-    kindsBySight.set(sight, (kindsBySight.get(sight) ?? new Set()).add(kind));
+    const result = error ? `\`${error.code}\`${isKnown ? '' : `: “${firstSentence(error)}”`}` : 'success';
+    kindsByResult.set(result, (kindsByResult.get(result) ?? new Set()).add(kind));
   }
-  const everybody = (those: Set<Kind>): boolean => those.size === kinds.length && kindsBySight.size === 1;
-  const parts = [...kindsBySight].map(([sight, those]) =>
-    everybody(those) ? sight : `${[...those].sort().join(' and ')}: ${sight}`,
+  const isSameForAll = (those: Set<Kind>): boolean => those.size === kinds.length && kindsByResult.size === 1;
+  const parts = [...kindsByResult].map(([result, those]) =>
+    isSameForAll(those) ? result : `${[...those].sort().join(' and ')}: ${result}`,
   );
   return parts.join('; ');
 }
 
-/** Of many visits. */
-function countOf(visits: Visit[]): string {
+/** Counts the results of many requests. */
+function countResults(visits: Visit[]): string {
   const counts = new Map<string, number>();
   for (const { error } of visits) {
-    const sight = error ? `\`${error.code}\`` : 'success';
-    counts.set(sight, (counts.get(sight) ?? 0) + 1);
+    const result = error ? `\`${error.code}\`` : 'success';
+    counts.set(result, (counts.get(result) ?? 0) + 1);
   }
-  const parts = [...counts].map(([sight, count]) => `${count.toLocaleString('en')} × ${sight}`);
-  return `${parts.join(', ')}, within ${time(longest(visits))}`;
+  const parts = [...counts].map(([result, count]) => `${count.toLocaleString('en')} × ${result}`);
+  return `${parts.join(', ')}, within ${formatTime(slowestMs(visits))}`;
 }
 
-function seenNext(met: Visit[], next: Visit[], kinds: Kind[]): string {
-  const known = new Set(met.map(({ error }) => error?.message));
-  const isKnown = next.every(({ error }) => !error || known.has(error.message));
-  return `${seenBy(next, kinds, isKnown)}, within ${time(longest(next))}`;
+/** Describes results without the error messages that the first requests had as well. */
+function describeLaterResults(first: Visit[], later: Visit[], kinds: Kind[]): string {
+  const known = new Set(first.map(({ error }) => error?.message));
+  const isKnown = later.every(({ error }) => !error || known.has(error.message));
+  return `${describeResults(later, kinds, isKnown)}, within ${formatTime(slowestMs(later))}`;
 }
 
 function firstSentence({ message }: Error): string {
   return /^\[[\w-]+\] (.*?)\.(?:\s|$)/.exec(message)![1]!;
 }
 
-function time(ms: number): string {
+function formatTime(ms: number): string {
   return ms < 100 ? `${Math.max(1, Math.round(ms))} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
-function pageOf(lines: Line[]): string {
+/** Renders the Markdown page with the table. */
+function renderPage(rows: Row[]): string {
   const header = ['fault', 'first requests', 'slowest of them', 'later requests', 'recovery time'];
-  const rows = [header, header.map(() => '---'), ...lines.map(({ cells }) => cells)];
-  const table = rows.map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`);
+  const lines = [header, header.map(() => '---'), ...rows.map(({ cells }) => cells)];
+  const table = lines.map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`);
   const notes = [
     '¹ Simulated: `dns.lookup` never calls back for that name. The rest is real.',
-    ...lines.flatMap(({ note }) => note ?? []),
+    ...rows.flatMap(({ note }) => note ?? []),
   ];
   return `# Failure modes
 
@@ -201,27 +222,26 @@ Two effects of Astro's own session code are counted separately. A \`Session\` ha
 `;
 }
 
-// Words of a fault's name, to look at some only; then nothing is written.
 const wanted = process.argv.slice(2);
 const faults = [...redisFaults, ...replicationFaults, ...upstashFaults, ...netlifyBlobsFaults].filter(
   ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
 );
 
 const startedAt = performance.now();
-const lines: Line[] = [];
+const rows: Row[] = [];
 for (const fault of faults) {
-  const line = await observe(fault);
-  lines.push(line);
-  console.log(line.cells.join(' | '));
-  if (line.note) console.log(line.note);
-  for (const problem of line.problems) console.log(`    BROKEN PROMISE: ${problem}`);
+  const row = await observeFault(fault);
+  rows.push(row);
+  console.log(row.cells.join(' | '));
+  if (row.note) console.log(row.note);
+  for (const problem of row.problems) console.log(`    BROKEN PROMISE: ${problem}`);
 }
 if (wanted.length === 0) {
-  await writeFile(page, pageOf(lines));
+  await writeFile(page, renderPage(rows));
   await promisify(execFile)(join(workspace, 'node_modules/.bin/oxfmt'), [page]);
 }
-const broken = lines.flatMap(({ problems }) => problems).length;
+const broken = rows.flatMap(({ problems }) => problems).length;
 console.log(
-  `\n${lines.length} faults in ${Math.round((performance.now() - startedAt) / 1000)} s, ${broken} broken promises`,
+  `\n${rows.length} faults in ${Math.round((performance.now() - startedAt) / 1000)} s, ${broken} broken promises`,
 );
 process.exit(broken > 0 ? 1 : 0);

@@ -9,7 +9,7 @@ interface Parts {
   proxy: FaultProxy;
 }
 
-function fault(name: string, strike: (parts: Parts) => unknown): Fault {
+function fault(name: string, inject: (parts: Parts) => unknown): Fault {
   return {
     name: `Upstash: ${name}`,
     async open() {
@@ -19,8 +19,8 @@ function fault(name: string, strike: (parts: Parts) => unknown): Fault {
       const { token } = bridge;
       return {
         driver: upstash({ url: `http://127.0.0.1:${proxy.port}`, token, timeout: TIMEOUT_MS }),
-        strike: async () => strike({ bridge, proxy }),
-        async mend() {
+        inject: async () => inject({ bridge, proxy }),
+        async repair() {
           bridge.inject();
           bridge.changeToken(token);
           await proxy.pass();

@@ -1,66 +1,75 @@
 import { createSessions } from '@coatcheck/session-core';
 import { recordKey, type SessionDriver, type SessionDriverError } from '@coatcheck/session-core/driver';
 
-/** What a visitor does in one request: one operation of the backend, and therefore one deadline. */
+/** What a visitor does in one request. Each kind is one operation on the backend, so it must end within one timeout. */
 export type Kind = 'read' | 'write' | 'sign-out';
 
+/** One request of a visitor, and its result. */
 export interface Visit {
   kind: Kind;
-  /** When it was begun, by `performance.now()`. */
+  /** When it started, by `performance.now()`. */
   at: number;
+  /** How long it took, in milliseconds. */
   ms: number;
+  /** Undefined if it succeeded. */
   error?: SessionDriverError | undefined;
 }
 
-/** Visitors of one site. What each was told is kept, and held against what is stored in the end. */
+/** The visitors of one site. Records the result of each request, to compare it with what is stored in the end. */
 export interface Visits {
   /** All visits so far. */
   readonly all: readonly Visit[];
-  /** Where the sessions lie in the backend. */
+  /** Resolves to the keys of the sessions in the backend, without those that are for signing out. */
   keys(): Promise<string[]>;
-  /** Never rejects. */
+  /** Sends one request as one of the visitors. Never rejects: a failure is in `error`. */
   visit(kind: Kind): Promise<Visit>;
-  /** Asks the backend for everything that was promised. Rejects when it fails. */
+  /** Reads all sessions, and compares them with the results of the requests. Rejects if a read fails. */
   verify(): Promise<Verdict>;
 }
 
+/** How the stored sessions differ from the results of the requests. */
 export interface Verdict {
-  /** Acknowledged writes. */
+  /** The number of acknowledged writes. */
   acknowledged: number;
-  /** When those that are missing were begun. */
+  /** The start of each acknowledged write that is missing, by `performance.now()`. */
   lost: number[];
-  /** What else is not as it was promised. */
+  /** Descriptions of all other differences. */
   problems: string[];
 }
 
 interface Visitor {
   id: string;
   cookie: string;
-  /** Acknowledged writes by key, and when they were begun. */
-  promised: Map<string, number>;
-  /** Writes of which the visitor was told that nothing was stored. */
-  refused: Set<string>;
+  /** The start of each acknowledged write, by session key. */
+  acknowledged: Map<string, number>;
+  /** The session keys of writes whose error says that nothing was stored. */
+  rejected: Set<string>;
 }
 
-/** By what they mean, these say that nothing was stored; the other two leave it open. */
+/** The error codes that say that nothing was stored. After `timeout` and `interrupted`, the outcome is unknown. */
 const NOT_STORED = new Set(['unavailable', 'refused', 'configuration', 'invalid-data', 'invalid-id']);
 
 export async function createVisits(driver: SessionDriver, visitors = 6): Promise<Visits> {
   const sessions = createSessions<Record<string, number>>({ driver });
   const all: Visit[] = [];
   const problems: string[] = [];
-  let turn = 0;
+  let visitCount = 0;
 
-  const enter = async (): Promise<Visitor> => {
+  const createVisitor = async (): Promise<Visitor> => {
     const session = sessions.open('');
     session.set('entered', 1);
     const cookie = (await session.commit())!.split(';')[0]!;
-    return { id: session.sessionID!, cookie, promised: new Map([['entered', performance.now()]]), refused: new Set() };
+    return {
+      id: session.sessionID!,
+      cookie,
+      acknowledged: new Map([['entered', performance.now()]]),
+      rejected: new Set(),
+    };
   };
-  const present = await Promise.all(Array.from({ length: visitors }, enter));
-  // These are there to sign out, so that the others keep what they were promised.
-  const leaving = await Promise.all(Array.from({ length: 3 * visitors }, enter));
-  const gone: Visitor[] = [];
+  const staying = await Promise.all(Array.from({ length: visitors }, createVisitor));
+  // Only these visitors sign out. The sessions of the others keep all their writes.
+  const leaving = await Promise.all(Array.from({ length: 3 * visitors }, createVisitor));
+  const signedOut: Visitor[] = [];
 
   const work = {
     async read(visitor: Visitor): Promise<void> {
@@ -73,9 +82,9 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
       session.set(key, 1);
       try {
         if (await session.commit()) problems.push('a session was replaced by another');
-        visitor.promised.set(key, at);
+        visitor.acknowledged.set(key, at);
       } catch (error) {
-        if (NOT_STORED.has((error as SessionDriverError).code)) visitor.refused.add(key);
+        if (NOT_STORED.has((error as SessionDriverError).code)) visitor.rejected.add(key);
         throw error;
       }
     },
@@ -83,16 +92,16 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
       const session = sessions.open(visitor.cookie);
       session.destroy();
       await session.commit();
-      gone.push(visitor);
+      signedOut.push(visitor);
     },
   };
 
   return {
     all,
-    keys: () => Promise.all(present.map(({ id }) => recordKey(id))),
+    keys: () => Promise.all(staying.map(({ id }) => recordKey(id))),
 
     async visit(kind) {
-      const visitor = kind === 'sign-out' ? leaving.pop()! : present[(turn += 1) % present.length]!;
+      const visitor = kind === 'sign-out' ? leaving.pop()! : staying[(visitCount += 1) % staying.length]!;
       const at = performance.now();
       const visit: Visit = { kind, at, ms: 0 };
       await work[kind](visitor, at).catch((error: SessionDriverError) => (visit.error = error));
@@ -103,14 +112,14 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
 
     async verify() {
       const verdict: Verdict = { acknowledged: 0, lost: [], problems: [...problems] };
-      for (const { cookie, promised, refused } of [...present, ...leaving]) {
+      for (const { cookie, acknowledged, rejected } of [...staying, ...leaving]) {
         const stored = new Set(await sessions.open(cookie).keys());
-        for (const [key, at] of promised) if (!stored.has(key)) verdict.lost.push(at);
-        for (const key of refused)
+        for (const [key, at] of acknowledged) if (!stored.has(key)) verdict.lost.push(at);
+        for (const key of rejected)
           if (stored.has(key)) verdict.problems.push('a write was stored although its error says that nothing was');
-        verdict.acknowledged += promised.size;
+        verdict.acknowledged += acknowledged.size;
       }
-      for (const { cookie } of gone) {
+      for (const { cookie } of signedOut) {
         if ((await sessions.open(cookie).keys()).length > 0)
           verdict.problems.push('a session still exists after its sign-out');
       }

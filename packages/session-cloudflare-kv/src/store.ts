@@ -11,10 +11,11 @@ import type { KvNamespace } from './options.ts';
 
 /** https://developers.cloudflare.com/kv/platform/limits/ */
 const MAX_VALUE_BYTES = 25 * 2 ** 20;
+/** A record that expires sooner is still correct, because it contains its own expiry. */
 const MIN_EXPIRATION_SECONDS = 60;
-/** How long a location may answer reads from its cache. It is the minimum; the default of KV is twice as long. */
+/** How long a location may answer reads from its cache. KV allows no shorter time; its default is twice as long. */
 const MIN_CACHE_SECONDS = 30;
-/** KV accepts 32 bits. A record that lives longer is still correct, because it contains its own expiry. */
+/** KV accepts 32-bit numbers. So it drops every record with an expiry after 68 years at the latest. */
 const MAX_EXPIRATION_SECONDS = 2 ** 31 - 1;
 
 /** KV accepts one write per second to a key, and refuses others with 429. */
@@ -23,7 +24,8 @@ const WRITE_EVERY_MS = 1000;
 /**
  * A store on Workers KV. KV has no compare-and-set, so changes are atomic within one isolate only.
  *
- * @param timeoutMs the deadline of one operation. Writes that KV refuses with 429 are repeated until shortly before it.
+ * @param timeoutMs the timeout of one operation, in milliseconds. Writes that KV refuses with 429 are repeated until shortly before the
+ *   deadline.
  */
 export function kvStore(kv: KvNamespace, timeoutMs: number): DriverStore {
   const store = valueStore({

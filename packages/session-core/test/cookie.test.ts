@@ -201,7 +201,7 @@ describe('an invalid cookie is rejected', () => {
     [{ secure: 'no' }, 'cookie.secure'],
     [{ partitioned: 1 }, 'cookie.partitioned'],
     // Browsers ignore these cookies without an error.
-    [{ name: '__Host-sid', domain: 'shop.example' }, 'goes with no `cookie.domain`'],
+    [{ name: '__Host-sid', domain: 'shop.example' }, 'and no `cookie.domain`'],
     [{ name: '__Host-sid', path: '/shop' }, 'the `cookie.path` `/`'],
     [{ name: '__host-sid', path: '/shop' }, 'the `cookie.path` `/`'],
     [{ name: '__Host-sid', secure: false }, '`__Host-` needs `cookie.secure`'],

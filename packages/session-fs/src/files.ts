@@ -33,7 +33,7 @@ const ABANDONED_MS = 3_600_000;
  *
  * Readers need no coordination, because a file is always one complete value.
  *
- * @param timeoutMs the deadline of one operation. A sweep uses half of it.
+ * @param timeoutMs the timeout of one operation, in milliseconds. A sweep uses half of it.
  */
 export async function openFiles(directory: string, timeoutMs: number): Promise<ValueBackend> {
   const run = <Result>(work: () => Promise<Result>): Promise<Result> => explained(directory, work);
@@ -93,7 +93,7 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
     // Only sessions have such names. `rm` also removes a directory of that name, which `unlink` would refuse.
     remove: (key) => run(() => rm(fileOf(directory, key), { recursive: true, force: true })),
 
-    // Stops after half of the deadline, so that the caller gets the count and not a timeout. The next call continues from there.
+    // Stops after half of the timeout, so that the caller gets the count and not an error. The next call continues from there.
     sweep: (limit, call) => run(() => sweepUntil(Date.now() + timeoutMs / 2, limit, call)),
   };
 }
@@ -138,6 +138,7 @@ interface Head {
   valueLength: number;
 }
 
+/** More than the length of any head. */
 const HEAD_BYTES = 64;
 
 function formatHead(version: string, lifetimeMs: Lifetime, value: string): string {
@@ -221,7 +222,7 @@ async function writeNew(path: string, text: string): Promise<void> {
   }
 }
 
-/** Finishes the write that claimed this version, because its process may have ended. */
+/** Finishes the write that claimed this version, because the process that started it may have ended. */
 async function finish(file: string, version: string): Promise<void> {
   const claim = claimOf(file, version);
   const next = await readHead(claim);
@@ -259,7 +260,7 @@ async function sweepFolder(folder: string, limit: number): Promise<number> {
   return count;
 }
 
-/** Removes a file if it is an expired session or was abandoned. True if it was an expired session. */
+/** Removes a file if it is an expired session, or was abandoned. Resolves to whether it was an expired session. */
 async function sweepFile(folder: string, found: string): Promise<boolean> {
   const [name = '', ...mark] = found.split('+');
   const file = join(folder, name);
@@ -314,7 +315,7 @@ function unlessMissing<Result>(work: Promise<Result>): Promise<Result | null> {
   return work.catch(ifMissing(null));
 }
 
-/** Removes a file. Whether it existed. */
+/** Removes a file. Resolves to whether it existed. */
 const removed = async (path: string): Promise<boolean> => (await unlessMissing(unlink(path))) !== null;
 
 const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);

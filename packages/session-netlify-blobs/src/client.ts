@@ -46,8 +46,8 @@ export function inBlobStore(
         reject(explain(error, status));
       };
 
-      // The client must not see failures: it would retry them for 25 seconds, and it reports most failures of a conditional write as success.
-      // So after a failure this promise stays pending, and `fail` rejects the operation.
+      // Netlify's client must not see failures: it would retry them for 25 seconds, and it reports most failures of a conditional write as
+      // success. So after a failure this promise stays pending, and `fail` rejects the operation.
       const fetch = async (url: unknown, init: RequestInit = {}): Promise<Response> => {
         try {
           if (!failed) return await sendUntilAnswered(String(url), init, call.signal, status);

@@ -14,7 +14,7 @@ const GRACE_MS = 120_000;
 /**
  * Netlify Blobs as a backend of whole values: one blob per record, with compare-and-set by ETag.
  *
- * @param timeoutMs the deadline of one operation. A sweep uses 80% of it.
+ * @param timeoutMs the timeout of one operation, in milliseconds. A sweep uses 80% of it.
  */
 export function blobBackend(inStore: InBlobStore, timeoutMs: number): ValueBackend {
   const get: ValueBackend['get'] = (key, call) =>

@@ -1,4 +1,4 @@
-// What Astro provides to the modules of a site, as far as the entrypoint needs it.
+// The part of Astro's modules that the entrypoint uses.
 declare module 'astro:env/server' {
   export function getSecret(name: string): string | undefined;
 }

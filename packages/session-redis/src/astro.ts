@@ -3,6 +3,6 @@ import { getSecret } from 'astro:env/server';
 import type { RedisDriverConfig } from './options.ts';
 import redis from './runtime.ts';
 
-// The only way to variables that also sees `.env` in `astro dev`.
+// `getSecret` is the only way to environment variables that also sees `.env` in `astro dev`.
 export default (config?: RedisDriverConfig): SessionDriver =>
   redis(config, { env: getSecret, replaces: import.meta.env.DEV });

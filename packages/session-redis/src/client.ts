@@ -2,28 +2,29 @@ import type * as ioredis from 'ioredis';
 import type { Cluster, ClusterOptions, Redis, RedisOptions } from 'ioredis';
 import type { Target } from './target.ts';
 
-/** What is used of the module, which is imported late. */
+/** The part of the module ioredis that the driver uses. The module is imported when the driver is first used. */
 export type IoRedis = Pick<typeof ioredis, 'Cluster' | 'Command' | 'Redis'>;
 
-/** A client on its way. `connected` rejects with the reason, as far as there is one. */
+/** A client that is connecting. */
 export interface Connecting<Client> {
   client: Client;
+  /** Resolves when the client is ready for commands. Rejects with the reason for the failure, if there is one. */
   connected: Promise<unknown>;
 }
 
-/** How long a Sentinel may take to name the master before the next one is asked. */
-const SENTINEL_MS = 1000;
-/** How often a connection that nobody uses is looked after, so that nothing between here and Redis forgets it. */
+/** How long a Sentinel may take to name the master, in milliseconds. After it, the next Sentinel is asked. */
+const SENTINEL_TIMEOUT_MS = 1000;
+/** How long a connection is idle before TCP keep-alive starts, in milliseconds. It stops firewalls from dropping idle connections. */
 const KEEP_ALIVE_MS = 30_000;
 
-/** What holds for every connection: it is not made again, and nothing is kept back or sent twice. */
+/** The options of every connection. ioredis must not reconnect, queue commands or send a command again: `openConnection` does that. */
 function commonOptions(target: Target, connectTimeout: number) {
   return {
     lazyConnect: true,
-    // The third begins with a command of its own, which older servers refuse and which wants the password at once.
+    // RESP3 starts with the command `HELLO`. Servers before Redis 6 do not know it, and it needs the password at once.
     protocol: 2,
     connectTimeout,
-    // A timer that holds the process, also for a connection that is closed already.
+    // ioredis destroys a disconnected socket after this time. Its timer keeps the process alive, even if the socket is already closed.
     disconnectTimeout: 0,
     keepAlive: KEEP_ALIVE_MS,
     disableClientInfo: true,
@@ -36,7 +37,12 @@ function commonOptions(target: Target, connectTimeout: number) {
   } satisfies RedisOptions;
 }
 
-/** `onConnection` is called with every connection as it is made, before it carries a command. */
+/**
+ * Connects to one server, directly or through Sentinels.
+ *
+ * @param connectTimeout how long establishing the connection may take, in milliseconds.
+ * @param onConnection is called with each new connection, before a command is sent on it.
+ */
 export function connectRedis(
   { Redis }: IoRedis,
   target: Target,
@@ -47,43 +53,54 @@ export function connectRedis(
     ...commonOptions(target, connectTimeout),
     ...target.server,
     ...(target.server.sentinels && {
-      // In a random order, so that a Sentinel that missed a failover is not always the first.
+      // In a random order. Otherwise, a Sentinel that missed a failover could be the first at every attempt.
       sentinels: target.server.sentinels.toSorted(() => Math.random() - 0.5),
       sentinelRetryStrategy: () => null,
-      sentinelCommandTimeout: SENTINEL_MS,
+      sentinelCommandTimeout: SENTINEL_TIMEOUT_MS,
       enableTLSForSentinelMode: target.tls !== undefined,
     }),
   });
   client.on('connect', () => onConnection(client));
-  return { client, connected: orReason(client, shakeHands(client, target)) };
+  return { client, connected: withReason(client, handshake(client, target)) };
 }
 
-// Not left to ioredis, which goes on in database 0 when the right one cannot be selected, and prints what it thinks of passwords.
-async function shakeHands(redis: Redis, { username, password, db, server }: Target): Promise<void> {
+/**
+ * Connects, logs in and selects the database. The options of ioredis are not used for this: it continues in database 0 if the database
+ * cannot be selected, and prints warnings about passwords.
+ */
+async function handshake(redis: Redis, { username, password, db, server }: Target): Promise<void> {
   await redis.connect();
-  const answers: Promise<unknown>[] = [];
-  if (username !== undefined) answers.push(redis.auth(username, password ?? ''));
-  else if (password !== undefined) answers.push(redis.auth(password).catch(unlessNoneIsNeeded));
-  if (db !== 0) answers.push(redis.select(db));
-  answers.push(
-    server.sentinels ? redis.role().then(mustBeMaster, unlessForbidden) : redis.ping().catch(unlessForbidden),
+  const replies: Promise<unknown>[] = [];
+  if (username !== undefined) replies.push(redis.auth(username, password ?? ''));
+  else if (password !== undefined) replies.push(redis.auth(password).catch(ignoreUnneededPassword));
+  if (db !== 0) replies.push(redis.select(db));
+  // A Sentinel that missed a failover names a server that is no longer the master.
+  replies.push(
+    server.sentinels ? redis.role().then(assertMaster, ignoreNoPermission) : redis.ping().catch(ignoreNoPermission),
   );
-  await Promise.all(answers);
+  await Promise.all(replies);
 }
 
-function unlessNoneIsNeeded(error: Error): void {
+/** Ignores the error of a server that has no password. */
+function ignoreUnneededPassword(error: Error): void {
   if (!/no password is set|without any password configured/.test(error.message)) throw error;
 }
 
-function unlessForbidden(error: Error): void {
+/** Ignores that the ACL user may not send this command: the server answered, so the connection works. */
+function ignoreNoPermission(error: Error): void {
   if (!/\bNOPERM\b/.test(error.message)) throw error;
 }
 
-function mustBeMaster(role: unknown): void {
+function assertMaster(role: unknown): void {
   if ((role as string[])[0] !== 'master') throw Object.assign(new Error('NOTMASTER'), { name: 'ReplyError' });
 }
 
-/** The same for a cluster, whose nodes ioredis finds and connects to by itself. */
+/**
+ * Connects to a cluster. ioredis finds the nodes and connects to each of them.
+ *
+ * @param connectTimeout how long finding the nodes may take, and each connection to a node, in milliseconds.
+ * @param onConnection is called with the new connection to each node, before a command is sent on it.
+ */
 export function connectCluster(
   { Cluster }: IoRedis,
   target: Target,
@@ -98,7 +115,7 @@ export function connectCluster(
     retryDelayOnFailover: 0,
     retryDelayOnClusterDown: 0,
     slotsRefreshTimeout: connectTimeout,
-    // A certificate is for a name, so names are not looked up beforehand.
+    // With TLS, connect by host name and not by address, because certificates are issued for names.
     ...(target.tls && { dnsLookup: (name, found) => found(null, name) }),
     redisOptions: {
       ...commonOptions(target, connectTimeout),
@@ -108,11 +125,14 @@ export function connectCluster(
   } satisfies ClusterOptions;
   const client = new Cluster(target.cluster ?? [], options);
   client.on('+node', (redis: Redis) => redis.on('connect', () => onConnection(redis)));
-  return { client, connected: orReason(client, client.connect()) };
+  return { client, connected: withReason(client, client.connect()) };
 }
 
-// The promises only say that a connection was closed; why is told to the listener, without which ioredis prints it.
-async function orReason(client: Redis | Cluster, connected: Promise<unknown>): Promise<void> {
+/**
+ * Makes a failed connection reject with its reason. The promise of ioredis only says that the connection was closed. The reason is in an
+ * `error` event, which ioredis prints if nothing listens to it.
+ */
+async function withReason(client: Redis | Cluster, connected: Promise<unknown>): Promise<void> {
   let reason: unknown;
   client.on('error', (error: unknown) => (reason = error));
   try {
@@ -122,35 +142,38 @@ async function orReason(client: Redis | Cluster, connected: Promise<unknown>): P
   }
 }
 
-/** How long after the first caller gave up a connection may stay silent. */
+/** How much longer than the timeout of an operation a connection may be silent, in milliseconds. */
 const GRACE_MS = 1000;
-/** What a timer may be late by on a machine that is merely busy. */
-const LATE_MS = 50;
+/** How late a timer may fire on a busy machine. A later one shows that the event loop was blocked or the process was suspended. */
+const TIMER_SLACK_MS = 50;
 
 /**
- * Cuts a connection that owes an answer and has been silent for longer than any caller waits: it is dead, whatever TCP thinks.
+ * Closes a connection that owes a reply and has been silent for longer than any caller waits. Such a connection is dead, even if TCP has
+ * not noticed it.
  *
- * @returns what to call whenever a command is about to be sent.
+ * @param timeoutMs the timeout of one operation, in milliseconds.
+ * @returns a function to call before each command is sent.
  */
-export function watch(redis: Redis, timeoutMs: number): () => void {
+export function closeWhenDead(redis: Redis, timeoutMs: number): () => void {
   const { stream } = redis;
   let silentSince = 0;
   let timer: NodeJS.Timeout | undefined;
 
-  const lookIn = (ms: number): void => {
-    timer = setTimeout(look, ms, Date.now() + ms).unref();
+  const checkIn = (ms: number): void => {
+    timer = setTimeout(check, ms, Date.now() + ms).unref();
   };
-  const look = (dueAt: number): void => {
+  const check = (dueAt: number): void => {
     timer = undefined;
     if (redis.commandQueue.length === 0 || stream.destroyed) return;
     const now = Date.now();
-    // What has not even left this process must not leave it after its caller was told that it failed.
+    // There is no grace for data that has not left this process: it must not be sent after its caller was told that the operation failed.
     const limit = stream.writableLength > 0 ? timeoutMs : timeoutMs + GRACE_MS;
     const left = silentSince + limit - now;
-    if (left > 0) lookIn(left);
-    // After a blocked loop or a frozen process the answers may lie unread in the socket.
-    else if (now - dueAt > LATE_MS) lookIn(LATE_MS);
-    else cut(stream);
+    if (left > 0) checkIn(left);
+    // After the event loop was blocked or the process was suspended, replies may be waiting in the socket. Give the process time to read
+    // them.
+    else if (now - dueAt > TIMER_SLACK_MS) checkIn(TIMER_SLACK_MS);
+    else abortConnection(stream);
   };
 
   stream.on('data', () => {
@@ -158,12 +181,12 @@ export function watch(redis: Redis, timeoutMs: number): () => void {
   });
   return () => {
     if (redis.commandQueue.length === 0) silentSince = Date.now();
-    if (!timer) lookIn(timeoutMs);
+    if (!timer) checkIn(timeoutMs);
   };
 }
 
-function cut(stream: Redis['stream']): void {
-  // A reset also takes back what this machine has accepted and could not deliver; TLS has no such thing.
+function abortConnection(stream: Redis['stream']): void {
+  // A TCP reset also discards data that the operating system has accepted and not delivered yet. A TLS socket has no such method.
   if ('encrypted' in stream) stream.destroy();
   else stream.resetAndDestroy();
 }

@@ -2,69 +2,76 @@ import type { Writable } from 'node:stream';
 import { pause, isSessionDriverError } from '@coatcheck/session-core/driver';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type { Cluster, Redis } from 'ioredis';
-import { connectCluster, connectRedis, watch, type IoRedis } from './client.ts';
+import { closeWhenDead, connectCluster, connectRedis, type IoRedis } from './client.ts';
 import { explain, interrupted, reasonOf, unreachable } from './errors.ts';
-import { placeOf, type Target } from './target.ts';
+import { describeTarget, type Target } from './target.ts';
 
-/** A way to one Redis that mends itself. Waits for Redis until the call's signal aborts, and sends nothing after that. */
+/** A connection that reconnects automatically. A command waits for Redis until its signal aborts, and is not sent after that. */
 export interface Connection extends RedisConnection {
+  /** Closes the connection after it has received the replies to sent commands, or after one second. Commands that wait for it fail. */
   close(): Promise<void>;
 }
 
 type Client = Redis | Cluster;
 
-/** How soon what failed is tried again. */
+/** The pause before another attempt to connect or to send a command, in milliseconds. */
 const RETRY_MS = 100;
-/** A server that has not answered a handshake for so long may be gone: the next one is begun beside it. */
+/** When a handshake has taken this long, in milliseconds, its server may be down, so another one starts in parallel. */
 const NEXT_HANDSHAKE_MS = 500;
-/** How long one handshake may take at all. */
-const HANDSHAKE_MS = 5000;
-/** How long a connection that is not needed any more may take to end by itself. */
-const PARTING_MS = 1000;
+/** How long one handshake may take, in milliseconds. */
+const HANDSHAKE_TIMEOUT_MS = 5000;
+/** How long a client that is being closed may wait for its last replies, in milliseconds. */
+const QUIT_TIMEOUT_MS = 1000;
 
 /**
- * ioredis makes the connections and nothing else is left to it: its queues send commands whose callers were told that they had
- * failed, and its reconnecting knows no deadline. A client lives for one connection, and is made when somebody waits for it.
+ * Creates a connection. It connects when the first command needs it.
+ *
+ * ioredis is used only to establish connections. Its queues would send commands whose callers were told that they had failed, and its
+ * reconnecting knows no deadline. So a client is used for one connection only, and a new one is created when a command waits for it.
+ *
+ * @param timeoutMs the timeout of one operation, in milliseconds.
  */
 export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: number): Connection {
-  const place = placeOf(target);
+  const address = describeTarget(target);
   let current: Client | undefined;
   let closed = false;
-  let dialing = false;
+  let isConnecting = false;
   /** Why the last attempt to connect failed. */
   let reason: string | undefined;
+  /** The clients whose handshakes are in progress. */
   const candidates = new Set<Client>();
-  const waiting = new Set<PromiseWithResolvers<Client>>();
-  /** What to call when a command goes out on a socket. */
-  const watches = new WeakMap<object, () => void>();
+  /** The commands that wait for a client. */
+  const waiters = new Set<PromiseWithResolvers<Client>>();
+  /** By socket: what to call before a command is sent on it. */
+  const beforeSending = new WeakMap<object, () => void>();
 
-  const dial = async (): Promise<void> => {
-    dialing = true;
-    while (waiting.size > 0 && !current && !closed) {
+  const connect = async (): Promise<void> => {
+    isConnecting = true;
+    while (waiters.size > 0 && !current && !closed) {
       await Promise.race([attempt(), pause(NEXT_HANDSHAKE_MS, { idle: true })]);
       if (!current) await pause(RETRY_MS, { idle: true });
     }
-    dialing = false;
+    isConnecting = false;
   };
 
   const attempt = async (): Promise<void> => {
     const onConnection = (redis: Redis): void => {
-      // An idle connection does not keep the process alive. An operation does: its deadline is a timer.
+      // An idle connection does not keep the process alive. An operation does, because its deadline is a timer.
       redis.stream.unref();
-      watches.set(redis.stream, watch(redis, timeoutMs));
+      beforeSending.set(redis.stream, closeWhenDead(redis, timeoutMs));
     };
     let client: Client | undefined;
     try {
-      const connect = target.cluster ? connectCluster : connectRedis;
-      const connecting = connect(ioredis, target, HANDSHAKE_MS, onConnection);
+      const connectTo = target.cluster ? connectCluster : connectRedis;
+      const connecting = connectTo(ioredis, target, HANDSHAKE_TIMEOUT_MS, onConnection);
       client = connecting.client;
       candidates.add(client);
-      await within(HANDSHAKE_MS, connecting.connected);
+      await withTimeout(HANDSHAKE_TIMEOUT_MS, connecting.connected);
       use(client);
     } catch (error) {
       reason = reasonOf(error);
-      // When Redis has spoken, those who wait decide whether waiting is any use; else they go on.
-      if (explain(error)) for (const waiter of waiting) waiter.reject(error);
+      // If Redis answered with an error, each waiting command decides whether to try again. Otherwise they wait for the next attempt.
+      if (explain(error)) for (const waiter of waiters) waiter.reject(error);
       if (client) discard(client);
     }
     if (client) candidates.delete(client);
@@ -75,7 +82,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     current = client;
     reason = undefined;
     client.once('end', () => forget(client));
-    for (const waiter of waiting) waiter.resolve(client);
+    for (const waiter of waiters) waiter.resolve(client);
     for (const other of candidates) if (other !== client) discard(other);
   };
 
@@ -83,67 +90,69 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
     if (current === client) current = undefined;
   };
 
-  const nextConnection = async (signal: AbortSignal, wasSent: boolean): Promise<Client> => {
+  const nextClient = async (signal: AbortSignal, wasSent: boolean): Promise<Client> => {
     const waiter = Promise.withResolvers<Client>();
-    const giveUp = (): void => waiter.reject(unreachable(place, reason, wasSent));
+    const giveUp = (): void => waiter.reject(unreachable(address, reason, wasSent));
     signal.addEventListener('abort', giveUp);
-    waiting.add(waiter);
-    if (!dialing) void dial();
+    waiters.add(waiter);
+    if (!isConnecting) void connect();
     try {
       return await waiter.promise;
     } finally {
-      waiting.delete(waiter);
+      waiters.delete(waiter);
       signal.removeEventListener('abort', giveUp);
     }
   };
 
-  /** Hands a command to a client, and notes when it goes out. Resolves to the reply. */
+  /** Passes a command to a client, and sets `status.wasSent` when it is sent. Resolves to the reply. */
   const dispatch = async (
     client: Client,
     { name, args }: RedisCommand,
     signal: AbortSignal,
-    sending: { isOut: boolean },
+    status: { wasSent: boolean },
   ): Promise<unknown> => {
-    // Not in small letters: ioredis would turn the reply of `hgetall` into an object, where `__proto__` is no key like others.
+    // The name must be in upper case: ioredis would convert the reply of `hgetall` to an object, in which `__proto__` is a special key.
     const command = new ioredis.Command(name, args, { replyEncoding: 'utf8' });
-    // Otherwise ioredis would show the command and its arguments to subscribers of its own tracing channels.
+    // Prevents ioredis from publishing the command with its arguments, which contain session data, on its own tracing channels.
     command.isTraced = true;
-    let isDecoy = false;
+    let isReplaced = false;
     command.toWritable = (socket) => {
-      // A cluster's client may have kept the command until it had a connection. By now something has to go out in its place.
-      isDecoy = signal.aborted;
-      if (isDecoy) return '*1\r\n$4\r\nPING\r\n';
-      sending.isOut = true;
-      gather(socket as Writable);
-      watches.get(socket)?.();
+      // A cluster client may have kept the command until it had a connection. If the signal has aborted since, the command must not be
+      // sent. ioredis has to send something and expects a reply, so it sends a PING.
+      isReplaced = signal.aborted;
+      if (isReplaced) return '*1\r\n$4\r\nPING\r\n';
+      status.wasSent = true;
+      corkForThisTick(socket as Writable);
+      beforeSending.get(socket)?.();
       return ioredis.Command.prototype.toWritable.call(command, socket);
     };
     client.sendCommand(command);
     const reply: unknown = await command.promise;
-    if (isDecoy) throw sending.isOut ? interrupted() : unreachable(place, reason);
+    if (isReplaced) throw status.wasSent ? interrupted() : unreachable(address, reason);
     return reply;
   };
 
   return {
     async send(request, { signal }) {
-      let patienceEndsAt: number | undefined;
+      let retryUntil: number | undefined;
       let wasSent = false;
       for (;;) {
-        if (closed || signal.aborted) throw unreachable(place, reason, wasSent);
+        if (closed || signal.aborted) throw unreachable(address, reason, wasSent);
         let client = current;
-        const sending = { isOut: false };
+        const status = { wasSent: false };
         try {
-          client ??= await nextConnection(signal, wasSent);
-          return await dispatch(client, request, signal, sending);
+          client ??= await nextClient(signal, wasSent);
+          return await dispatch(client, request, signal, status);
         } catch (error) {
           if (isSessionDriverError(error)) throw error;
-          const meaning = explain(error);
-          if (meaning) {
-            patienceEndsAt ??= Date.now() + timeoutMs / 2;
-            if (!meaning.transient || Date.now() >= patienceEndsAt) throw meaning.error;
-            if (meaning.elsewhere && client && client === current) void part(client);
-          } else if (sending.isOut && !request.repeatable) throw interrupted();
-          wasSent ||= sending.isOut;
+          const failure = explain(error);
+          if (failure) {
+            // Stop before the deadline: this error says more than a timeout does.
+            retryUntil ??= Date.now() + timeoutMs / 2;
+            if (!failure.transient || Date.now() >= retryUntil) throw failure.error;
+            if (failure.elsewhere && client && client === current) void closeGracefully(client);
+          } else if (status.wasSent && !request.repeatable) throw interrupted();
+          wasSent ||= status.wasSent;
         }
         await pause(RETRY_MS, { signal, idle: true });
       }
@@ -151,34 +160,36 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
 
     async close() {
       closed = true;
-      for (const waiter of waiting) waiter.reject(unreachable(place, 'the driver was closed'));
+      for (const waiter of waiters) waiter.reject(unreachable(address, 'the driver was closed'));
       for (const candidate of candidates) discard(candidate);
-      if (current) await part(current);
+      if (current) await closeGracefully(current);
     },
   };
 
-  /** Lets what is under way be answered first. */
-  async function part(client: Client): Promise<void> {
+  /** Closes a client after it has received the replies to the commands that were sent, or after `QUIT_TIMEOUT_MS`. */
+  async function closeGracefully(client: Client): Promise<void> {
     forget(client);
-    await Promise.race([client.quit().catch(() => undefined), pause(PARTING_MS, { idle: true })]);
+    await Promise.race([client.quit().catch(() => undefined), pause(QUIT_TIMEOUT_MS, { idle: true })]);
     discard(client);
   }
 }
 
+/** Closes a client immediately. */
 function discard(client: Client): void {
   const connections = 'nodes' in client ? client.nodes() : [client];
   client.disconnect();
   for (const { stream } of connections) stream?.destroy();
 }
 
-/** What goes out in one tick goes out in one write: waking Redis for every command costs more than the commands do. */
-function gather(socket: Writable): void {
+/** Sends all commands of one tick in one write. Waking Redis for each command costs more than the commands do. */
+function corkForThisTick(socket: Writable): void {
   if (socket.writableCorked > 0) return;
   socket.cork();
   process.nextTick(() => socket.uncork());
 }
 
-function within<Result>(ms: number, work: Promise<Result>): Promise<Result> {
+/** Rejects if `work` does not settle within `ms` milliseconds. */
+function withTimeout<Result>(ms: number, work: Promise<Result>): Promise<Result> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms).unref();
     work.then(resolve, reject).finally(() => clearTimeout(timer));

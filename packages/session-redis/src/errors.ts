@@ -3,100 +3,104 @@ import { explainReply, unknownReply, type ErrorRule, type Failure } from '@coatc
 
 export const DRIVER = 'session-redis';
 
-// `unavailable` opens the circuit breaker, so that reads fail at once, too. An error that only writes get is `refused`.
+// An error that only writes get is `refused`. With `unavailable`, the circuit breaker would make reads fail as well.
 const RULES: ErrorRule[] = [
   {
     pattern: /All sentinels are unreachable.*(WRONGPASS|NOAUTH|invalid password)/,
     code: 'configuration',
-    message: 'The Sentinels refuse the password, or want one. Correct `sentinel.username` and `sentinel.password`.',
+    message: 'The Sentinels refuse the password, or require one. Correct `sentinel.username` and `sentinel.password`.',
   },
   {
     pattern: /No such master/,
     code: 'configuration',
-    message: 'The Sentinels know no group of that name. Correct `sentinel.name`.',
+    message: 'The Sentinels do not know a group with this name. Correct `sentinel.name`.',
   },
   { pattern: /\bLOADING\b/, code: 'unavailable', message: 'Redis is still loading its data.', transient: true },
   {
     pattern: /\bREADONLY\b|\bNOTMASTER\b/,
     code: 'refused',
-    message: 'This Redis is a replica and takes no writes. After a failover that passes; else name the master.',
+    message:
+      'This Redis is a replica and accepts no writes. During a failover this is temporary. Otherwise, connect to the master.',
     transient: true,
     elsewhere: true,
   },
   {
     pattern: /\bMASTERDOWN\b/,
     code: 'unavailable',
-    message: 'This Redis has lost its master.',
+    message: 'This Redis is a replica that has lost the connection to its master.',
     transient: true,
     elsewhere: true,
   },
   {
     pattern: /\b(CLUSTERDOWN|TRYAGAIN)\b/,
     code: 'refused',
-    message: 'The cluster does not serve all of its keys now.',
+    message: 'The cluster cannot serve all keys at the moment.',
     transient: true,
   },
-  { pattern: /\bBUSY\b/, code: 'unavailable', message: 'Redis is busy with a script.', transient: true },
+  { pattern: /\bBUSY\b/, code: 'unavailable', message: 'Redis is busy running a script.', transient: true },
   {
     pattern: /\bNOREPLICAS\b/,
     code: 'refused',
-    message: 'Redis has too few replicas to take writes (min-replicas-to-write).',
+    message: 'Redis has too few replicas to accept writes (min-replicas-to-write).',
     transient: true,
   },
   {
     pattern: /max number of clients/,
     code: 'unavailable',
-    message: 'Redis has no connection left (maxclients).',
+    message: 'Redis has no connections left (maxclients).',
     transient: true,
   },
   {
     pattern: /\bWRONGPASS\b|invalid password/i,
     code: 'configuration',
     message:
-      'Redis refuses the password, or the user. Correct it in `url` or REDIS_URL, or in `username` and `password`.',
+      'Redis refuses the password or the username. Correct them in `url` or REDIS_URL, or in `username` and `password`.',
   },
   {
     pattern: /\bNOAUTH\b/,
     code: 'configuration',
-    message: 'Redis wants a password. Put it into `url` or REDIS_URL (redis://:password@host), or pass `password`.',
+    message: 'Redis requires a password. Put it into `url` or REDIS_URL (redis://:password@host), or pass `password`.',
   },
   {
     pattern: /arguments for 'auth'/,
     code: 'configuration',
-    message: 'This Redis knows no users. Leave out the user: redis://:password@host, or only `password`.',
+    message:
+      'This Redis does not support usernames. Leave out the username: redis://:password@host, or only `password`.',
   },
   {
     pattern: /DB index|SELECT is not allowed/,
     code: 'configuration',
     message:
-      'Redis has no database of that number. Correct the number at the end of the URL, or `db`; a cluster has only 0.',
+      'Redis has no database with this number. Correct the number at the end of the URL, or `db`. A cluster has only 0.',
   },
   {
     pattern: /\bNOPERM\b/,
     code: 'configuration',
-    message: 'The Redis user may not do what sessions need; the README of session-redis has the line that allows it.',
+    message:
+      'The Redis user lacks permissions that sessions need. The README of session-redis shows an ACL that has them.',
   },
   {
     pattern: /\bMOVED\b/,
     code: 'configuration',
-    message: 'This Redis is part of a cluster. Name its nodes with `cluster`, not with `url` or `host`.',
+    message: 'This Redis is part of a cluster. Use the option `cluster` instead of `url` or `host`.',
   },
   {
     pattern: /cluster support disabled/,
     code: 'configuration',
-    message: 'This Redis is no cluster. Name it with `url` or `host`, not with `cluster`.',
+    message: 'This Redis is not a cluster. Use the option `url` or `host` instead of `cluster`.',
   },
   {
     pattern: /\bOOM\b/,
     code: 'refused',
     message:
-      'Redis has no memory left (maxmemory), and the session was not stored. Give it more, or look for keys without an expiry.',
+      'Redis has no memory left (maxmemory), and the session was not stored. Raise the limit, or look for keys without an expiry.',
   },
 ];
 
+/** Matches the codes of Node's errors about certificates and TLS. */
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
-/** What an error of ioredis means; undefined when there was no reply, because the connection failed or dropped. */
+/** What an error of ioredis means. Undefined if Redis did not reply, because the connection failed or dropped. */
 export function explain(error: unknown): Failure | undefined {
   const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
@@ -105,34 +109,34 @@ export function explain(error: unknown): Failure | undefined {
   return message.startsWith('All sentinels are unreachable') ? explainReply(DRIVER, RULES, message) : undefined;
 }
 
-/** Why there is no connection, as the system says it. */
+/** Why there is no connection: the code of the operating system, such as `ECONNREFUSED`, or else the message of the error. */
 export function reasonOf(error: unknown): string {
   const { code, message } = error as Error & { code?: unknown };
   return typeof code === 'string' ? code : message.replace(/\.$/, '');
 }
 
-/** For a write whose connection broke before the answer came. */
+/** The error for a write whose connection broke before the reply arrived. */
 export function interrupted(): Error {
   return createError(
     DRIVER,
     'interrupted',
-    'The connection to Redis broke while a write was under way. It may have been stored; it is not sent again.',
+    'The connection to Redis broke during a write. It may have been stored; it is not sent again.',
   );
 }
 
 /**
- * There was no connection in time.
+ * The error for a command that got no connection before its deadline.
  *
- * @param place where Redis should be.
- * @param reason why it is not there, as far as that is known.
- * @param wasSent whether a command that only reads went out before the connection broke.
+ * @param address the address of Redis, from `describeTarget`.
+ * @param reason why there is no connection, if that is known.
+ * @param wasSent whether an earlier attempt was sent: a read whose connection broke, or a command that Redis refused.
  */
-export function unreachable(place: string, reason: string = 'no answer', wasSent: boolean = false): Error {
+export function unreachable(address: string, reason: string = 'no answer', wasSent: boolean = false): Error {
   return createError(
     DRIVER,
     'unavailable',
-    `Cannot connect to Redis at ${place}: ${reason}.${wasSent ? '' : ' Nothing was sent.'} Is Redis running there, and may this machine connect ` +
-      `to it?`,
+    `Cannot connect to Redis at ${address}: ${reason}.${wasSent ? '' : ' Nothing was sent.'} Is Redis running there, and can this machine ` +
+      `connect to it?`,
   );
 }
 
@@ -140,6 +144,6 @@ function tlsError(code: string): Error {
   return createError(
     DRIVER,
     'configuration',
-    `There is no TLS connection to Redis (${code}). Is TLS spoken on that port? A certificate that Node does not know needs \`tls.ca\`.`,
+    `Cannot open a TLS connection to Redis (${code}). Does this port use TLS? For a certificate that Node does not trust, set \`tls.ca\`.`,
   );
 }

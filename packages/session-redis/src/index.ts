@@ -7,10 +7,14 @@ export type { MigrateFrom } from '@coatcheck/session-core';
 export type { RedisDriverConfig, RedisNode, RedisSentinel, RedisTls };
 
 /**
- * Keeps Astro's sessions in Redis or Valkey: `session: { driver: redisDriver() }`, and the variable `REDIS_URL`.
+ * Stores Astro sessions in Redis or Valkey. It needs no options if the environment variable `REDIS_URL` is set.
  *
- * Throws for unknown and contradicting options, and for values that do not survive the JSON that a config goes through when a site is
- * built.
+ * Each option except `sentinel` and `migrateFrom` can be `fromEnv('NAME')`. So can the parts of these two.
+ *
+ * @throws for unknown and contradictory options, and for values that JSON cannot represent: Astro writes the config into the build as
+ *   JSON.
+ * @example
+ * export default defineConfig({ session: { driver: redisDriver({ url: fromEnv('SESSION_REDIS_URL') }) } });
  */
 export function redisDriver(config?: RedisDriverConfig): SessionDriverConfig {
   checkTogether(config ?? {});

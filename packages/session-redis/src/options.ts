@@ -13,82 +13,145 @@ import {
 } from '@coatcheck/session-core/driver';
 
 /**
- * Where Redis is: one of `url`, `host`, `cluster` and `sentinel`; without any, the variable `REDIS_URL` says it. The other options go
- * with each of them, and win over what a URL says.
+ * The options of `redisDriver()`. Set one of `url`, `host`, `cluster` and `sentinel` to say where Redis is. All other options can be
+ * combined with each of them, and override what a URL says.
  */
 export interface RedisDriverConfig extends SharedOptions {
   /**
-   * `redis://user:password@host:6379/0`, or `rediss://` for TLS. Default: the variable `REDIS_URL`, read when the server runs, which
-   * keeps the password out of the build.
+   * The URL of Redis: `redis://user:password@host:6379/0`, or `rediss://` for TLS. A URL that is written here literally becomes part of the
+   * build, with its password; the environment variable and `fromEnv` do not.
+   *
+   * @default the environment variable `REDIS_URL`, read when the server runs
    */
   url?: FromEnv<string>;
-  /** A host name or an address, in place of a URL. Default, when there is a `port`: `localhost`. */
+  /**
+   * A host name or an IP address, instead of a URL.
+   *
+   * @default 'localhost' if `port` is set
+   */
   host?: FromEnv<string>;
-  /** The port on `host`. Default: 6379. */
+  /**
+   * The port on `host`.
+   *
+   * @default 6379
+   */
   port?: FromEnv<number>;
-  /** The ACL user. Default: Redis's `default` user. */
+  /**
+   * The ACL user of Redis.
+   *
+   * @default Redis's user `default`
+   */
   username?: FromEnv<string>;
+  /**
+   * The password of Redis.
+   *
+   * @default no password
+   */
   password?: FromEnv<string>;
-  /** The number of the database. Default: 0, the only one that a cluster has. */
+  /**
+   * The number of the database. A cluster has only 0.
+   *
+   * @default 0
+   */
   db?: FromEnv<number>;
-  /** `true` for TLS with the certificates that Node trusts; an object to say which. Default: only where the URL says `rediss://`. */
+  /**
+   * Whether to use TLS. `true` trusts the certificate authorities that Node trusts; an object sets others, or a client certificate.
+   *
+   * @default true for a `rediss://` URL, false otherwise
+   */
   tls?: FromEnv<boolean | RedisTls>;
-  /** Some nodes of a Redis Cluster, from which the others are found; in a variable: `host:port,host:port`. */
+  /** Some nodes of a Redis Cluster. The driver finds the others. In an environment variable: `host:port,host:port`. */
   cluster?: FromEnv<readonly (RedisNode | string)[]>;
-  /** The Sentinels that know which Redis is the master. */
+  /** The Sentinels, which know which server is the master. */
   sentinel?: RedisSentinel | undefined;
 }
 
-/** One server. As text: `host:port`. */
+/** A server. It can also be written as the string `host:port`. */
 export interface RedisNode {
+  /** A host name or an IP address. */
   host: FromEnv<string>;
+  /**
+   * The port on `host`.
+   *
+   * @default 6379, or 26379 for a Sentinel
+   */
   port?: FromEnv<number>;
 }
 
-/** The words are those of Node's `tls.connect()`. Certificates and keys are PEM text, not file names. */
+/** Options of Node's `tls.connect()`. Certificates and keys are PEM strings, not file names. */
 export interface RedisTls {
-  /** The certificate authority to trust, in place of those that Node brings. */
+  /**
+   * The certificate authority to trust, instead of those that Node trusts.
+   *
+   * @default the certificate authorities that Node trusts
+   */
   ca?: FromEnv<string>;
-  /** The client's certificate, where Redis asks for one. */
+  /** The client certificate, for a Redis that requires one. Needs `key`. */
   cert?: FromEnv<string>;
+  /** The private key of `cert`. */
   key?: FromEnv<string>;
-  /** The name that the server's certificate is for. Default: the host. */
+  /**
+   * The name that the server's certificate must be issued for.
+   *
+   * @default the host
+   */
   servername?: FromEnv<string>;
-  /** `false` takes any certificate, and with it anyone in between. Default: true. */
+  /**
+   * Whether to reject invalid certificates. `false` accepts any certificate, so it does not protect against an attacker in the middle.
+   *
+   * @default true
+   */
   rejectUnauthorized?: FromEnv<boolean>;
 }
 
+/** The Sentinels of a group of servers, and how to connect to them. */
 export interface RedisSentinel {
-  /** The name of the group of servers, in Sentinel's configuration. */
+  /** The name of the group in the configuration of the Sentinels. */
   name: FromEnv<string>;
-  /** The Sentinels; the default port is 26379. */
+  /** The Sentinels. The default port is 26379. In an environment variable: `host:port,host:port`. */
   nodes: readonly (RedisNode | string)[] | EnvRef;
-  /** The user and the password of the Sentinels themselves; those of Redis stand beside `sentinel`. */
+  /**
+   * The ACL user of the Sentinels themselves. That of Redis is the option `username`.
+   *
+   * @default the Sentinels' user `default`
+   */
   username?: FromEnv<string>;
+  /**
+   * The password of the Sentinels themselves. That of Redis is the option `password`.
+   *
+   * @default no password
+   */
   password?: FromEnv<string>;
-  /** TLS to the Sentinels themselves; as the `tls` beside `sentinel`. Default: false. */
+  /**
+   * TLS for the connections to the Sentinels themselves. It has the same form as the option `tls`, which is for the connections to Redis.
+   *
+   * @default false
+   */
   tls?: FromEnv<boolean | RedisTls>;
 }
 
 const URL_FORM =
-  'a URL such as redis://user:password@host:6379/0, or rediss:// for TLS (characters like # / ? @ in a password are written %23 %2F %3F %40)';
+  'a URL such as redis://user:password@host:6379/0, or rediss:// for TLS (in a password, write # / ? @ as %23 %2F %3F %40)';
 
-/** What a `redis://` URL says. Throws a plain Error that quotes nothing of it. */
+/**
+ * Parses a Redis URL.
+ *
+ * @throws an Error with the message `expected ...` if the URL is invalid. It quotes nothing of the URL, which may contain a password.
+ */
 export function parseRedisUrl(raw: string): ParsedUrl {
-  // WHATWG's parser accepts more than any Redis client means by a URL.
+  // `URL` also accepts URLs that no Redis client accepts, so the parts are checked.
   const url = URL.canParse(raw) ? new URL(raw) : undefined;
   const protocol = /^(redis|valkey)(s?):$/.exec(url?.protocol ?? '');
   if (!url || !protocol || url.hostname === '') throw new Error(`expected ${URL_FORM}`);
 
   const parameters = new Map(url.searchParams);
   const db = parameters.get('db') ?? (url.pathname.length > 1 ? url.pathname.slice(1) : undefined);
-  // Providers append it for clients that do not try both kinds of address by themselves.
+  // Some providers append `family` for clients that do not try both IPv4 and IPv6. ioredis does not need it.
   parameters.delete('family');
   parameters.delete('db');
   if (parameters.size > 0)
-    throw new Error('expected a URL with no parameters after the `?` but `db`; use options instead');
-  if (db !== undefined && !/^\d+$/.test(db))
-    throw new Error(`expected the number of a database in the path of ${URL_FORM}`);
+    throw new Error('expected a URL with no parameters after the `?` except `db`; use options instead');
+  if (db !== undefined && !/^\d+$/.test(db)) throw new Error(`expected a database number in the path of ${URL_FORM}`);
 
   return {
     host: url.hostname.replace(/^\[|\]$/g, ''),
@@ -100,6 +163,7 @@ export function parseRedisUrl(raw: string): ParsedUrl {
   };
 }
 
+/** The parts of a Redis URL. A part that the URL does not contain is undefined. */
 export interface ParsedUrl {
   host: string;
   port: number | undefined;

@@ -5,7 +5,7 @@ import { DRIVER } from './errors.ts';
 import { redisKinds, type RedisDriverConfig } from './options.ts';
 import { targetOf } from './target.ts';
 
-/** The driver itself, free of Astro. Drivers of one process with the same configuration share one connection. */
+/** The driver without Astro. Drivers in one process that have the same options share one connection. */
 const redis: (config?: RedisDriverConfig, host?: Host) => SessionDriver = defineDriver<RedisDriverConfig>({
   name: DRIVER,
   options: redisKinds,

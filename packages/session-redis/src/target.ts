@@ -3,44 +3,55 @@ import type { ClusterNode, RedisOptions } from 'ioredis';
 import { DRIVER } from './errors.ts';
 import { parseRedisUrl, type ParsedUrl, type RedisDriverConfig, type RedisNode, type RedisTls } from './options.ts';
 
-/** Where to connect to, and as whom, in ioredis's words. */
+/** Where to connect, and as which user, in the form of ioredis's options. */
 export interface Target {
-  /** The server, or the Sentinels to ask for it. */
+  /** The server, or the Sentinels that name it. Empty for a cluster. */
   server: Pick<
     RedisOptions,
     'host' | 'port' | 'sentinels' | 'name' | 'sentinelUsername' | 'sentinelPassword' | 'sentinelTLS'
   >;
-  /** The nodes to ask for the cluster; then `server` is empty. */
+  /** Some nodes of the cluster. Undefined if there is no cluster. */
   cluster: ClusterNode[] | undefined;
+  /** Undefined: Redis's user `default`. */
   username: string | undefined;
   password: string | undefined;
   db: number;
+  /** Undefined: no TLS. */
   tls: RedisOptions['tls'];
 }
 
-/** Throws a `configuration` error where options contradict each other. */
+/**
+ * Checks options that depend on each other. An option with `fromEnv` counts as set.
+ *
+ * @throws {SessionDriverError} `configuration` if options contradict each other, or if a part of `sentinel` or a host is missing.
+ */
 export function checkTogether(config: RedisDriverConfig): void {
-  const places = {
+  const locations = {
     url: config.url,
     host: config.host ?? config.port,
     cluster: config.cluster,
     sentinel: config.sentinel,
   };
-  const named = Object.entries(places).flatMap(([name, value]) => (value === undefined ? [] : `\`${name}\``));
-  if (named.length > 1) fail(`${named.join(' and ')} each say where Redis is. Leave all but one out.`);
+  const given = Object.entries(locations).flatMap(([name, value]) => (value === undefined ? [] : `\`${name}\``));
+  if (given.length > 1) fail(`${given.join(' and ')} each say where Redis is. Remove all but one.`);
   if (config.sentinel && !(config.sentinel.name && config.sentinel.nodes))
     fail('`sentinel` needs a `name` and `nodes`.');
-  for (const node of [nodesOf(config.cluster), nodesOf(config.sentinel?.nodes)].flat()) {
+  for (const node of [literalNodes(config.cluster), literalNodes(config.sentinel?.nodes)].flat()) {
     if (typeof node !== 'string' && !node?.host) fail('Every node needs a `host`.');
   }
   if (config.cluster !== undefined && (config.db ?? 0) !== 0) fail('A cluster has no `db`. Leave it out.');
 }
 
-// What a variable stands for is looked at when it has been read.
-function nodesOf(nodes: RedisDriverConfig['cluster']): readonly (RedisNode | string)[] {
+/** The nodes of a list. Empty for `fromEnv`: those nodes are checked when the variable has been read. */
+function literalNodes(nodes: RedisDriverConfig['cluster']): readonly (RedisNode | string)[] {
   return Array.isArray(nodes) ? nodes : [];
 }
 
+/**
+ * The target that the options and the environment name.
+ *
+ * @throws {SessionDriverError} `configuration` if options contradict each other, or if `REDIS_URL` is needed, and is missing or invalid.
+ */
 export function targetOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): Target {
   checkTogether(options);
   const { cluster, sentinel } = options;
@@ -70,15 +81,16 @@ interface Address {
   port?: number | undefined;
 }
 
-/** Where Redis is, for people to read: no user, no password. */
-export function placeOf({ server, cluster }: Target): string {
-  const list = (nodes: Address[], usualPort: number): string =>
-    nodes.map(({ host, port = usualPort }) => `${host}:${port}`).join(', ');
+/** The address of Redis for error messages, without credentials. */
+export function describeTarget({ server, cluster }: Target): string {
+  const list = (nodes: Address[], defaultPort: number): string =>
+    nodes.map(({ host, port = defaultPort }) => `${host}:${port}`).join(', ');
   if (cluster) return `the cluster of ${list(cluster as Address[], 6379)}`;
   if (server.sentinels) return `the master \`${server.name}\` of the Sentinels ${list(server.sentinels, 26_379)}`;
   return list([server], 6379);
 }
 
+/** The parts of the URL in `url` or `REDIS_URL`. Undefined if other options say where Redis is. */
 function urlOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): ParsedUrl | undefined {
   if (options.url !== undefined) return parseRedisUrl(options.url);
   if (options.host ?? options.port ?? options.cluster ?? options.sentinel) return undefined;

@@ -276,7 +276,7 @@ describe('a write whose caller was told that it failed', () => {
     await expect(patch).rejects.toMatchObject({
       code: 'interrupted',
       message:
-        '[session-redis] The connection to Redis broke while a write was under way. It may have been stored; it is not sent again.',
+        '[session-redis] The connection to Redis broke during a write. It may have been stored; it is not sent again.',
     });
     for (const opened of [store, direct]) await opened.close?.();
   });
@@ -300,8 +300,8 @@ describe('what waiting does not mend is told at once', () => {
   const wrong: [what: string, args: string[], config: RedisDriverConfig, message: RegExp][] = [
     ['a wrong password', ['--requirepass', 'right'], { password: 'precious' }, /refuses the password/],
     ['a wrong user', ['--requirepass', 'right'], { username: 'precious', password: 'right' }, /refuses the password/],
-    ['no password', ['--requirepass', 'right'], {}, /wants a password/],
-    ['a database that is not there', [], { db: 99 }, /no database of that number/],
+    ['no password', ['--requirepass', 'right'], {}, /requires a password/],
+    ['a database that is not there', [], { db: 99 }, /no database with this number/],
   ];
   for (const [what, args, config, message] of wrong) {
     it(`${what} is an error that says so`, async () => {
@@ -320,7 +320,7 @@ describe('what waiting does not mend is told at once', () => {
     for (const options of [true, { ca: CERTIFICATE }]) {
       expect(await failureOf(openSite({ ...place, tls: options }).write('precious'))).toMatchObject({
         code: 'configuration',
-        message: expect.stringMatching(/no TLS connection .*CERT/),
+        message: expect.stringMatching(/Cannot open a TLS connection .*CERT/),
       });
     }
     const trusted = openSite({ ...place, tls: { ca: CERTIFICATE, servername: 'redis.test' } });
@@ -334,7 +334,7 @@ describe('what waiting does not mend is told at once', () => {
     const site = openSite({ cluster: [`127.0.0.1:${redis.port}`], timeout: NEVER_MS });
     expect(await failureOf(site.write('precious'))).toMatchObject({
       code: 'configuration',
-      message: expect.stringMatching(/is no cluster/),
+      message: expect.stringMatching(/is not a cluster/),
     });
   });
 
@@ -419,7 +419,7 @@ describe('a Redis that cannot serve for now', () => {
     const site = openSite({ url: redis.url, timeout: 2000 });
     expect(await failureOf(site.write('lost'))).toMatchObject({
       code: 'unavailable',
-      message: expect.stringMatching(/no connection left/),
+      message: expect.stringMatching(/no connections left/),
     });
     await inspector.config('SET', 'maxclients', '100');
     await untilWell(() => site.write('well'));

@@ -56,7 +56,7 @@ it('a wrong group, or a wrong password of the Sentinels, is told at once', async
   const unknown = openStore({ sentinel: { name: 'precious', nodes: [node], password: 'watchful' } });
   await expect(unknown.read(newKey(), call())).rejects.toMatchObject({
     code: 'configuration',
-    message: '[session-redis] The Sentinels know no group of that name. Correct `sentinel.name`.',
+    message: '[session-redis] The Sentinels do not know a group with this name. Correct `sentinel.name`.',
   });
   const wrong = openStore({ sentinel: { name: 'shop', nodes: [node], password: 'precious' } });
   await expect(wrong.read(newKey(), call())).rejects.toMatchObject({

@@ -215,7 +215,7 @@ describe('an ACL user', () => {
     const elsewhere = confined.read(newKey(), call());
     await expect(elsewhere).rejects.toMatchObject({
       code: 'configuration',
-      message: expect.stringMatching(/user may not/),
+      message: expect.stringMatching(/lacks permissions/),
     });
     await confined.close?.();
   });

@@ -17,7 +17,7 @@ const GRACE_MS = 60_000;
 
 /**
  * An incomplete value may be a write in progress, because fs and fs-lite write in place. It is read again until it has not changed for this
- * long, but for at most half of the deadline. The caller then gets an error that says more than a timeout does.
+ * long, or for half of the timeout. The caller then gets an error that says more than a timeout does.
  */
 const UNCHANGED_FOR_MS = 1000;
 const READ_AGAIN_EVERY_MS = 10;
@@ -25,7 +25,7 @@ const READ_AGAIN_EVERY_MS = 10;
 /**
  * An unstorage driver as a backend of whole values, without compare-and-set.
  *
- * @param timeoutMs the deadline of one operation. A sweep uses half of it.
+ * @param timeoutMs the timeout of one operation, in milliseconds. A sweep uses half of it.
  */
 export function unstorageBackend(driver: Driver, timeoutMs: number): ValueBackend {
   /** The key that was swept last. The next sweep continues after it. */

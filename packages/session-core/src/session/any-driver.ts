@@ -4,7 +4,7 @@ import { type Engine, engineOver } from '../engine/engine.ts';
 
 const NAME = 'session-core';
 
-/** The engine of any driver: its own, or for a plain driver (any object with the three methods), one that is created for it. */
+/** The engine of any driver. A plain driver, which is any object with the three methods of Astro's interface, gets a new engine. */
 export function engineOfAny(driver: SessionDriver): Engine {
   const own = engineOf(driver);
   if (own) return own;
@@ -17,6 +17,6 @@ export function engineOfAny(driver: SessionDriver): Engine {
   return engine;
 }
 
-// All `createSessions` with one driver share the queue of its writes, also if they come from different copies of this package. The engine
+// All `createSessions` with the same driver share its queue of writes, even if they come from different copies of this package. The engine
 // is not a property of the driver, because the driver may be frozen or a module, or may be spread into another driver.
 const ADAPTED = Symbol.for('@coatcheck/session-core/adapted@1');

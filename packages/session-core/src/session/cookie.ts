@@ -1,53 +1,80 @@
 import { unknownOption } from '../config/unknown-option.ts';
 
-/** The attributes of the session cookie; the same shape as in Astro's `session.cookie`. `HttpOnly` is always set. */
+/** The attributes of the session cookie. They have the same form as Astro's `session.cookie`. `HttpOnly` is always set. */
 export interface SessionCookie {
   /**
-   * Letters, digits, `_` and `-`. Browsers hold a name that begins with `__Host-` to being `Secure`, with the path `/` and no domain, so
-   * that no other host, not even a subdomain, can set the cookie: the best choice where one host is enough. Default: `astro-session`, as
-   * in Astro.
+   * The name: letters, digits, `_` and `-`. Use a name that starts with `__Host-`, unless several hosts or an Astro site share the cookie.
+   * Browsers accept such a cookie only with `Secure`, with the path `/` and without a domain. So no other host, not even a subdomain, can
+   * set it.
+   *
+   * @default 'astro-session', as in Astro
    */
   name?: string | undefined;
-  /** The hosts that get the cookie. Default: the one that sets it. */
+  /**
+   * The domain whose hosts receive the cookie.
+   *
+   * @default none (only the host that sets the cookie receives it)
+   */
   domain?: string | undefined;
-  /** Default: `/`. */
+  /**
+   * The path below which browsers send the cookie.
+   *
+   * @default '/'
+   */
   path?: string | undefined;
-  /** Seconds, at least 1. Default: the cookie lasts as long as the browser runs. When it is set, every write renews the cookie. */
+  /**
+   * How long browsers keep the cookie, in seconds, at least 1. If it is set, every write renews the cookie.
+   *
+   * @default none (browsers keep the cookie until they are closed)
+   */
   maxAge?: number | undefined;
-  /** Default: `lax`. `true` stands for `strict`, `false` for no attribute. `none` needs `secure`. */
+  /**
+   * With which cross-site requests browsers send the cookie. `true` is `strict`, `false` omits the attribute. `none` needs `secure`.
+   *
+   * @default 'lax'
+   */
   sameSite?: 'strict' | 'lax' | 'none' | boolean | undefined;
   /**
-   * Default: true, except for a request to an `http:` URL on localhost while `NODE_ENV` is `development` or `test`. Safari drops `Secure`
-   * cookies there, and a proxy may make every URL look so: hence the second condition.
+   * Whether browsers send the cookie over HTTPS only.
+   *
+   * @default true, except for a request to an `http:` URL on localhost while `NODE_ENV` is `development` or `test`. Safari drops `Secure`
+   *   cookies there. The URL alone does not decide, because behind a proxy, every URL may be on localhost.
    */
   secure?: boolean | undefined;
   /**
-   * Keeps the cookie apart for each site that embeds yours (https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies).
-   * Needs `secure`, and mostly `sameSite: 'none'`. Default: false.
+   * Whether browsers keep a separate cookie for each site that embeds yours
+   * (https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies). Needs `secure`, and in most cases
+   * `sameSite: 'none'`.
+   *
+   * @default false
    */
   partitioned?: boolean | undefined;
 }
 
 const ATTRIBUTES = ['name', 'domain', 'path', 'maxAge', 'sameSite', 'secure', 'partitioned'];
 
-/** Throws a TypeError for what would make no cookie, or one with other attributes than were meant. */
+/**
+ * Checks the attributes of a cookie.
+ *
+ * @throws {TypeError} for unknown and invalid attributes, and for combinations with which browsers silently drop the cookie.
+ */
 export function checkCookie(cookie: SessionCookie & { name: string }): void {
   const { name, domain, path, maxAge, sameSite, secure, partitioned } = cookie;
   const unknown = unknownOption(cookie, ATTRIBUTES, 'cookie.');
   if (unknown !== undefined) throw new TypeError(`${unknown}.`);
-  const isText = (value: unknown, form: RegExp): boolean => typeof value === 'string' && form.test(value);
-  if (!isText(name, /^[\w-]+$/)) throw new TypeError('`cookie.name` may hold letters, digits, _ and - only.');
-  if (domain !== undefined && !isText(domain, /^\.?[a-z\d-]+(?:\.[a-z\d-]+)*$/i)) {
-    throw new TypeError('`cookie.domain` must be the name of a host, such as `shop.example`.');
+  const matches = (value: unknown, pattern: RegExp): boolean => typeof value === 'string' && pattern.test(value);
+  if (!matches(name, /^[\w-]+$/)) throw new TypeError('`cookie.name` must contain only letters, digits, _ and -.');
+  if (domain !== undefined && !matches(domain, /^\.?[a-z\d-]+(?:\.[a-z\d-]+)*$/i)) {
+    throw new TypeError('`cookie.domain` must be a host name, such as `shop.example`.');
   }
-  if (path !== undefined && !isText(path, /^\/[\x21-\x3a\x3c-\x7e]*$/)) {
-    throw new TypeError('`cookie.path` must begin with `/`, and hold no spaces and semicolons.');
+  if (path !== undefined && !matches(path, /^\/[\x21-\x3a\x3c-\x7e]*$/)) {
+    throw new TypeError('`cookie.path` must start with `/`, and must not contain spaces or semicolons.');
   }
-  // Larger numbers are written in a way that browsers do not read.
+  // JavaScript writes very large numbers with an exponent, such as `1e+21`, which browsers do not accept.
   if (maxAge !== undefined && !(Number.isFinite(maxAge) && maxAge >= 1 && maxAge <= Number.MAX_SAFE_INTEGER)) {
     throw new TypeError('`cookie.maxAge` must be a number of seconds, at least 1.');
   }
-  if (sameSite !== undefined && typeof sameSite !== 'boolean' && !isText(sameSite, /^(?:strict|lax|none)$/)) {
+  if (sameSite !== undefined && typeof sameSite !== 'boolean' && !matches(sameSite, /^(?:strict|lax|none)$/)) {
     throw new TypeError("`cookie.sameSite` must be 'strict', 'lax', 'none', true or false.");
   }
   for (const [attribute, value] of Object.entries({ secure, partitioned })) {
@@ -55,22 +82,22 @@ export function checkCookie(cookie: SessionCookie & { name: string }): void {
       throw new TypeError(`\`cookie.${attribute}\` must be true or false.`);
     }
   }
-  // Browsers drop these without a word: https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis
+  // Browsers silently drop these cookies: https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis
   const reason = needsSecure(cookie);
   if (reason && secure === false) {
     throw new TypeError(
       `${reason} needs \`cookie.secure\`: browsers drop the cookie without it. Leave \`secure\` out.`,
     );
   }
-  if (isHostName(name) && (domain !== undefined || (path ?? '/') !== '/')) {
+  if (hasHostPrefix(name) && (domain !== undefined || (path ?? '/') !== '/')) {
     throw new TypeError(
-      'A `cookie.name` that begins with `__Host-` goes with no `cookie.domain` and with the `cookie.path` `/`: browsers drop the cookie ' +
+      'A `cookie.name` that starts with `__Host-` requires the `cookie.path` `/` and no `cookie.domain`: browsers drop the cookie ' +
         'otherwise. Leave both out, or choose another name.',
     );
   }
 }
 
-/** The value of the first cookie of that name in a `Cookie` header. */
+/** The value of the first cookie with this name in a `Cookie` header. Undefined if there is none. */
 export function readCookie(header: string, name: string): string | undefined {
   let start = 0;
   while (start < header.length) {
@@ -84,7 +111,8 @@ export function readCookie(header: string, name: string): string | undefined {
   return undefined;
 }
 
-// `trim` also takes what browsers leave in a name: anyone could send `\u00A0sid` in the place of the `sid` that only the server may set.
+// Browsers remove only spaces and tabs. `trim` would also remove other characters, such as U+00A0. Then a cookie named `\u00A0sid`, which
+// anyone may set, would be read as `sid`.
 function withoutSpaces(text: string): string {
   const isSpace = (index: number): boolean => text[index] === ' ' || text[index] === '\t';
   let start = 0;
@@ -94,7 +122,12 @@ function withoutSpaces(text: string): string {
   return text.slice(start, end);
 }
 
-/** A `Set-Cookie` value; with the empty text as the value, one that removes the cookie. */
+/**
+ * The value of a `Set-Cookie` header.
+ *
+ * @param value the session id. An empty string removes the cookie.
+ * @param isLocal whether the request is from local development, where `secure` is false by default.
+ */
 export function writeCookie(cookie: SessionCookie & { name: string }, value: string, isLocal: boolean): string {
   const { name, domain, path = '/', maxAge, sameSite = 'lax', partitioned } = cookie;
   const { secure = !isLocal || needsSecure(cookie) !== undefined } = cookie;
@@ -113,24 +146,24 @@ export function writeCookie(cookie: SessionCookie & { name: string }, value: str
     .join('; ');
 }
 
-/** What makes browsers refuse the cookie without `Secure`, on localhost too. */
+/** Why browsers drop the cookie without `Secure`, even on localhost, as the start of an error message. Undefined if they keep it. */
 function needsSecure({ name, sameSite, partitioned }: SessionCookie & { name: string }): string | undefined {
-  if (isHostName(name)) return 'A `cookie.name` that begins with `__Host-`';
+  if (hasHostPrefix(name)) return 'A `cookie.name` that starts with `__Host-`';
   const prefix = /^__(?:Secure|Http)-/i.exec(name)?.[0];
-  if (prefix !== undefined) return `A \`cookie.name\` that begins with \`${prefix}\``;
+  if (prefix !== undefined) return `A \`cookie.name\` that starts with \`${prefix}\``;
   if (sameSite === 'none') return "`cookie.sameSite: 'none'`";
   return partitioned ? '`cookie.partitioned`' : undefined;
 }
 
-function isHostName(name: string): boolean {
+function hasHostPrefix(name: string): boolean {
   return /^__Host-/i.test(name);
 }
 
 const sameSiteNames = { strict: 'Strict', lax: 'Lax', none: 'None' };
 
 /**
- * Whether a request was made to this machine while somebody develops or tests, where there is no certificate. The URL alone does not tell:
- * behind a proxy every visitor's request may be one to `http://localhost` (nginx's default for `proxy_pass http://localhost:3000`).
+ * Whether a request is from local development or a test, without HTTPS. The URL alone does not show this: behind a proxy, every request may
+ * be to `http://localhost`, which is nginx's default with `proxy_pass http://localhost:3000`.
  */
 export function isLocalDevelopment(url: string): boolean {
   const mode = globalThis.process?.env?.['NODE_ENV'];

@@ -5,7 +5,7 @@ import type { Fields, SessionStore } from '../contract/store.ts';
 import type { RecordCodec, ValueBackend } from '../stores/value-layout.ts';
 import { sharedValueStore } from '../stores/value-store.ts';
 
-/** Creates a store on a plain driver. It stores each session as one value, in the format of Astro. */
+/** Creates a store on a plain driver. It stores each session as one value, in Astro's format. */
 export function plainDriverStore(name: string, driver: SessionDriver): SessionStore {
   return sharedValueStore(valuesOf(driver), payloadCodec(name));
 }

@@ -11,47 +11,87 @@ import { type Moment, msSince, thisMoment } from '../platform/clock.ts';
 import { pause } from '../platform/retry.ts';
 import { isLocalDevelopment, type SessionCookie, writeCookie } from './cookie.ts';
 
+/** Options of `set` and `update`. */
 export interface SetOptions {
-  /** How long the value lives, in seconds. Default: the `ttl` of `createSessions`. */
+  /**
+   * How long the value lives, in seconds.
+   *
+   * @default the `ttl` of `createSessions`
+   */
   ttl?: number | undefined;
 }
 
 type Key<Data> = keyof Data & string;
 
-/** The session of one visitor during one request. The methods have the names and the meaning of Astro's. */
+/**
+ * The session of one request. Its methods have the names and the meaning of those of `Astro.session`. A method that reads rejects if the
+ * backend fails. A method that changes the session fails with the code `committed` after `commit()`, and with `invalid-data` if its key is
+ * not a non-empty string.
+ */
 export interface Session<Data extends object = Record<string, unknown>> {
-  /** The value, or undefined when there is none or it has expired. Changing it in place saves nothing: `set` it again. */
+  /**
+   * Resolves to the value of a key; to undefined if it has none, or if the value has expired. Changing the value in place stores nothing:
+   * `set` it again.
+   */
   get<Name extends Key<Data>>(key: Name): Promise<Data[Name] | undefined>;
+  /** Resolves to whether the key has a value that has not expired. */
   has(key: Key<Data>): Promise<boolean>;
+  /** Resolves to all keys. */
   keys(): Promise<Key<Data>[]>;
+  /** Resolves to all values. */
   values(): Promise<Data[Key<Data>][]>;
+  /** Resolves to all keys, each with its value. */
   entries(): Promise<[Key<Data>, Data[Key<Data>]][]>;
-  /** Stores the value, as it is now, when `commit` is called. Throws at once for a value that cannot be stored. */
+  /**
+   * Sets a value. `commit` stores it as it is now.
+   *
+   * @throws {SessionDriverError} `invalid-data` if the value or the `ttl` is invalid.
+   * @example
+   * session.set('cart', new Map([['hat', 2]]), { ttl: 3600 });
+   */
   set<Name extends Key<Data>>(key: Name, value: Data[Name], options?: SetOptions): void;
+  /** Deletes a value when `commit` is called. A key without a value is not an error. */
   delete(key: Key<Data>): void;
   /**
-   * Computes a new value from the current one, without losing changes that other requests make at the same time: `change` may run several
-   * times. If `change` returns undefined, the key is deleted. Resolves to the new value when it is stored, which is before `commit`, unless
-   * this request has set or deleted the key itself. Rejects when `change` throws, and when other requests keep changing the value until the
-   * driver's timeout. If the session is destroyed meanwhile, the change is dropped, as in `commit`.
+   * Computes a new value from the current one, without lost updates. Resolves to the new value when it has been stored. If this request has
+   * already `set` or deleted the key, the new value is only stored by `commit`. If another request has destroyed the session, the change is
+   * dropped, as in `commit`.
+   *
+   * @param change receives the current value, or undefined if there is none. It may run several times, because another request may change
+   *   the value in the meantime. If it returns undefined, the key is deleted.
+   * @throws the error of `change`.
+   * @throws {SessionDriverError} `timeout` if other requests keep changing the value until the deadline; `invalid-data` if the new value or
+   *   the `ttl` is invalid.
+   * @example
+   * const visits = await session.update('visits', (count = 0) => count + 1);
    */
   update<Name extends Key<Data>>(
     key: Name,
     change: (value: Data[Name] | undefined) => Data[Name] | undefined | Promise<Data[Name] | undefined>,
     options?: SetOptions,
   ): Promise<Data[Name] | undefined>;
-  /** Gives the session a new id, against session fixation: call it when someone signs in. The old id is worthless after `commit`. */
+  /**
+   * Gives the session a new id, which prevents session fixation: call it when a user signs in. `commit` moves the session to the new id.
+   * After that, the old id is invalid.
+   */
   regenerate(): Promise<void>;
-  /** Destroys the session when `commit` is called. What is set afterwards begins a new one. */
+  /** Destroys the session when `commit` is called. Values that are set afterwards are stored in a new session. */
   destroy(): void;
-  /** Continues with the session of that id, if there is one. Changes made before are dropped. */
+  /** Continues with the session that has this id, or without a session if there is none. Changes made before are dropped. */
   load(sessionID: string): Promise<void>;
-  /** The id, as far as it is known: an id from a cookie may turn out to be unknown to the backend, and is replaced then. */
+  /**
+   * The session id; undefined if there is no session yet. An id from a cookie is replaced later if the backend turns out not to know it.
+   */
   readonly sessionID: string | undefined;
   /**
-   * Stores the changes and resolves to the `Set-Cookie` header to send, or to undefined when there is none to send. Waits for updates that
-   * are being stored. Changing the session afterwards throws. If another request destroyed the session meanwhile, it stays destroyed: the
-   * changes are dropped, and no cookie is sent, because the browser may have signed in again by then.
+   * Stores the changes. Resolves to the value of the `Set-Cookie` header to send; to undefined if no cookie has to be sent. It waits until
+   * all updates are stored. After it, changing the session is an error. If another request has destroyed the session, it stays destroyed:
+   * the changes are dropped, and no cookie is sent, because the browser may have signed in again in the meantime.
+   *
+   * @throws {SessionDriverError} if the backend fails. Then `commit` can be called again.
+   * @example
+   * const setCookie = await session.commit();
+   * if (setCookie) response.headers.append('set-cookie', setCookie);
    */
   commit(): Promise<string | undefined>;
 }
@@ -59,65 +99,77 @@ export interface Session<Data extends object = Record<string, unknown>> {
 /** What all sessions of one `createSessions` share. */
 export interface SessionContext {
   engine: Engine;
+  /** How long a value lives after it is set, in seconds. Undefined: as the driver's `ttl` says. */
   ttl: number | undefined;
   cookie: SessionCookie & { name: string };
 }
 
 /**
- * What this request knows of the session. `id` is where the backend holds it, or will hold it; `fields` is what it held when it was last
- * asked, if it had the session.
+ * What this request knows about the session. `id` is the id under which the session is stored, or will be stored. `fields` are its fields
+ * as of the last read or write.
  *
- *     unread   a read finds it: live; a read or a write does not: absent
- *     absent   something is stored: live
- *     live     `regenerate`: moving
- *     moving   `commit`: live under the new id; absent if another request has destroyed it
- *     any      `destroy`, or another request has destroyed it: absent; `load`: live, or absent if there is none
+ *     unread   a read finds the session: live. A read or a write finds none: absent.
+ *     absent   something is stored: live.
+ *     live     `regenerate`: moving.
+ *     moving   `commit`: live under the new id; absent if another request has destroyed the session.
+ *     any      `destroy`, or another request has destroyed the session: absent. `load`: live; absent if there is no such session.
  */
 type State = Unread | Absent | Live | Moving;
 
-/** The cookie has an id, and the backend was not asked about it. */
+/** The cookie has a session id, and the backend has not been asked for that session yet. */
 interface Unread {
   is: 'unread';
   id: string;
   fields?: undefined;
 }
 
-/** There is no session. One begins when something is stored. */
+/** There is no session. A new one starts when something is stored. */
 interface Absent {
   is: 'absent';
-  /** A new one, made as soon as something is set. */
+  /** The id of the new session. It is created when it is needed. */
   id?: string | undefined;
   fields?: undefined;
-  /** The id of the cookie, if a read has not found its session: another request may have destroyed it. */
+  /** The id of the cookie, if a read has found no session with it. Another request may have destroyed that session. */
   unknownId?: string | undefined;
-  /** Whether a write under the new id was sent. If it failed, it may have been stored all the same. */
+  /** Whether a write with the new id was sent. Even if it failed, it may have been stored. */
   mayExist?: boolean | undefined;
 }
 
+/** The backend has the session, as of the last read or write. */
 interface Live {
   is: 'live';
   id: string;
   fields: SessionFields;
+  /** When the request that returned `fields` was sent. The backend had these fields then or later. */
   readAt: Moment;
 }
 
-/** Still under `id`, until `commit` moves it. */
+/** The session has a new id, and is still stored under the old one until `commit` moves it. */
 interface Moving {
   is: 'moving';
   id: string;
   fields: SessionFields;
+  /** As in `Live`. */
   readAt: Moment;
+  /** The new id. */
   to: string;
-  /** As in `Absent`, for `to`. */
+  /** As in `Absent`, for the new id. */
   mayExist?: boolean;
-  /** Why the session could not be destroyed under `id`. */
+  /** The error, if destroying the session under its old id has failed. */
   failure?: unknown;
 }
 
+/** The longest pause after the first attempt of `update`, in milliseconds. Each pause is random, and its maximum doubles every time. */
 const FIRST_PAUSE_MS = 2;
+/** The longest pause after any attempt of `update`, in milliseconds. */
 const LONGEST_PAUSE_MS = 50;
 
-/** @param cookieId the id that the browser holds unless it gets another cookie. */
+/**
+ * Opens the session of one request. Reads nothing.
+ *
+ * @param cookieId the session id in the cookie of the browser; undefined if there is no valid one.
+ * @param request the request, for the default of the cookie attribute `secure`; undefined if only the `Cookie` header is known.
+ */
 export function openSession<Data extends object>(
   { engine, ttl, cookie }: SessionContext,
   cookieId: string | undefined,
@@ -125,16 +177,17 @@ export function openSession<Data extends object>(
 ): Session<Data> {
   const { driver } = engine;
   let state: State = cookieId === undefined ? { is: 'absent' } : { is: 'unread', id: cookieId };
-  /** What this request did to each key: an encoded field, or null for a deletion. */
+  /** The changes of this request that are not stored yet, by session key: an encoded field, or null if the key was deleted. */
   const changes = new Map<string, string | null>();
-  /** The ids that `commit` destroys; undefined unless this request called `destroy`. */
-  let destroyed: string[] | undefined;
+  /** The ids that `commit` destroys. Undefined unless this request has called `destroy`. */
+  let idsToDestroy: string[] | undefined;
+  /** The decoded values, by session key. Each is valid as long as its field is the same. */
   const decoded = new Map<string, { field: string; value: unknown }>();
   let reading: Promise<unknown> | undefined;
-  /** Updates that are being stored. */
-  const storing = new Set<Promise<boolean>>();
+  /** The updates that are being stored. */
+  const pendingUpdates = new Set<Promise<boolean>>();
   let committing: Promise<string | undefined> | undefined;
-  /** Whether this request stored anything. */
+  /** Whether this request has stored anything. */
   let wrote = false;
 
   const session: Session = {
@@ -155,7 +208,7 @@ export function openSession<Data extends object>(
     },
 
     async keys() {
-      return [...changed(await load()).keys()];
+      return [...withChanges(await load()).keys()];
     },
 
     async values() {
@@ -163,8 +216,11 @@ export function openSession<Data extends object>(
     },
 
     async entries() {
-      const entries = [...changed(await load())].map(([key, field]): [string, unknown] => [key, decode(key, field)]);
-      // A corrupt field has no entry; a value that is undefined has.
+      const entries = [...withChanges(await load())].map(([key, field]): [string, unknown] => [
+        key,
+        decode(key, field),
+      ]);
+      // Leave out corrupt fields, but keep values that are undefined.
       return entries.filter(([key]) => decoded.has(key));
     },
 
@@ -185,9 +241,9 @@ export function openSession<Data extends object>(
       assertOpen();
       assertKey(key);
       if (typeof change !== 'function')
-        throw new TypeError('`update` takes a function that makes the new value of the old one.');
+        throw new TypeError('`update` takes a function that computes the new value from the current one.');
       const run = async (before: string | null): Promise<{ value: unknown; after: string | null }> => {
-        // `change` may change its value in place: what `get` has returned or will return is another copy.
+        // `change` may modify its argument in place. So it gets a copy of its own, which `get` never returns.
         decoded.delete(key);
         const current = decode(key, before);
         decoded.delete(key);
@@ -197,26 +253,26 @@ export function openSession<Data extends object>(
       };
 
       for (let own = changes.get(key); own !== undefined; own = changes.get(key)) {
-        // This request has already overwritten the key: `commit` stores that, whatever others do to it meanwhile.
+        // This request has already set or deleted the key. Compute the new value from that: `commit` overwrites what other requests store.
         const { value, after } = await run(own);
         if (changes.get(key) !== own) continue;
         changes.set(key, after);
         return value;
       }
 
-      const begunAt = thisMoment();
+      const startedAt = thisMoment();
       for (let round = 0; ; round++) {
         const before = (await load())?.get(key) ?? null;
         const { value, after } = await run(before);
         const attempt = storeUpdate(key, before, after);
-        storing.add(attempt);
-        if (await attempt.finally(() => storing.delete(attempt))) return value;
-        if (msSince(begunAt) > engine.timeoutMs) {
+        pendingUpdates.add(attempt);
+        if (await attempt.finally(() => pendingUpdates.delete(attempt))) return value;
+        if (msSince(startedAt) > engine.timeoutMs) {
           const message =
-            'Others changed this value again and again until the deadline; the change was not stored. Try again.';
+            'Other requests kept changing this value until the deadline; the change was not stored. Try again.';
           throw createError(driver, 'timeout', message, { operation: 'update' });
         }
-        // Random, so that requests that collided do not collide again.
+        // A random pause, so that requests that have collided do not collide again.
         await pause(Math.random() * Math.min(FIRST_PAUSE_MS * 2 ** round, LONGEST_PAUSE_MS));
         if (!(await read())) return value;
       }
@@ -226,21 +282,21 @@ export function openSession<Data extends object>(
       assertOpen();
       await load();
       assertOpen();
-      // A new id under which something may be stored is kept: no browser has seen it.
+      // Keep a new id under which something may already be stored. No browser has it yet, so it is as good as another new one.
       if (state.is === 'live') state = { ...state, is: 'moving', to: createSessionId() };
       else if (state.is === 'moving') state.to = state.mayExist ? state.to : createSessionId();
       else if (state.is === 'absent') {
         if (!state.mayExist) state.id = createSessionId();
-        // Somebody who signs in gets a session, whatever became of the one before.
+        // A user who signs in gets a session, even if another request has destroyed the old one.
         state.unknownId = undefined;
       }
     },
 
     destroy() {
       assertOpen();
-      destroyed ??= [];
-      if (state.is !== 'absent' || state.mayExist) destroyed.push(state.id!);
-      if (state.is === 'moving' && state.mayExist) destroyed.push(state.to);
+      idsToDestroy ??= [];
+      if (state.is !== 'absent' || state.mayExist) idsToDestroy.push(state.id!);
+      if (state.is === 'moving' && state.mayExist) idsToDestroy.push(state.to);
       forget();
     },
 
@@ -254,121 +310,125 @@ export function openSession<Data extends object>(
     },
 
     commit() {
-      committing ??= store().catch((error: unknown) => {
+      committing ??= storeAll().catch((error: unknown) => {
         committing = undefined;
         throw error;
       });
       return committing;
     },
   };
-  // With the methods on the prototype, nothing of the session, such as its id, gets into the JSON of an object that holds it.
+  // The methods and `sessionID` are on the prototype. So the JSON of an object that contains the session never contains the session id.
   return Object.create(session) as Session<Data>;
 
+  /** Reads the session if that has not been done yet. Resolves to its fields; to undefined if there is no session. */
   async function load(): Promise<SessionFields | undefined> {
     if (state.is === 'unread') await (reading ??= read().finally(() => (reading = undefined)));
     return state.fields;
   }
 
-  /** Reads what is stored now. Resolves to false when another request has destroyed the session: the changes are dropped. */
+  /** Reads what is stored now. Resolves to false if another request has destroyed the session; then the changes are dropped. */
   async function read(): Promise<boolean> {
     const { id } = state;
     const readAt = thisMoment();
     const fields = id === undefined ? null : await engine.read(id);
-    // Destroyed meanwhile, or another one was loaded.
+    // In the meantime, this request has destroyed the session, or loaded another one.
     if (state.id !== id) return true;
-    if (fields) know(fields, readAt);
+    if (fields) setFields(fields, readAt);
     else if (state.fields) {
       drop('destroyed');
       return false;
     }
-    // An id that the backend does not know is never used for a new session: it could be an attacker's.
+    // A new session never gets an id that the backend does not know, because it may come from an attacker.
     else if (state.is === 'unread')
       state = { is: 'absent', id: changes.size > 0 ? createSessionId() : undefined, unknownId: id };
     return true;
   }
 
-  /** @param readAt when the backend was asked: what it answered was true then or later. */
-  function know(fields: SessionFields, readAt: Moment): void {
+  /** Records that the session is stored with these fields. */
+  function setFields(fields: SessionFields, readAt: Moment): void {
     if (state.fields) Object.assign(state, { fields, readAt });
     else state = { is: 'live', id: state.id!, fields, readAt };
   }
 
-  async function store(): Promise<string | undefined> {
-    while (storing.size > 0) await Promise.allSettled(storing);
+  /** Does the work of `commit`. */
+  async function storeAll(): Promise<string | undefined> {
+    while (pendingUpdates.size > 0) await Promise.allSettled(pendingUpdates);
     if (state.is === 'moving') await move(state);
     if (changes.size > 0) await storeChanges();
-    for (const id of destroyed ?? []) await engine.destroy(id);
+    for (const id of idsToDestroy ?? []) await engine.destroy(id);
     if (state.is !== 'absent') {
       const renews = wrote && cookie.maxAge !== undefined;
       return state.id !== cookieId || renews ? setCookie(state.id) : undefined;
     }
-    // A session that was merely not found may be found again: not every backend shows at once what was written elsewhere.
-    // When another request destroyed it, clearing the cookie could delete the one of a sign-in that was answered meanwhile.
-    return destroyed && cookieId !== undefined ? setCookie('') : undefined;
+    // Clear the cookie only if this request has called `destroy`. A session that was not found may be found later, because some backends
+    // return a write only after a delay. And if another request has destroyed the session, the user may have signed in again since. Then
+    // clearing the cookie would sign them out.
+    return idsToDestroy && cookieId !== undefined ? setCookie('') : undefined;
   }
 
   function setCookie(value: string): string {
     return writeCookie(cookie, value, request !== undefined && isLocalDevelopment(request.url));
   }
 
+  /** Moves the session to its new id, together with the changes of this request. */
   async function move(moving: Moving): Promise<void> {
     const { id: from, to, failure } = moving;
     const before = new Map(moving.fields);
-    const fields = changed(before);
+    const fields = withChanges(before);
     const unset = [...changes.keys()].filter((key) => changes.get(key) === null);
     const readAt = thisMoment();
     moving.mayExist = true;
-    // Stored under the new id before the old one is destroyed: a failure in between loses nothing.
+    // Store the session under the new id before destroying it under the old one. So a failure in between loses nothing.
     await engine.patch(to, { set: fields, unset });
-    const held = await (failure ? destroyAgain(engine, from, failure) : engine.destroy(from)).catch(
+    const finalContents = await (failure ? destroyAgain(engine, from, failure) : engine.destroy(from)).catch(
       (error: unknown) => {
         if (!failure || isAmbiguous(error)) moving.failure = error;
         throw error;
       },
     );
-    if (held === 'destroyed' || (held === null && !mayRestore(moving.readAt, engine.timeoutMs))) {
-      // Another request had destroyed it: only what this one did itself may live on, under an id of its own.
+    if (finalContents === 'destroyed' || (finalContents === null && !mayRestore(moving.readAt, engine.timeoutMs))) {
+      // Another request had destroyed the session. Keep only the changes of this request, in a new session with another id.
       await engine.destroy(to);
-      report(held === null ? 'stale-write' : 'destroyed-write', driver);
+      report(finalContents === null ? 'stale-write' : 'destroyed-write', driver);
       state = { is: 'absent' };
       return;
     }
-    // What was stored under the old id since it was read is a change to the new one.
-    const last = unexpired(held ?? before);
-    for (const key of new Set([...before.keys(), ...last.keys()])) {
-      if (!changes.has(key) && last.get(key) !== before.get(key)) changes.set(key, last.get(key) ?? null);
+    // Apply what other requests stored under the old id after this request had read it.
+    const latest = unexpired(finalContents ?? before);
+    for (const key of new Set([...before.keys(), ...latest.keys()])) {
+      if (!changes.has(key) && latest.get(key) !== before.get(key)) changes.set(key, latest.get(key) ?? null);
     }
     state = { is: 'live', id: to, fields, readAt };
     wrote = true;
   }
 
-  /** Stores what the request changed, and nothing else. */
+  /** Stores what this request has changed, and nothing else. */
   async function storeChanges(): Promise<void> {
     const fields = state.fields;
-    const mayHoldAny = state.is === 'unread' || (state.is === 'absent' && state.mayExist);
-    const mayHold = (key: string): boolean =>
-      mayHoldAny || fields?.get(key) !== undefined || (fields?.unopened?.(key).size ?? 0) > 0;
+    const mayHaveAnyKey = state.is === 'unread' || (state.is === 'absent' && state.mayExist);
+    const mayHave = (key: string): boolean =>
+      mayHaveAnyKey || fields?.get(key) !== undefined || (fields?.unopened?.(key).size ?? 0) > 0;
     const set: Fields = new Map();
     const unset: string[] = [];
     for (const [key, field] of changes) {
       if (field !== null && fields?.get(key) !== field) set.set(key, field);
-      if (field === null && mayHold(key)) unset.push(key);
+      if (field === null && mayHave(key)) unset.push(key);
     }
     if (set.size + unset.length === 0 || (await isDestroyed())) return;
     const readAt = thisMoment();
     let result = await patch(set, unset);
     if (result === 'missing' && !state.fields) {
-      // An id that the backend does not know is never used for a new session: it could be an attacker's.
+      // A new session never gets an id that the backend does not know, because it may come from an attacker.
       if (set.size === 0) return;
       state = { is: 'absent' };
       result = await patch(set, unset);
     }
     if (result !== 'applied') return drop(result);
-    if (state.is === 'absent' && state.mayExist) know(set, readAt);
+    if (state.is === 'absent' && state.mayExist) setFields(set, readAt);
     wrote = true;
   }
 
-  /** Whether the update is done with; false when it has to be made again on what is stored now. */
+  /** Stores the result of an update. Resolves to false if another request has changed the value, so that the update must be repeated. */
   async function storeUpdate(key: string, before: string | null, after: string | null): Promise<boolean> {
     if (after === before || (await isDestroyed())) return true;
     const set: Fields = new Map(after === null ? [] : [[key, after]]);
@@ -377,15 +437,15 @@ export function openSession<Data extends object>(
     const result = await patch(set, after === null ? [key] : [], new Map([[key, before]]));
     if (result === 'conflict') return false;
     if (result !== 'applied') drop(result, id);
-    // Not if this request has destroyed the session meanwhile, or loaded another one.
+    // If the id differs, this request has destroyed the session in the meantime, or loaded another one.
     else if (state.id === id) {
-      know(withField(state.fields ?? new Map(), key, after), readAt);
+      setFields(withField(state.fields ?? new Map(), key, after), readAt);
       wrote = true;
     }
     return true;
   }
 
-  /** Changes the session where it is stored, or begins one. If the backend has lost it, what is known of it is put back. */
+  /** Changes the stored session, or creates one. If the backend has lost the session, restores the fields that this request has read. */
   async function patch(set: Fields, unset: string[], expect?: Map<string, string | null>): Promise<PatchResult> {
     const id = (state.id ??= createSessionId());
     const mustExist = state.is !== 'absent';
@@ -397,7 +457,8 @@ export function openSession<Data extends object>(
     const result = await engine.patch(id, change);
     if (result !== 'missing' || state.id !== id || !state.fields || !mayRestore(state.readAt, engine.timeoutMs))
       return result;
-    // It was there when this request read it, too recently to have been destroyed and forgotten since: the backend has lost it.
+    // This request has read the session so recently that, if it had been destroyed since, its tombstone would still exist. So the backend
+    // has lost it.
     const ifAbsent = unexpired(state.fields);
     if (expect) {
       const restored = await engine.patch(id, { set: new Map(), ifAbsent });
@@ -407,12 +468,12 @@ export function openSession<Data extends object>(
     return engine.patch(id, { set, ifAbsent });
   }
 
-  /** Whether another request has destroyed the session of the cookie; then the changes of this one are dropped. */
+  /** Resolves to whether another request has destroyed the session of the cookie. Then the changes of this request are dropped. */
   async function isDestroyed(): Promise<boolean> {
     if (state.is !== 'absent' || state.unknownId === undefined) return false;
     const { unknownId } = state;
     const result = await engine.patch(unknownId, { set: new Map(), mustExist: true });
-    // Not where another update has found it out meanwhile.
+    // If the id differs, a concurrent update has already found out.
     if (state.unknownId === unknownId) {
       state.unknownId = undefined;
       if (result === 'destroyed') drop(result);
@@ -420,8 +481,8 @@ export function openSession<Data extends object>(
     return result === 'destroyed';
   }
 
-  /** The session as this request sees it: what is stored, with its own changes. */
-  function changed(stored: Iterable<[string, string]> = []): Fields {
+  /** The session as this request sees it: the stored fields with the changes of this request, without expired fields. */
+  function withChanges(stored: Iterable<[string, string]> = []): Fields {
     const fields: Fields = new Map(stored);
     for (const [key, field] of changes) {
       if (field === null) fields.delete(key);
@@ -430,13 +491,14 @@ export function openSession<Data extends object>(
     return unexpired(fields);
   }
 
+  /** Forgets the session and all changes of it. */
   function forget(): void {
     state = { is: 'absent' };
     changes.clear();
     decoded.clear();
   }
 
-  /** Reports that a write was dropped. The session with that id, if this request has it still, is gone. */
+  /** Reports that a write was dropped. If this request still uses the session with this id, it forgets that session. */
   function drop(result: PatchResult, id = state.id): void {
     report(result === 'missing' ? 'stale-write' : 'destroyed-write', driver);
     if (state.id === id) forget();
@@ -444,13 +506,14 @@ export function openSession<Data extends object>(
 
   function assertOpen(): void {
     if (!committing) return;
-    const message = 'The session was used after commit(): the change would be lost. Commit when everything is done.';
+    const message =
+      'The session was changed after commit(), so the change would be lost. Commit when all work is done.';
     throw createError(driver, 'committed', message);
   }
 
   function assertKey(key: unknown): void {
     if (typeof key === 'string' && key !== '') return;
-    const message = 'Session keys must be strings that are not empty. Nothing was stored.';
+    const message = 'Session keys must be non-empty strings. Nothing was stored.';
     throw createError(driver, 'invalid-data', message);
   }
 
@@ -464,19 +527,19 @@ export function openSession<Data extends object>(
     try {
       return encodeField(expires, encodeValue(value));
     } catch (cause) {
-      // The keys of a Map are values; names of properties are code.
+      // Cut the path at the key of a Map, because keys of a Map are data. Property names come from code.
       const path = (cause as { path?: string }).path?.replace(/\.get\(.*/s, '.get(…)');
       const message =
-        `The value of \`${key}\` cannot be stored${path ? `, because of what is at ${path}` : ''}. ` +
-        'What can: https://github.com/sveltejs/devalue';
+        `The value of \`${key}\` cannot be stored${path ? `, because of the part at ${path}` : ''}. ` +
+        'Supported values: https://github.com/sveltejs/devalue';
       throw createError(driver, 'invalid-data', message, { cause });
     }
   }
 
   function decode(key: string, field: string | null | undefined): unknown {
     if (field === null || field === undefined || isExpired(expiryOf(field), Date.now())) return undefined;
-    const earlier = decoded.get(key);
-    if (earlier?.field === field) return earlier.value;
+    const cached = decoded.get(key);
+    if (cached?.field === field) return cached.value;
     decoded.delete(key);
     try {
       const value = decodeValue(bodyOf(field));

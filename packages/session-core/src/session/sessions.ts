@@ -4,27 +4,43 @@ import { checkCookie, readCookie, type SessionCookie } from './cookie.ts';
 import { engineOfAny } from './any-driver.ts';
 import { openSession, type Session, type SessionContext } from './session.ts';
 
+/** The options of `createSessions()`. */
 export interface SessionsOptions {
-  /** Any driver: a runtime of Coatcheck, or three methods of your own. */
+  /** The default export of a package's `runtime` entry, called; or any object with `getItem`, `setItem` and `removeItem`. */
   driver: SessionDriver;
-  /** The cookie's name, or its attributes. Default: what Astro does. */
+  /**
+   * The name of the session cookie, or its attributes.
+   *
+   * @default 'astro-session', with the attributes that Astro uses
+   */
   cookie?: string | SessionCookie | undefined;
-  /** How long a value lives after it was set, in seconds, unless `set` says otherwise. Default: as long as the driver's `ttl` says. */
+  /**
+   * How long a value lives after it is set, in seconds. The option `ttl` of `set` and `update` overrides it.
+   *
+   * @default the driver's `ttl`
+   */
   ttl?: number | undefined;
 }
 
+/** The sessions of one server. */
 export interface Sessions<Data extends object = Record<string, unknown>> {
   /**
-   * The session of a request: a `Request`, or the text of its `Cookie` header. Does nothing else: nothing is read before it is asked
-   * for, and a visitor without a session who stores nothing costs no call and gets no cookie. Throws a TypeError for anything else.
+   * Opens the session of a request. It reads nothing: the first method that needs the stored session reads it. A visitor who has no session
+   * and stores nothing causes no backend call and gets no cookie.
+   *
+   * @param request a `Request`, or its `Cookie` header as a string. Null and undefined mean that it has none.
+   * @throws {TypeError} if `request` is anything else.
    */
   open(request: Request | string | null | undefined): Session<Data>;
 }
 
 /**
- * Sessions for any server that speaks `Request` and `Response`. Throws a TypeError when the options are wrong.
+ * Creates sessions for any server that uses `Request` and `Response`, or `node:http`.
  *
+ * @throws {TypeError} if the options are wrong.
  * @example
+ * const sessions = createSessions({ driver: redis() });
+ *
  * const session = sessions.open(request);
  * session.set('cart', ['hat']);
  * const setCookie = await session.commit();
@@ -32,14 +48,14 @@ export interface Sessions<Data extends object = Record<string, unknown>> {
 export function createSessions<Data extends object = Record<string, unknown>>(
   options: SessionsOptions,
 ): Sessions<Data> {
-  const { driver, ttl, cookie: named }: Partial<SessionsOptions> = options ?? {};
+  const { driver, ttl, cookie: cookieOption }: Partial<SessionsOptions> = options ?? {};
   const unknown = unknownOption(options ?? {}, ['driver', 'cookie', 'ttl']);
   if (unknown !== undefined) throw new TypeError(`${unknown}.`);
-  const given: SessionCookie = typeof named === 'string' ? { name: named } : (named ?? {});
-  if (typeof given !== 'object' || Array.isArray(given)) {
+  const attributes: SessionCookie = typeof cookieOption === 'string' ? { name: cookieOption } : (cookieOption ?? {});
+  if (typeof attributes !== 'object' || Array.isArray(attributes)) {
     throw new TypeError('`cookie` must be the name of the cookie, or an object with its attributes.');
   }
-  const cookie = { ...given, name: given.name ?? 'astro-session' };
+  const cookie = { ...attributes, name: attributes.name ?? 'astro-session' };
   checkCookie(cookie);
   if (ttl !== undefined && !(Number.isFinite(ttl) && ttl > 0)) {
     throw new TypeError('`ttl` must be a positive number of seconds.');
@@ -53,16 +69,16 @@ export function createSessions<Data extends object = Record<string, unknown>>(
   return {
     open(request) {
       const isRequest = typeof request === 'object' && request !== null;
-      const isText = typeof request === 'string' || request === undefined || request === null;
-      if (isRequest ? typeof request.headers?.get !== 'function' : !isText) {
+      const isHeader = typeof request === 'string' || request === undefined || request === null;
+      if (isRequest ? typeof request.headers?.get !== 'function' : !isHeader) {
         throw new TypeError(
-          '`open` takes a Request, or the text of its Cookie header: in Node `request.headers.cookie`.',
+          '`open` takes a Request, or its Cookie header as a string: in Node, `request.headers.cookie`.',
         );
       }
       const header = isRequest ? request.headers.get('cookie') : request;
       const id = header ? readCookie(header, cookie.name) : undefined;
-      const knownId = context.engine.isSessionId(id) ? id : undefined;
-      return openSession(context, knownId, isRequest ? request : undefined);
+      const validId = context.engine.isSessionId(id) ? id : undefined;
+      return openSession(context, validId, isRequest ? request : undefined);
     },
   };
 }

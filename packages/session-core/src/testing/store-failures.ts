@@ -42,7 +42,7 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
       const restore = await outage();
       try {
         for (const [what, operation] of operations(store, key)) {
-          const error = await rejects(operation({ signal: AbortSignal.timeout(DEADLINE_MS) }), what);
+          const error = await rejects(operation({ signal: AbortSignal.timeout(OUTAGE_TIMEOUT_MS) }), what);
           const code = isSessionDriverError(error) ? error.code : String(error);
           isTrue(code === 'unavailable', `${what}: expected an error with the code unavailable, got ${code}`);
         }
@@ -54,8 +54,8 @@ export function testFailures({ test }: StoreTests, { outage }: Pick<StoreSuite, 
   );
 }
 
-/** The deadline of a call during an outage. A store that waits for its backend waits until then. */
-const DEADLINE_MS = 300;
+/** The timeout of a call during an outage, in milliseconds. A store that waits for its backend waits this long. */
+const OUTAGE_TIMEOUT_MS = 300;
 
 function operations(store: SessionStore, key: string): [string, (call: StoreCall) => Promise<unknown>][] {
   return [

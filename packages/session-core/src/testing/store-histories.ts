@@ -8,7 +8,7 @@ import { applyChange } from '../stores/apply-patch.ts';
 const HISTORIES = 80;
 const STEPS = 16;
 
-/** Runs random sequences of calls and compares each result with a model of the contract. They find combinations that the other tests miss. */
+/** Runs random sequences of calls, and compares each result with a model of the contract. Finds combinations that the other tests miss. */
 export function testHistories({ test, passTime, slackMs }: StoreTests): void {
   for (const part of [1, 2, 3, 4]) {
     test(
@@ -28,7 +28,7 @@ interface History {
   store: SessionStore;
   key: string;
   model: Model;
-  /** The names of its fields. */
+  /** The names of the fields that its changes use. */
   names: string[];
   /** How far the clock of its writers is ahead, in milliseconds. */
   offset: number;
@@ -44,8 +44,8 @@ async function play(subject: Subject, random: Random, time: Pick<StoreTests, 'pa
   const offset = random.of([0, 0, -2 * HOUR, 2 * HOUR]);
   const history: History = { random, store, key, model, names, offset, isFake: time.passTime !== undefined };
   const steps: string[] = [];
-  // The backend starts counting a lifetime later than the model, by the duration of the call. An expiry may be checked several calls later, so
-  // the slowest call counts.
+  // The backend starts counting a lifetime later than the model, by the duration of the call. An expiry may be checked several calls later,
+  // so the slowest call counts.
   let slowestMs = 0;
 
   for (let step = 0; step < STEPS; step++) {

@@ -6,8 +6,8 @@ import { toBase64url } from '../platform/base64url.ts';
 interface StoreSuiteOptions {
   it: It;
   /**
-   * Creates a store on the backend under test. It is called twice for each test, as in two processes. It can return the same store each time
-   * if the backend is for a single process.
+   * Creates a store on the backend under test. It is called twice for each test, as in two processes. It can return the same store each
+   * time if the backend is for a single process.
    */
   createStore(): SessionStore | Promise<SessionStore>;
   /**
@@ -30,8 +30,8 @@ interface StoreSuiteOptions {
  * How the suite checks lifetimes of months without waiting. One of the two is required.
  *
  * - `passTime` advances a fake clock, in milliseconds. The store and its backend must use this clock, which otherwise stands still.
- * - `timeLeft` asks a backend with its own clock how long the record or the tombstone of a key still lives, in milliseconds. Null means that
- *   there is neither. The suite then waits for records that live for a millisecond.
+ * - `timeLeft` asks a backend with its own clock how long the record or the tombstone of a key still lives, in milliseconds. Null means
+ *   that there is neither. The suite then waits for records that live for a millisecond.
  */
 type Time =
   | { passTime(ms: number): unknown; timeLeft?: undefined }
@@ -59,13 +59,13 @@ export interface Subject {
   /** Lets so much time pass that a sweep must remove expired records. False with a real clock, because that would take too long. */
   passSweepGrace(): Promise<boolean>;
   newKey(): string;
-  /** Asserts with `timeLeft` when the record or tombstone of a key expires, in epoch milliseconds; undefined means that there is neither. */
+  /** Asserts with `timeLeft` when the record or tombstone of a key expires, in epoch milliseconds. Undefined: there is neither. */
   endsAt(key: string, end: number | undefined, sinceMs: number): Promise<void>;
   /** Asserts that a key still refuses changes after `ms` milliseconds. */
   refusesAfter(key: string, ms: number): Promise<void>;
 }
 
-/** By which of its limits a record expires. */
+/** The limit at which a record expires: its hard deadline, or its idle limit. */
 export type Limit = 'deadline' | 'idle';
 export const LIMITS: Limit[] = ['deadline', 'idle'];
 
