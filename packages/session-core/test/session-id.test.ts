@@ -13,8 +13,10 @@ it('a record key is the same in a runtime without `node:crypto`', async () => {
   const ids = Array.from({ length: 100 }, createSessionId);
   const keys = await Promise.all(ids.map((id) => recordKey(id)));
   const getBuiltinModule = vi.spyOn(process, 'getBuiltinModule').mockReturnValue(undefined);
-  expect(await Promise.all(ids.map((id) => recordKey(id)))).toEqual(keys);
-  expect(getBuiltinModule).toHaveBeenCalledTimes(100);
+  vi.resetModules();
+  const elsewhere = await import('../src/engine/session-id.ts');
+  expect(await Promise.all(ids.map((id) => elsewhere.recordKey(id)))).toEqual(keys);
+  expect(getBuiltinModule).toHaveBeenCalledWith('node:crypto');
   getBuiltinModule.mockRestore();
 });
 

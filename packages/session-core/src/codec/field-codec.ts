@@ -46,8 +46,7 @@ export type FieldCodecs = readonly [FieldCodec, ...FieldCodec[]];
  * and `onCorrupt` is called once for it when it is first read.
  */
 export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => void): SessionFields {
-  if (codecs.length === 1 && codecs[0] === plaintext && ![...fields.keys()].some((name) => /^["~]/.test(name)))
-    return fields;
+  if (codecs.length === 1 && codecs[0] === plaintext && isPlain(fields)) return fields;
   const decoded = new Map<string, string | undefined>();
   const corrupt = new Set<string>();
   let all: Fields | undefined;
@@ -101,6 +100,12 @@ export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => 
       return [...fields].filter(([name]) => !names.has(name)).map(([, value]) => expiryOf(value));
     },
   };
+}
+
+/** Whether the name of every field is its session key. */
+function isPlain(fields: Fields): boolean {
+  for (const name of fields.keys()) if (name.startsWith('"') || name.startsWith(ENCRYPTED)) return false;
+  return true;
 }
 
 /** A copy of the session with one field changed, or removed when `field` is null. */

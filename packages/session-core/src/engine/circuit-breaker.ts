@@ -54,19 +54,16 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
     if (!probing) void probeUntilBack();
   };
 
-  const attempt = <Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> =>
-    withDeadline(ms, (call) => {
-      const answer = work(call);
-      answer.then(answered, (error: unknown) => isAnswer(error) && answered());
-      return answer;
-    });
+  const onSettled = (failure?: { error: unknown }): void => {
+    if (!failure || isAnswer(failure.error)) answered();
+  };
 
   const probeUntilBack = async (): Promise<void> => {
     probing = true;
     while (down && msSince(lastOperationAt) < STOP_PROBING_AFTER_MS) {
       await pause(PROBE_EVERY_MS, { idle: true });
       if (!down) break;
-      await attempt(PROBE_TIMEOUT_MS, probe).catch(() => undefined);
+      await withDeadline(PROBE_TIMEOUT_MS, probe, onSettled).catch(() => undefined);
       downConfirmedAt = thisMoment();
     }
     probing = false;
@@ -89,7 +86,7 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
       if (!probing) void probeUntilBack();
     }
     try {
-      return await attempt(timeoutMs, work);
+      return await withDeadline(timeoutMs, work, onSettled);
     } catch (error) {
       if (error === DEADLINE) {
         const ambiguous = READ_ONLY.has(operation) ? '' : ' The outcome of the write is unknown; it is not retried.';

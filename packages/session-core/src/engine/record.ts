@@ -145,7 +145,7 @@ export function recordIn(options: RecordOptions): SessionRecord {
   const { store, call, key, codecs, expiry, onCorrupt } = options;
   return {
     async read() {
-      const touch = expiry.idleMs === undefined ? call : { ...call, extendIdleMs: expiry.idleMs };
+      const touch = expiry.idleMs === undefined ? call : { signal: call.signal, extendIdleMs: expiry.idleMs };
       const fields = await store.read(key, touch);
       if (!fields) return null;
       const session = toSession(fields, codecs, onCorrupt);

@@ -1,3 +1,4 @@
+import type { hash } from 'node:crypto';
 import { toBase64url } from '../platform/base64url.ts';
 import { digest } from '../platform/digest.ts';
 
@@ -37,7 +38,10 @@ export async function recordKey(id: string, prefix = 'session:'): Promise<string
 
 /** Resolves to the SHA-256 of a string (as UTF-8), in base64url without padding. */
 export async function sha256Of(text: string): Promise<string> {
-  // Node's own hash is ten times as fast, because it does not leave the thread. It is loaded late, because loading takes milliseconds.
-  const hash = globalThis.process?.getBuiltinModule?.('node:crypto')?.hash;
-  return hash ? hash('sha256', text, 'base64url') : toBase64url(await digest('SHA-256', text));
+  nodeHash ??= globalThis.process?.getBuiltinModule?.('node:crypto')?.hash ?? null;
+  return nodeHash ? nodeHash('sha256', text, 'base64url') : toBase64url(await digest('SHA-256', text));
 }
+
+// Node's own hash is ten times as fast as Web Crypto, because it does not leave the thread. It is loaded late, because loading takes
+// milliseconds. Null: there is none.
+let nodeHash: typeof hash | null | undefined;

@@ -13,16 +13,22 @@ const TIMER_SLACK_MS = 50;
  * Runs `work` with a deadline, in milliseconds. When `work` has not settled by then, its signal aborts and the promise rejects with
  * `DEADLINE`. If the work then immediately fails with the code `unavailable`, the promise rejects with that error instead: it says why
  * there was no connection.
+ *
+ * @param onSettled called when `work` has settled, also after the deadline; with its error when it has failed.
  */
-export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Promise<Result>): Promise<Result> {
+export function withDeadline<Result>(
+  ms: number,
+  work: (call: StoreCall) => Promise<Result>,
+  onSettled?: (failure?: { error: unknown }) => void,
+): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const controller = new AbortController();
+    let controller: AbortController | undefined;
     let isExpired = false;
     const expire = (): void => {
       isExpired = true;
       // In a later task, so that the work can reject first with an error that says more.
       setTimeout(() => reject(DEADLINE), 0);
-      controller.abort();
+      controller?.abort();
     };
     const startedAt = thisMoment();
     // After the event loop was blocked or the process was suspended, an answer may be waiting in the socket. Give the process time to read
@@ -31,11 +37,26 @@ export function withDeadline<Result>(ms: number, work: (call: StoreCall) => Prom
       timer = msSince(startedAt) - ms > TIMER_SLACK_MS ? setTimeout(expire, TIMER_SLACK_MS) : setTimeout(expire, 0);
     };
     let timer = setTimeout(onTimer, ms);
-    work({ signal: controller.signal })
-      .then(resolve, (error: Error) => {
-        if (!isExpired || isUnavailable(error)) reject(error);
-      })
-      .finally(() => clearTimeout(timer));
+    const call: StoreCall = {
+      // Created on demand: it takes longer than reading a session from memory.
+      get signal() {
+        controller ??= new AbortController();
+        if (isExpired) controller.abort();
+        return controller.signal;
+      },
+    };
+    work(call).then(
+      (result) => {
+        clearTimeout(timer);
+        onSettled?.();
+        resolve(result);
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        onSettled?.({ error });
+        if (!isExpired || isUnavailable(error)) reject(error as Error);
+      },
+    );
   });
 }
 
