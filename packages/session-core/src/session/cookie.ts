@@ -12,18 +12,23 @@ export interface SessionCookie {
   domain?: string | undefined;
   /** Default: `/`. */
   path?: string | undefined;
-  /** Seconds, at least 1. Default: the cookie lasts as long as the browser runs. When it is set, every write renews the cookie. */
+  /**
+   * How long the browser keeps the cookie, in seconds, at least 1. If set, every write renews the cookie; a read does not. Default: until the
+   * browser is closed.
+   */
   maxAge?: number | undefined;
-  /** Default: `lax`. `true` stands for `strict`, `false` for no attribute. `none` needs `secure`. */
+  /** `true` means `strict`, `false` omits the attribute. `none` requires `secure`. Default: `lax`. */
   sameSite?: 'strict' | 'lax' | 'none' | boolean | undefined;
   /**
-   * Default: true, except for a request to an `http:` URL on localhost while `NODE_ENV` is `development` or `test`. Safari drops `Secure`
-   * cookies there, and a proxy may make every URL look so: hence the second condition.
+   * By default, it is `false` for a request to `http://localhost` (or another loopback address) while `NODE_ENV` is `development` or `test`,
+   * and `true` for any other. Safari drops `Secure` cookies on such a URL. `NODE_ENV` counts because, behind a proxy, every request may seem
+   * to have such a URL.
    */
   secure?: boolean | undefined;
   /**
-   * Keeps the cookie apart for each site that embeds yours (https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies).
-   * Needs `secure`, and mostly `sameSite: 'none'`. Default: false.
+   * Browsers keep a separate cookie for each site that embeds yours
+   * (https://developer.mozilla.org/docs/Web/Privacy/Guides/Privacy_sandbox/Partitioned_cookies). Requires `secure`, and usually
+   * `sameSite: 'none'`. Default: false.
    */
   partitioned?: boolean | undefined;
 }

@@ -5,7 +5,10 @@ import { engineOfAny } from './plain-driver.ts';
 import { openSession, type Session, type SessionContext } from './session.ts';
 
 export interface SessionsOptions {
-  /** Any driver: a runtime of Coatcheck, or three methods of your own. */
+  /**
+   * What the default export of a package's `runtime` entry returns, such as `redis()`. Or any object with `getItem`, `setItem` and
+   * `removeItem`.
+   */
   driver: SessionDriver;
   /** The cookie's name, or its attributes. Default: what Astro does. */
   cookie?: string | SessionCookie | undefined;
