@@ -54,7 +54,7 @@ const sentinelFailover: Fault = {
       inject: () => master.kill(),
       note: async (verdict) =>
         `² Redis replication is asynchronous, so a failover can lose writes that were just acknowledged. This one lost ${describeLosses(verdict)}. ` +
-        `The command \`WAIT 1 100\` after each write would wait for a replica. Coatcheck does not send it. Its cost: ${cost}.`,
+        `The Redis command \`WAIT 1 100\` after each write would wait for a replica. Coatcheck does not send it. With it, a write would take ${cost}.`,
       async close() {
         for (const admin of admins) admin.disconnect();
         for (const server of [...sentinels, master, replica]) await server[Symbol.asyncDispose]();
@@ -82,7 +82,7 @@ async function costOfWait(master: RedisServer): Promise<string> {
   const plain = await median((key) => client.set(key, 'value'));
   const waited = await median((key) => client.pipeline().set(key, 'value').wait(1, 100).exec());
   client.disconnect();
-  return `${waited} per write instead of ${plain}, on this machine, with the replica on the same machine`;
+  return `${waited} instead of ${plain}, on this machine, with the replica on the same machine`;
 }
 
 interface Cluster {

@@ -188,8 +188,8 @@ export interface SharedOptions {
    */
   idleTtl?: number | EnvRef | undefined;
   /**
-   * The deadline of one operation, in milliseconds, from 1 to 600,000. It includes connecting and retrying. After it the operation fails
-   * with the code `timeout`.
+   * How long one operation may take, in milliseconds, from 1 to 600,000, including connecting and retrying. At this deadline, it fails with
+   * the code `timeout`.
    *
    * @default 5000
    */

@@ -6,7 +6,10 @@ import { openSession, type Session, type SessionContext } from './session.ts';
 
 /** The options of `createSessions()`. */
 export interface SessionsOptions {
-  /** The default export of a package's `runtime` entry, called; or any object with `getItem`, `setItem` and `removeItem`. */
+  /**
+   * What the default export of a package's `runtime` entry returns, such as `redis()`. Or any object with `getItem`, `setItem` and
+   * `removeItem`.
+   */
   driver: SessionDriver;
   /**
    * The name of the session cookie, or its attributes.
