@@ -22,13 +22,13 @@ export function withDeadline<Result>(
   onSettled?: (failure?: { error: unknown }) => void,
 ): Promise<Result> {
   return new Promise((resolve, reject) => {
-    let controller: AbortController | undefined;
+    const controller = new AbortController();
     let isExpired = false;
     const expire = (): void => {
       isExpired = true;
       // In a later task, so that the work can reject first with an error that says more.
       setTimeout(() => reject(DEADLINE), 0);
-      controller?.abort();
+      controller.abort();
     };
     const startedAt = thisMoment();
     // After the event loop was blocked or the process was suspended, an answer may be waiting in the socket. Give the process time to read
@@ -37,15 +37,7 @@ export function withDeadline<Result>(
       timer = msSince(startedAt) - ms > TIMER_SLACK_MS ? setTimeout(expire, TIMER_SLACK_MS) : setTimeout(expire, 0);
     };
     let timer = setTimeout(onTimer, ms);
-    const call: StoreCall = {
-      // Created on demand: it takes longer than reading a session from memory.
-      get signal() {
-        controller ??= new AbortController();
-        if (isExpired) controller.abort();
-        return controller.signal;
-      },
-    };
-    work(call).then(
+    work({ signal: controller.signal }).then(
       (result) => {
         clearTimeout(timer);
         onSettled?.();
