@@ -39,6 +39,7 @@ export {
 } from './contract/store.ts';
 export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
 export { recordKey, sha256Of } from './engine/session-id.ts';
+export { msSince, thisMoment, type Moment } from './platform/clock.ts';
 export { pause } from './platform/retry.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { createTombstones, type Tombstones } from './stores/tombstones.ts';

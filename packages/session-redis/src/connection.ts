@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream';
-import { pause, isSessionDriverError } from '@coatcheck/session-core/driver';
+import { isSessionDriverError, msSince, pause, thisMoment } from '@coatcheck/session-core/driver';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type { Cluster, Redis } from 'ioredis';
 import { closeWhenDead, connectCluster, connectRedis, type IoRedis } from './client.ts';
@@ -44,6 +44,29 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   const waiters = new Set<PromiseWithResolvers<Client>>();
   /** By socket: what to call before a command is sent on it. */
   const beforeSending = new WeakMap<object, () => void>();
+
+  /** By socket: the signals of the commands that are sent in the next write. */
+  const gathered = new WeakMap<Writable, AbortSignal[]>();
+
+  /**
+   * Sends a command in one write with all commands of this turn of the event loop. Waking Redis for each command costs more than the commands
+   * do.
+   */
+  const gather = (socket: Writable, signal: AbortSignal): void => {
+    const others = gathered.get(socket);
+    if (others) return void others.push(signal);
+    const signals = [signal];
+    gathered.set(socket, signals);
+    const gatheredAt = thisMoment();
+    socket.cork();
+    setImmediate(() => {
+      gathered.delete(socket);
+      // If the process was suspended in between, a command may have failed for its caller. It must not be sent then.
+      const isTooLate = msSince(gatheredAt) > timeoutMs || signals.some(({ aborted }) => aborted);
+      if (isTooLate) socket.destroy();
+      else socket.uncork();
+    });
+  };
 
   const connect = async (): Promise<void> => {
     isConnecting = true;
@@ -122,7 +145,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
       isReplaced = signal.aborted;
       if (isReplaced) return '*1\r\n$4\r\nPING\r\n';
       status.wasSent = true;
-      corkForThisTick(socket as Writable);
+      gather(socket as Writable, signal);
       beforeSending.get(socket)?.();
       return ioredis.Command.prototype.toWritable.call(command, socket);
     };
@@ -179,13 +202,6 @@ function discard(client: Client): void {
   const connections = 'nodes' in client ? client.nodes() : [client];
   client.disconnect();
   for (const { stream } of connections) stream?.destroy();
-}
-
-/** Sends all commands of one tick in one write. Waking Redis for each command costs more than the commands do. */
-function corkForThisTick(socket: Writable): void {
-  if (socket.writableCorked > 0) return;
-  socket.cork();
-  process.nextTick(() => socket.uncork());
 }
 
 /** Rejects if `work` does not settle within `ms` milliseconds. */

@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+import { connect, createServer, type AddressInfo, Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { createSessions, isSessionDriverError } from '@coatcheck/session-core';
 import redisDriver from '@coatcheck/session-redis/runtime';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { moveClock } from '@coatcheck/test-support/clock';
 import { startProxy } from '@coatcheck/test-support/fault-proxy';
 import { freePort } from '@coatcheck/test-support/ports';
@@ -242,6 +242,29 @@ describe('a write whose caller was told that it failed', () => {
     await store.close?.();
   });
 
+  it.each([
+    ['its signal aborts', (abort: () => void) => abort()],
+    ['the process is suspended for longer than the timeout', () => moveClock(61_000)],
+  ])('is not sent when %s before the commands of the same turn are', async (_what, interrupt) => {
+    await using redis = await startRedis();
+    const store = openStore({ url: redis.url });
+    const [one, other] = [newKey(), newKey()];
+    // Afterwards there are a connection and the script, so a patch is handed to the socket at once.
+    await store.patch(other, change({ set: new Map([['a', ':1']]) }), call());
+    const controller = new AbortController();
+    const set = new Map([['a', ':2']]);
+    const patch = store.patch(one, change({ set }), { signal: controller.signal });
+    const otherPatch = store.patch(other, change({ set }), call());
+    const read = store.read(other, call());
+    interrupt(() => controller.abort());
+    expect(await codeOf(patch)).toBe('interrupted');
+    // It was in the same write, and nobody knows whether it was sent.
+    expect(await codeOf(otherPatch)).toBe('interrupted');
+    expect(await read).toEqual(new Map([['a', ':1']]));
+    expect(await store.read(one, call())).toBeNull();
+    await store.close?.();
+  });
+
   it('does not leave the process later on, when the network took only a part of it', async () => {
     await using redis = await startRedis();
     await using proxy = await startProxy({ target: redis.port });
@@ -280,6 +303,23 @@ describe('a write whose caller was told that it failed', () => {
     });
     for (const opened of [store, direct]) await opened.close?.();
   });
+});
+
+it('the commands of one turn of the event loop are sent in one write, also those of different ticks', async () => {
+  await using redis = await startRedis();
+  await using proxy = await startProxy({ target: redis.port });
+  const store = openStore({ host: '127.0.0.1', port: proxy.port });
+  await store.read(newKey(), call());
+  const write = vi.spyOn(Socket.prototype as unknown as { _writev(): unknown }, '_writev');
+  onTestFinished(() => write.mockRestore());
+  const reads: Promise<unknown>[] = [];
+  for (let tick = 0; tick < 10; tick++) {
+    reads.push(store.read(newKey(), call()));
+    await new Promise((resolve) => process.nextTick(resolve));
+  }
+  await Promise.all(reads);
+  expect(write).toHaveBeenCalledTimes(1);
+  await store.close?.();
 });
 
 it('a read whose connection broke is sent again', async () => {

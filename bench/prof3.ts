@@ -1,0 +1,15 @@
+import memory from '@coatcheck/session-memory/runtime';
+import { astroWithOurs, visitorOf } from './subjects.ts';
+import { pages } from './pages.ts';
+const d = memory();
+const visit = astroWithOurs(d);
+const req = await visitorOf(visit, pages.login);
+const id = /astro-session=([^;]+)/.exec(req.headers.get('cookie')!)![1]!;
+const engine = (d as any)[Symbol.for('@coatcheck/session-core/engine@1')];
+const N = 400000;
+for (let i = 0; i < N; i++) await engine.read(id);
+const t0 = process.cpuUsage();
+const w = performance.now();
+for (let i = 0; i < N; i++) await engine.read(id);
+const c = process.cpuUsage(t0);
+console.log('read', ((c.user + c.system) / N).toFixed(2), (((performance.now() - w) * 1000) / N).toFixed(2));
