@@ -1,6 +1,6 @@
 import type { SessionFields } from '../codec/field-codec.ts';
 import { bodyOf, expiryOf, isExpired } from '../codec/field.ts';
-import { type Flat, isObject, isSameValue } from '../codec/flat.ts';
+import { type Flat, isObject, createComparison } from '../codec/flat.ts';
 import { decodePayload, encodeAt, type Entry, notAPayload } from '../codec/payload.ts';
 import type { Fields } from '../contract/store.ts';
 import type { Moment } from '../platform/clock.ts';
@@ -18,8 +18,8 @@ export interface Snapshot {
 
 /** What one read has returned. */
 export interface ReadResult extends Snapshot {
-  /** Whether the value at a position of a payload is the one that the read returned for this key. */
-  isUnchanged(key: string, flat: Flat, position: number): boolean;
+  /** Returns a function that tells whether the value at a position of a payload is the one that the read returned for a key. */
+  comparisonWith(flat: Flat): (key: string, position: number) => boolean;
 }
 
 /** The result of reading a layout. */
@@ -28,10 +28,13 @@ export function resultOf(driver: string, id: string, at: Moment, { flat: own, sl
     id,
     at,
     keys: slots,
-    isUnchanged(key, flat, position) {
-      const slot = slots.get(key);
-      if (slot?.dataAt === undefined) return false;
-      return isSameValue(flat, position, own, slot.dataAt) ?? encodeAt(driver, flat, position) === bodyOf(slot.field);
+    comparisonWith(flat) {
+      const isSame = createComparison(flat, own);
+      return (key, position) => {
+        const slot = slots.get(key);
+        if (slot?.dataAt === undefined) return false;
+        return isSame(position, slot.dataAt) ?? encodeAt(driver, flat, position) === bodyOf(slot.field);
+      };
     },
   };
 }
@@ -90,7 +93,8 @@ function resultIn(
     id,
     at: { wall, monotonic },
     keys,
-    isUnchanged: (key, payload, position) => keys.get(key)?.digest === digest(encodeAt(driver, payload, position)),
+    comparisonWith: (payload) => (key, position) =>
+      keys.get(key)?.digest === digest(encodeAt(driver, payload, position)),
   };
 }
 
@@ -122,9 +126,13 @@ export function savedSession(
   { isOwn, find, onUnknown }: MarkResolver,
 ): { entries: Map<string, SavedEntry>; snapshots: Snapshot[] } {
   const { flat, entries } = decodePayload(driver, payload);
-  const results = new Map<number, ReadResult | undefined>();
-  const resultAt = (position: number): ReadResult | undefined => {
-    if (results.has(position)) return results.get(position);
+  /** By position of the mark. */
+  const reads = new Map<
+    number,
+    { result: ReadResult; isUnchanged(key: string, position: number): boolean } | undefined
+  >();
+  const readAt = (position: number) => {
+    if (reads.has(position)) return reads.get(position);
     const mark = flat[position];
     const result = Array.isArray(mark)
       ? resultIn(driver, flat, mark, isOwn)
@@ -132,17 +140,20 @@ export function savedSession(
         ? find(mark)
         : undefined;
     if (!result) onUnknown();
-    results.set(position, result);
-    return result;
+    const read = result && { result, isUnchanged: result.comparisonWith(flat) };
+    reads.set(position, read);
+    return read;
   };
 
   for (const [key, entry] of entries as Map<string, SavedEntry>) {
     const { markAt, dataAt } = entry;
-    const result = markAt === undefined ? undefined : resultAt(markAt);
-    entry.modified = !result || (isObject(flat, dataAt) && !result.isUnchanged(key, flat, dataAt));
+    const read = markAt === undefined ? undefined : readAt(markAt);
+    entry.modified = !read || (isObject(flat, dataAt) && !read.isUnchanged(key, dataAt));
   }
   const snapshots = new Map<string, Snapshot>();
-  for (const result of results.values()) if (result) snapshots.set(result.id, unite(snapshots.get(result.id), result));
+  for (const read of reads.values()) {
+    if (read) snapshots.set(read.result.id, unite(snapshots.get(read.result.id), read.result));
+  }
   return { entries: entries as Map<string, SavedEntry>, snapshots: [...snapshots.values()] };
 }
 

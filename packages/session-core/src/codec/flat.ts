@@ -77,23 +77,34 @@ export function isObject(flat: Flat, position: number): boolean {
 }
 
 /**
- * Whether the value at a position of one flat array is encoded like the value at a position of another one. It compares without encoding,
- * so it is fast. Values that can be shared are paired one to one: an object that is referenced twice equals only an object that is
- * referenced at the same two places.
+ * Compares values of one flat array with values of others, without encoding them.
  *
- * @returns undefined when this cannot be told without encoding: a value of a special type, such as a Date, or nesting that is too deep.
+ * Objects that can be shared are paired one to one: an object that is referenced twice equals only an object that is referenced at the same
+ * two places.
+ *
+ * @returns a function of two positions that tells whether the values have the same encoding; undefined when this cannot be told without
+ *   encoding: a value of a special type, such as a Date, or nesting that is too deep.
  */
-export function isSameValue(flat: Flat, position: number, other: Flat, otherPosition: number): boolean | undefined {
-  const pairs = new Map<number, number>();
+export function createComparison(
+  flat: Flat,
+  other: Flat,
+): (position: number, otherPosition: number) => boolean | undefined {
+  // For each object: its partner, and the comparison in which it was paired. Arrays, because maps take several times as long.
+  const partner = new Int32Array(flat.length);
+  const pairedIn = new Int32Array(flat.length);
+  const otherPairedIn = new Int32Array(other.length);
+  let comparison = 0;
+
   const isSame = (one: number, two: number): boolean => {
     if (one < 0 || two < 0) return one === two;
     const node = flat[one];
     const otherNode = other[two];
     if (typeof node !== 'object' || typeof otherNode !== 'object' || node === null || otherNode === null)
       return node === otherNode;
-    const partner = pairs.get(one);
-    if (partner !== undefined) return partner === two;
-    pairs.set(one, two);
+    if (pairedIn[one] === comparison) return partner[one] === two;
+    if (otherPairedIn[two] === comparison) return false;
+    pairedIn[one] = otherPairedIn[two] = comparison;
+    partner[one] = two;
     if (Array.isArray(node)) {
       if (isSpecial(node) || !Array.isArray(otherNode) || isSpecial(otherNode)) throw UNKNOWN_FORM;
       if (node.length !== otherNode.length) return false;
@@ -112,11 +123,15 @@ export function isSameValue(flat: Flat, position: number, other: Flat, otherPosi
     }
     return index === keys.length;
   };
-  try {
-    return isSame(position, otherPosition) && new Set(pairs.values()).size === pairs.size;
-  } catch {
-    return undefined;
-  }
+
+  return (position, otherPosition) => {
+    comparison++;
+    try {
+      return isSame(position, otherPosition);
+    } catch {
+      return undefined;
+    }
+  };
 }
 
 type Positions = Record<string, number>;
