@@ -221,6 +221,20 @@ it('comparing two values without encoding them never contradicts their encodings
   expect(told).toBeGreaterThan(runs(200));
 });
 
+it('two requests that read the same layout have marks of their own', () => {
+  const layout = layoutOf(new Map([['cart', ':[[1],"hat"]']]));
+  const marks = [
+    payloadOf(layout, 'first'),
+    payloadOf(layout, 'second'),
+    selfContainedPayloadOf(layout, 'n', 'id', at),
+  ];
+  const decoded = marks.map((flat) => decodePayload('test', flat));
+  const markOf = ({ flat, entries }: (typeof decoded)[number]) => flat[entries.get('cart')!.markAt!];
+  expect(decoded.slice(0, 2).map(markOf)).toEqual(['first', 'second']);
+  expect(markOf(decoded[2]!)).toBeInstanceOf(Array);
+  expect(layout.flat.slice(0, 2)).toEqual([undefined, undefined]);
+});
+
 describe('an unknown mark', () => {
   const marks: MarkResolver = { isOwn: () => false, find: () => undefined, onUnknown: fail };
 

@@ -75,13 +75,7 @@ export function createLayoutCache(maxBytes: number = MAX_BYTES): LayoutCache {
         return cached.layout;
       }
       forget(id);
-      let isCorrupt = false;
-      const layout = createLayout(cached?.layout, fields, now, () => {
-        isCorrupt = true;
-        onCorrupt();
-      });
-      // A corrupt field has no place in the layout, so it would be overlooked by the next read.
-      if (isCorrupt) return layout;
+      const layout = createLayout(cached?.layout, fields, now, onCorrupt);
       const bytes = bytesOf(layout);
       if (bytes > maxBytes) return layout;
       layouts.set(id, { layout, bytes });

@@ -106,8 +106,8 @@ export function createComparison(
     pairedIn[one] = otherPairedIn[two] = comparison;
     partner[one] = two;
     if (Array.isArray(node)) {
-      if (isSpecial(node) || !Array.isArray(otherNode) || isSpecial(otherNode)) throw UNKNOWN_FORM;
-      if (node.length !== otherNode.length) return false;
+      if (!Array.isArray(otherNode) || node.length !== otherNode.length) return false;
+      if (isSpecial(otherNode)) throw UNKNOWN_FORM;
       for (let index = 0; index < node.length; index++) {
         if (!isSame(node[index] as number, otherNode[index] as number)) return false;
       }
