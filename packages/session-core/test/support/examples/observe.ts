@@ -4,6 +4,8 @@ import type { ReportedEvent } from '@coatcheck/session-core';
 const events: ReportedEvent[] = [
   'destroyed-write',
   'stale-write',
+  'unknown-read',
+  'conflict',
   'corrupt-field',
   'migrated',
   'eviction',
