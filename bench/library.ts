@@ -26,6 +26,8 @@ export interface Turn {
   /** The page that has filled the visitors' sessions; without, they have none. */
   fill?: PageName | undefined;
   visitors: number;
+  /** Whether the visitors come one after another. Default: all of them come at once, again and again. */
+  oneByOne?: boolean;
   ms: number;
 }
 
@@ -52,10 +54,12 @@ if (import.meta.main) {
   if (name === 'raw') await new Redis(redisUrl!).script('LOAD', HSET);
   const visitors: Request[] = [];
   process.once('disconnect', () => process.exit());
-  process.on('message', ({ page, fill, visitors: count, ms }: Turn) => {
+  let next = 0;
+  process.on('message', ({ page, fill, visitors: count, oneByOne = false, ms }: Turn) => {
     const run = async (): Promise<void> => {
       while (visitors.length < count) visitors.push(fill ? await visitorOf(visit, pages[fill]) : anonymous);
-      process.send!(await repeat((worker) => visit(visitors[worker]!, pages[page]), ms, count));
+      const visitorFor = (worker: number): Request => visitors[oneByOne ? next++ % count : worker]!;
+      process.send!(await repeat((worker) => visit(visitorFor(worker), pages[page]), ms, oneByOne ? 1 : count));
     };
     void run();
   });

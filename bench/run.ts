@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { redisServerBin } from '@coatcheck/test-support/redis-server';
+import { astroDriver } from './astro-driver.ts';
 import { calls } from './calls.ts';
 import { overHttp } from './http.ts';
 import { inMemory } from './in-memory.ts';
@@ -13,7 +14,7 @@ import { printGroup } from './report.ts';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, row: { type: 'string' } } });
 
-const groups = [calls, inMemory, encryption, observability, onRedis, overHttp, memory, sizes, starts]
+const groups = [calls, inMemory, astroDriver, encryption, observability, onRedis, overHttp, memory, sizes, starts]
   .map((group) => ({
     ...group,
     rows: group.rows.filter(({ name }) => values.row === undefined || values.row === name),
