@@ -112,7 +112,7 @@ edit('.size-limit.json', (text) => {
     ignore: ['devalue', './late-*'],
     gzip: true,
     // What the template needs, and some room for the real backend.
-    limit: '14.5 kB',
+    limit: '15 kB',
   });
   return `${JSON.stringify(limits, null, 2)}\n`;
 });

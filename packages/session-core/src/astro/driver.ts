@@ -81,7 +81,7 @@ export function astroDriver(engine: Engine): SessionDriver {
   };
 
   const marks: MarkResolver = {
-    isOwn: (nonce) => nonce === ownNonce(),
+    isOwn: (other) => other === ownNonce(),
     find: (mark) => currentRequest()?.results.get(mark),
     onUnknown: () => report('unknown-read', driver),
   };

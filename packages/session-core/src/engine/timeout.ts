@@ -46,7 +46,7 @@ export function withDeadline<Result>(
       (error: unknown) => {
         clearTimeout(timer);
         onSettled?.({ error });
-        if (!isExpired || isUnavailable(error)) reject(error as Error);
+        if (!isExpired || isUnavailable(error)) reject(error);
       },
     );
   });
