@@ -43,7 +43,7 @@ export function withDeadline<Result>(
         onSettled?.();
         resolve(result);
       },
-      (error: unknown) => {
+      (error: Error) => {
         clearTimeout(timer);
         onSettled?.({ error });
         if (!isExpired || isUnavailable(error)) reject(error);
