@@ -3,18 +3,33 @@ import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { redisServerBin } from '@coatcheck/test-support/redis-server';
 import { astroDriver } from './astro-driver.ts';
+import { astroParts } from './astro-parts.ts';
 import { calls } from './calls.ts';
 import { overHttp } from './http.ts';
 import { inMemory } from './in-memory.ts';
 import { onRedis } from './redis.ts';
 import { memory } from './memory.ts';
+import { growth } from './growth.ts';
 import { encryption, observability } from './encryption.ts';
 import { sizes, starts } from './weight.ts';
 import { printGroup } from './report.ts';
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, row: { type: 'string' } } });
 
-const groups = [calls, inMemory, astroDriver, encryption, observability, onRedis, overHttp, memory, sizes, starts]
+const groups = [
+  calls,
+  inMemory,
+  astroDriver,
+  astroParts,
+  growth,
+  encryption,
+  observability,
+  onRedis,
+  overHttp,
+  memory,
+  sizes,
+  starts,
+]
   .map((group) => ({
     ...group,
     rows: group.rows.filter(({ name }) => values.row === undefined || values.row === name),
