@@ -32,8 +32,8 @@ function row(name: string, what: string, fill: PageName): Row {
         },
         quick ? 20 : 120,
       );
-      const part = (name: 'stringify' | 'parse' | 'unflatten'): string =>
-        `${spread(cpuOf(took[name]), 'µs')}: **${percent(ratio(took[name], took.request, 'cpuUs'))}**`;
+      const part = (which: 'stringify' | 'parse' | 'unflatten'): string =>
+        `${spread(cpuOf(took[which]), 'µs')}: **${percent(ratio(took[which], took.request, 'cpuUs'))}**`;
       return { cells: [spread(cpuOf(took.request), 'µs'), part('stringify'), part('parse'), part('unflatten')] };
     },
   };
