@@ -3,7 +3,14 @@ import { stringify, unflatten } from 'devalue';
 import type { ReportedEvent } from '@coatcheck/session-core';
 import memory from '@coatcheck/session-memory/runtime';
 import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { astros, createBrowser, newRequest, type Page, type RequestOptions } from './support/astro-site.ts';
+import {
+  astros,
+  createBrowser,
+  createCookies,
+  newRequest,
+  type Page,
+  type RequestOptions,
+} from './support/astro-site.ts';
 import { createBackend } from './support/backend.ts';
 
 const NOON = Date.UTC(2030, 0, 1, 12);
@@ -537,6 +544,111 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     await reading;
     await page.run(() => astro.persist(errorPage));
     expect(await look()).toEqual({ user: 'grace', added: 1 });
+  });
+
+  it('an error page erases nothing that another request has set since the page was saved', async () => {
+    const { backend, browser, look } = await startSession({ user: 'ada', flash: 'one' });
+    const request = newRequest();
+    // Astro opens a second session for the error page, in the same request.
+    const open = () => request.run(() => astro.openSession(backend.driver, createCookies(browser.cookie)));
+    const page = open();
+    await request.run(() => page.get('flash'));
+    request.run(() => page.delete('flash'));
+    await request.run(() => astro.persist(page));
+    const errorPage = open();
+    expect(await request.run(() => errorPage.get('flash'))).toBeUndefined();
+    await createBrowser(astro, backend.driver, {}, browser.cookie).visit((session) => session.set('flash', 'two'));
+    request.run(() => errorPage.set('lastPath', '/gone'));
+    await request.run(() => astro.persist(errorPage));
+    expect(await look()).toEqual({ user: 'ada', flash: 'two', lastPath: '/gone' });
+  });
+
+  it('an error page that replaces every key erases nothing that only the page had read', async () => {
+    const { backend, browser, look } = await startSession({ user: 'ada', flash: 'one' });
+    const request = newRequest();
+    const open = () => request.run(() => astro.openSession(backend.driver, createCookies(browser.cookie)));
+    const page = open();
+    await request.run(() => page.get('flash'));
+    request.run(() => page.delete('flash'));
+    await request.run(() => astro.persist(page));
+    const errorPage = open();
+    await request.run(() => errorPage.get('user'));
+    await createBrowser(astro, backend.driver, {}, browser.cookie).visit((session) => session.set('flash', 'two'));
+    request.run(() => errorPage.set('user', 'grace'));
+    await request.run(() => astro.persist(errorPage));
+    expect(await look()).toEqual({ user: 'grace', flash: 'two' });
+  });
+
+  it('two sessions that one request opens erase nothing that only one of them has read', async () => {
+    const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+    const request = newRequest();
+    const [first, second] = [1, 2].map(() =>
+      request.run(() => astro.openSession(backend.driver, createCookies(browser.cookie))),
+    );
+    await request.run(() => first!.get('user'));
+    await createBrowser(astro, backend.driver, {}, browser.cookie).visit((session) => session.set('added', 1));
+    await request.run(() => second!.get('user'));
+    request.run(() => first!.set('user', 'grace'));
+    await request.run(() => astro.persist(first!));
+    expect(await look()).toEqual({ user: 'grace', cart: ['hat'], added: 1 });
+  });
+
+  it('a request that has found a session and then does not find it again does not bring it back', async () => {
+    stopClock();
+    const { backend, browser, look } = await startSession({ user: 'ada' });
+    const cookie = browser.cookie;
+    const request = newRequest();
+    const [first, second] = [1, 2].map(() =>
+      request.run(() => astro.openSession(backend.driver, createCookies(cookie))),
+    );
+    await request.run(() => first!.get('user'));
+    await createBrowser(astro, backend.driver, {}, cookie).visit((session) => session.destroy());
+    expect(await request.run(() => second!.get('user'))).toBeUndefined();
+    request.run(() => first!.set('user', 'grace'));
+    passUntil(61_000);
+    const reported = listenFor('stale-write');
+    await request.run(() => astro.persist(first!));
+    expect(reported).toEqual(['stale-write']);
+    expect(await look(cookie)).toEqual({});
+  });
+
+  it.each([
+    { name: 'with identity', identified: true },
+    { name: 'without identity', identified: false },
+  ])('a session that one request copies to another driver is saved completely, $name', async ({ identified }) => {
+    const { backend, browser } = await startSession({ user: 'ada', cart: ['hat'] });
+    const otherDriver = memory({ maxSessions: 12 });
+    const id = browser.cookie!;
+    await createBrowser(astro, otherDriver, {}, id).visit((session) => session.set('user', 'old'));
+    const reported = listenFor('unknown-read');
+    await newRequest({ identified }).run(async () => {
+      const session = unflatten((await backend.driver.getItem(id)) as unknown[]) as Map<string, unknown>;
+      await otherDriver.setItem(id, stringify(session));
+    });
+    expect(reported).toEqual(['unknown-read']);
+    const copied = await createBrowser(astro, otherDriver, {}, id).visit((session) => session.entries());
+    expect(Object.fromEntries(copied)).toEqual({ user: 'ada', cart: ['hat'] });
+  });
+
+  it('a request that reads its session very often remembers only the latest reads', async () => {
+    const { backend, browser, look } = await startSession({ user: 'ada', cart: ['hat'] });
+    const request = newRequest();
+    const open = () => request.run(() => astro.openSession(backend.driver, createCookies(browser.cookie)));
+    const first = open();
+    await request.run(() => first.get('user'));
+    let last = first;
+    for (let count = 0; count < 100; count++) {
+      last = open();
+      await request.run(() => last.get('user'));
+    }
+    const reported = listenFor('unknown-read');
+    for (const session of [last, first]) {
+      request.run(() => session.set('user', 'grace'));
+      await request.run(() => astro.persist(session));
+    }
+    // The first read is forgotten. Its session is saved as a whole, and that is reported.
+    expect(reported).toEqual(['unknown-read']);
+    expect(await look()).toEqual({ user: 'grace', cart: ['hat'] });
   });
 
   it('a session that was copied to another driver and back is saved completely', async () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { engineFor, engineOver } from '../src/engine/engine.ts';
 import { createShelf, rightStore } from './support/right-store.ts';
 
@@ -103,6 +103,31 @@ describe('an engine', () => {
         ),
       )
       .toBe(':1');
+  });
+});
+
+describe('in a runtime without `node:crypto`', () => {
+  afterEach(() => void vi.restoreAllMocks());
+
+  /** An engine of modules that were loaded in such a runtime, with this implementation of `crypto.subtle.digest`. */
+  async function engineWith(digest: () => Promise<ArrayBuffer>) {
+    vi.spyOn(process, 'getBuiltinModule').mockReturnValue(undefined);
+    vi.spyOn(crypto.subtle, 'digest').mockImplementation(digest);
+    vi.resetModules();
+    const elsewhere = await import('../src/engine/engine.ts');
+    const name = `session-engine-${++engines}`;
+    const open = () => rightStore(createShelf());
+    return elsewhere.engineFor({ name, options: {}, open }, { timeout: 100 });
+  }
+
+  it('hashing the id is part of an operation, and ends at its deadline', async () => {
+    const engine = await engineWith(() => new Promise(() => {}));
+    await expect(engine.read(ID)).rejects.toMatchObject({ code: 'timeout', operation: 'read' });
+  });
+
+  it('an error of the hash is an error of the driver', async () => {
+    const engine = await engineWith(() => Promise.reject(new Error('Not supported')));
+    await expect(engine.patch(ID, { set })).rejects.toMatchObject({ name: 'SessionDriverError', operation: 'patch' });
   });
 });
 

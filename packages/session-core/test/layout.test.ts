@@ -131,8 +131,9 @@ describe('a cache of layouts', () => {
 
   it('keeps as many sessions as fit, and evicts those that were not read for the longest time', () => {
     const field = ':["0123456789"]';
-    const bytesOfOne = 2 * field.length + 48 * 5 + 200;
-    const cache = createLayoutCache(10 * bytesOfOne);
+    const [slot] = read(createLayoutCache(), 'id', { a: field }).slots.values();
+    // The two positions that are empty count as well.
+    const cache = createLayoutCache(10 * Math.ceil((slot!.bytes * (slot!.nodes + 2)) / (slot!.nodes + 1)));
     const ids = Array.from({ length: 20 }, (_, index) => `session ${index}`);
     const layouts = new Map(ids.map((id) => [id, read(cache, id, { a: field })]));
     const isCached = (id: string): boolean => read(cache, id, { a: field }) === layouts.get(id);

@@ -167,7 +167,9 @@ export function closeWhenDead(redis: Redis, timeoutMs: number): () => void {
     if (redis.commandQueue.length === 0 || stream.destroyed) return;
     const now = Date.now();
     // There is no grace for data that has not left this process: it must not be sent after its caller was told that the operation failed.
-    const limit = stream.writableLength > 0 ? timeoutMs : timeoutMs + GRACE_MS;
+    // Corked data is sent in this turn of the event loop, so it is not stuck.
+    const isStuck = stream.writableLength > 0 && stream.writableCorked === 0;
+    const limit = isStuck ? timeoutMs : timeoutMs + GRACE_MS;
     const left = silentSince + limit - now;
     if (left > 0) checkIn(left);
     // After the event loop was blocked or the process was suspended, replies may be waiting in the socket. Give the process time to read

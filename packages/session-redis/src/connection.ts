@@ -45,27 +45,31 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   /** By socket: what to call before a command is sent on it. */
   const beforeSending = new WeakMap<object, () => void>();
 
-  /** By socket: the signals of the commands that are sent in the next write. */
+  /** By socket: the signals of the writes among the commands that are sent together next. */
   const gathered = new WeakMap<Writable, AbortSignal[]>();
 
   /**
-   * Sends a command in one write with all commands of this turn of the event loop. Waking Redis for each command costs more than the commands
-   * do.
+   * Sends a command together with all commands of this turn of the event loop. Waking Redis for each command costs more than the commands do.
+   *
+   * @param signal the signal of a write; undefined for a command that is harmless at any time.
    */
-  const gather = (socket: Writable, signal: AbortSignal): void => {
-    const others = gathered.get(socket);
-    if (others) return void others.push(signal);
-    const signals = [signal];
-    gathered.set(socket, signals);
-    const gatheredAt = thisMoment();
-    socket.cork();
-    setImmediate(() => {
-      gathered.delete(socket);
-      // If the process was suspended in between, a command may have failed for its caller. It must not be sent then.
-      const isTooLate = msSince(gatheredAt) > timeoutMs || signals.some(({ aborted }) => aborted);
-      if (isTooLate) socket.destroy();
-      else socket.uncork();
-    });
+  const gather = (socket: Writable, signal: AbortSignal | undefined): void => {
+    let writes = gathered.get(socket);
+    if (!writes) {
+      writes = [];
+      gathered.set(socket, writes);
+      const gatheredAt = thisMoment();
+      socket.cork();
+      setImmediate(() => {
+        const signals = gathered.get(socket)!;
+        gathered.delete(socket);
+        // If the process was suspended in between, a write may have failed for its caller. It must not be sent then.
+        const isTooLate = signals.length > 0 && msSince(gatheredAt) > timeoutMs;
+        if (isTooLate || signals.some(({ aborted }) => aborted)) socket.destroy();
+        else socket.uncork();
+      });
+    }
+    if (signal) writes.push(signal);
   };
 
   const connect = async (): Promise<void> => {
@@ -130,7 +134,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
   /** Passes a command to a client, and sets `status.wasSent` when it is sent. Resolves to the reply. */
   const dispatch = async (
     client: Client,
-    { name, args }: RedisCommand,
+    { name, args, repeatable }: RedisCommand,
     signal: AbortSignal,
     status: { wasSent: boolean },
   ): Promise<unknown> => {
@@ -145,7 +149,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
       isReplaced = signal.aborted;
       if (isReplaced) return '*1\r\n$4\r\nPING\r\n';
       status.wasSent = true;
-      gather(socket as Writable, signal);
+      gather(socket as Writable, repeatable ? undefined : signal);
       beforeSending.get(socket)?.();
       return ioredis.Command.prototype.toWritable.call(command, socket);
     };

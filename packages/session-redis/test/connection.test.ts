@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect, createServer, type AddressInfo, Socket } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
+import { Writable } from 'node:stream';
 import { inspect } from 'node:util';
 import { createSessions, isSessionDriverError } from '@coatcheck/session-core';
 import redisDriver from '@coatcheck/session-redis/runtime';
@@ -12,6 +13,7 @@ import { startProxy } from '@coatcheck/test-support/fault-proxy';
 import { freePort } from '@coatcheck/test-support/ports';
 import { startRedis, type RedisServer } from '@coatcheck/test-support/redis-server';
 import { call, change, newKey } from '@coatcheck/test-support/stores';
+import { closeWhenDead } from '../src/client.ts';
 import type { RedisDriverConfig } from '../src/index.ts';
 import { CERTIFICATE, startTls } from './support/tls.ts';
 import { eventually, openInspector, openStore } from './support/store.ts';
@@ -49,6 +51,14 @@ async function codeOf(work: Promise<unknown>): Promise<string | undefined> {
 /** Asks until there is an answer. */
 async function untilWell(ask: () => Promise<unknown>): Promise<void> {
   await eventually(async () => (await failureOf(ask())) === undefined);
+}
+
+/** Redis's number of the connection of the store. A new connection has a higher one. */
+async function idOfConnection(redis: RedisServer): Promise<number> {
+  const inspector = openInspector(redis.url);
+  const clients = await inspector.client('LIST');
+  inspector.disconnect();
+  return Math.max(...[...String(clients).matchAll(/^id=(\d+).*cmd=(?!client)/gm)].map(([, id]) => Number(id)));
 }
 
 async function keysIn(redis: RedisServer): Promise<number> {
@@ -205,6 +215,48 @@ it('an answer that came while the loop was blocked is read, and the connection k
   expect(spawnSync(process.execPath, ['-e', ask]).status).toBe(0);
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1500);
   expect(await patch).toBe('applied');
+  await store.close?.();
+});
+
+describe('a connection that owes a reply', () => {
+  /** A connection whose data never leaves the process, 1000 ms after a command was sent on it. */
+  function afterTheTimeout({ isCorked }: { isCorked: boolean }) {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const stream = new Writable({ write: () => undefined });
+    const abort = vi.fn(() => stream.destroy());
+    const commandQueue = { length: 0 };
+    const redis = { stream: Object.assign(stream, { resetAndDestroy: abort }), commandQueue };
+    closeWhenDead(redis as never, 1000)();
+    commandQueue.length = 1;
+    if (isCorked) stream.cork();
+    stream.write('command');
+    vi.advanceTimersByTime(1000);
+    return abort;
+  }
+
+  it('is dead after the timeout if data has not left the process', () => {
+    expect(afterTheTimeout({ isCorked: false })).toHaveBeenCalledTimes(1);
+  });
+
+  it('is not dead yet if the data is only waiting for the end of this turn', () => {
+    const abort = afterTheTimeout({ isCorked: true });
+    expect(abort).not.toHaveBeenCalled();
+    vi.advanceTimersByTime(1100);
+    expect(abort).toHaveBeenCalledTimes(1);
+  });
+});
+
+it('a read is sent even if the process was suspended before the commands of the same turn were sent', async () => {
+  await using redis = await startRedis();
+  const store = openStore({ url: redis.url });
+  const key = newKey();
+  await store.patch(key, change({ set: new Map([['a', ':1']]) }), call());
+  const before = await idOfConnection(redis);
+  const read = store.read(key, call());
+  moveClock(61_000);
+  expect(await read).toEqual(new Map([['a', ':1']]));
+  expect(await idOfConnection(redis)).toBe(before);
   await store.close?.();
 });
 

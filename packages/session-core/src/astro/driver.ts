@@ -26,6 +26,9 @@ import { currentRequest, respondOnFailure, type Reading } from './request.ts';
 /** The number of snapshots that are kept for requests without identity. */
 const MAX_LAST_READS = 10_000;
 
+/** The number of read results that are kept for one request, such as one that streams events and reads the session for each. */
+const MAX_RESULTS = 100;
+
 /**
  * Creates the three methods that Astro calls, on an engine.
  *
@@ -64,25 +67,24 @@ export function astroDriver(engine: Engine): SessionDriver {
     return reading;
   };
 
-  const remember = (id: string, snapshot: Snapshot | undefined): void => {
+  const remember = (id: string, snapshot: Snapshot): void => {
     const request = currentRequest();
-    if (request && snapshot) request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), snapshot));
-    else if (request) request.reads.delete(memoryKey(id));
-    else if (snapshot) keepLatest(lastReads, id, withoutValues(snapshot));
-    else lastReads.delete(id);
+    if (request) request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), snapshot));
+    else keepLatest(lastReads, id, withoutValues(snapshot), MAX_LAST_READS);
   };
 
-  /** The snapshot of a session for this request. For a request without identity: the one in the marks, or else that of the last read. */
+  /**
+   * The snapshot of a session for this request: the one in the marks. If no mark is left, the one of all reads of this request; without
+   * identity, that of the last read.
+   */
   const snapshotOf = (id: string, marked: Snapshot | undefined): Snapshot | undefined => {
     const request = currentRequest();
-    if (!request) return marked ?? lastReads.get(id);
-    const remembered = request.reads.get(memoryKey(id));
-    return marked && remembered ? unite(marked, remembered) : (marked ?? remembered);
+    return marked ?? (request ? request.reads.get(memoryKey(id)) : lastReads.get(id));
   };
 
   const marks: MarkResolver = {
     isOwn: (other) => other === ownNonce(),
-    find: (mark) => currentRequest()?.results.get(mark),
+    find: (mark) => (mark.startsWith(ownNonce()) ? currentRequest()?.results.get(mark) : undefined),
     onUnknown: () => report('unknown-read', driver),
   };
 
@@ -148,6 +150,8 @@ export function astroDriver(engine: Engine): SessionDriver {
       id,
       snapshots.find((each) => each.id === id),
     );
+    // The same request may open the session again, as Astro does for an error page. What this page has read does not count there.
+    request?.reads.delete(memoryKey(id));
     const changed = diff(entries, snapshot);
     if (snapshot && changed.set.size + changed.unset.length + changed.purge.length === 0) return;
     const result = await engine.patch(id, { ...changed, mustExist: snapshot !== undefined });
@@ -171,7 +175,8 @@ export function astroDriver(engine: Engine): SessionDriver {
       const { at, fields: reading } = read(id);
       const fields = await respondOnFailure(reading);
       if (!fields) {
-        remember(id, undefined);
+        // A request keeps what it has read before: the session has been destroyed since.
+        if (!currentRequest()) lastReads.delete(id);
         return null;
       }
       const layout = layouts.layoutOf(id, fields, Date.now(), onCorrupt);
@@ -180,7 +185,7 @@ export function astroDriver(engine: Engine): SessionDriver {
       const request = currentRequest();
       if (!request) return selfContainedPayloadOf(layout, ownNonce(), id, at);
       const mark = `${ownNonce()}${++reads}`;
-      request.results.set(mark, result);
+      keepLatest(request.results, mark, result, MAX_RESULTS);
       return payloadOf(layout, mark);
     },
 
@@ -203,8 +208,8 @@ function withoutValues({ id, at, keys }: Snapshot): Snapshot {
   return { id, at, keys: new Map([...keys].map(([key, { expires }]) => [key, { expires }])) };
 }
 
-function keepLatest<Value>(map: Map<string, Value>, key: string, value: Value): void {
+function keepLatest<Value>(map: Map<string, Value>, key: string, value: Value, limit: number): void {
   map.delete(key);
   map.set(key, value);
-  if (map.size > MAX_LAST_READS) map.delete(map.keys().next().value!);
+  if (map.size > limit) map.delete(map.keys().next().value!);
 }

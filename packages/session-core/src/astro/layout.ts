@@ -10,6 +10,8 @@ export interface Slot extends Place {
   readonly expires: number | undefined;
   /** The number of nodes that the field has in the flat array. */
   readonly nodes: number;
+  /** The estimated size of the field and its nodes, in bytes. */
+  readonly bytes: number;
 }
 
 /**
@@ -54,7 +56,7 @@ const MAX_BYTES = 16 * 1024 * 1024;
 /**
  * Creates a cache of layouts.
  *
- * @param maxBytes the maximum size of all layouts, in bytes, as `bytesOf` estimates it.
+ * @param maxBytes the maximum size of all layouts, in bytes, as `sizeOf` estimates it.
  */
 export function createLayoutCache(maxBytes: number = MAX_BYTES): LayoutCache {
   const layouts = new Map<string, { layout: Layout; bytes: number }>();
@@ -76,7 +78,7 @@ export function createLayoutCache(maxBytes: number = MAX_BYTES): LayoutCache {
       }
       forget(id);
       const layout = createLayout(cached?.layout, fields, now, onCorrupt);
-      const bytes = bytesOf(layout);
+      const bytes = sizeOf(layout);
       if (bytes > maxBytes) return layout;
       layouts.set(id, { layout, bytes });
       total += bytes;
@@ -125,7 +127,7 @@ function createLayout(
         onCorrupt();
         continue;
       }
-      slot = { ...place, field, expires, nodes: flat.length - start };
+      slot = { ...place, field, expires, nodes: flat.length - start, bytes: bytesOf(field, flat, start) };
     }
     slots.set(key, slot);
     if (slot.entryAt !== undefined) root.push(slot.keyAt, slot.entryAt);
@@ -142,12 +144,31 @@ function isMostlyGarbage({ flat, slots }: Layout): boolean {
   return flat.length > 2 * used + 2;
 }
 
-const BYTES_PER_NODE = 48;
-const BYTES_PER_SLOT = 200;
+/** The estimated size of a layout, in bytes. Garbage counts like the average of the rest. */
+function sizeOf({ flat, slots }: Layout): number {
+  let nodes = 1;
+  let bytes = 0;
+  for (const slot of slots.values()) {
+    nodes += slot.nodes;
+    bytes += slot.bytes;
+  }
+  return Math.ceil((bytes * Math.max(flat.length, nodes)) / nodes);
+}
 
-/** The estimated size of a layout. Strings exist twice: in the encoded fields and in the nodes. */
-function bytesOf({ flat, slots }: Layout): number {
-  let characters = 0;
-  for (const { field } of slots.values()) characters += field.length;
-  return 2 * characters + BYTES_PER_NODE * flat.length + BYTES_PER_SLOT * slots.size;
+// Measured with Node 24. An object may need as much as this for each key: objects with the same keys share them, others do not.
+const BYTES_PER_FIELD = 200;
+const BYTES_PER_NODE = 48;
+const BYTES_PER_ITEM = 10;
+const BYTES_PER_KEY = 60;
+
+/** The estimated size of a field and of its nodes, which start at a position. Strings exist twice: in the field and in the nodes. */
+function bytesOf(field: string, flat: Flat, start: number): number {
+  let bytes = BYTES_PER_FIELD + 2 * field.length;
+  for (let position = start; position < flat.length; position++) {
+    const node = flat[position];
+    bytes += BYTES_PER_NODE;
+    if (Array.isArray(node)) bytes += BYTES_PER_ITEM * node.length;
+    else if (typeof node === 'object' && node !== null) bytes += BYTES_PER_KEY * Object.keys(node).length;
+  }
+  return bytes;
 }

@@ -124,14 +124,15 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
     work: (record: SessionRecord) => Promise<Result>,
   ): Promise<Result> => {
     const { backend, prefix, expiry, secrets, migrateFrom } = open();
-    // Loaded on demand, to keep the bundle small.
-    const withLegacy = migrateFrom && (await import('./legacy.ts')).migration(driver, migrateFrom);
-    const placeUnder = async (keyPrefix?: string): Promise<RecordPlace> => {
-      const key = await keyOf(id, keyPrefix);
-      return { key, codecs: secrets ? await encryptedCodecs(secrets, key, withLegacy !== undefined) : PLAINTEXT };
-    };
-    const place = await placeUnder(prefix);
     return backend.run(operation, async (store, call) => {
+      // Loaded on demand, to keep the bundle small.
+      const withLegacy = migrateFrom && (await import('./legacy.ts')).migration(driver, migrateFrom);
+      const placeUnder = async (keyPrefix?: string): Promise<RecordPlace> => {
+        const key = await keyOf(id, keyPrefix);
+        return { key, codecs: secrets ? await encryptedCodecs(secrets, key, withLegacy !== undefined) : PLAINTEXT };
+      };
+      const place = await placeUnder(prefix);
+      call.signal.throwIfAborted();
       const record = recordIn({ ...place, store, call, expiry, onCorrupt });
       return work(withLegacy ? await withLegacy(record, { id, store, call, placeUnder, onCorrupt }) : record);
     });
