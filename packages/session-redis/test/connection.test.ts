@@ -224,7 +224,7 @@ describe('a connection that owes a reply', () => {
     vi.useFakeTimers();
     onTestFinished(() => void vi.useRealTimers());
     const stream = new Writable({ write: () => undefined });
-    const abort = vi.fn(() => stream.destroy());
+    const abort = vi.fn<() => unknown>(() => stream.destroy());
     const commandQueue = { length: 0 };
     const redis = { stream: Object.assign(stream, { resetAndDestroy: abort }), commandQueue };
     closeWhenDead(redis as never, 1000)();
