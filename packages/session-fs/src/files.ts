@@ -85,7 +85,11 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
       run(async () => {
         const file = fileOf(directory, key);
         const draft = { version: randomBytes(12).toString('base64url'), value, lifetimeMs, signal };
-        const stored = version === null ? await create(file, draft) : await replace(file, version as string, draft);
+        const path = draftOf(file, draft.version);
+        drafts.add(path);
+        const stored = await (version === null ? create(file, draft) : replace(file, version as string, draft)).finally(
+          () => drafts.delete(path),
+        );
         if (stored) sweepInBackground();
         return stored;
       }),
@@ -168,6 +172,12 @@ const hasVersion = async (file: string, version: string): Promise<boolean> =>
   (await readHead(file))?.version === version;
 
 // ---------------------------------------------------------------------------------------------------------------- writing
+
+/**
+ * The drafts that this process is writing. Its sweeps leave them alone, even if its clock is ahead of that of the file system, so that they
+ * look old.
+ */
+const drafts = new Set<string>();
 
 interface Draft extends StoreCall {
   version: string;
@@ -283,7 +293,7 @@ async function removeExpired(file: string): Promise<boolean> {
 
 async function removeAbandoned(file: string, path: string, mark: string[]): Promise<void> {
   const found = await unlessMissing(stat(path));
-  if (!found || Date.now() - found.ctimeMs < ABANDONED_MS) return;
+  if (!found || drafts.has(path) || Date.now() - found.ctimeMs < ABANDONED_MS) return;
   const [kind, version = ''] = mark;
   if (kind === 'after') {
     const next = await readHead(path);

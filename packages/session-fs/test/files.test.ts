@@ -212,6 +212,24 @@ describe('after a process has ended during a write', () => {
 });
 
 describe('sweeping', () => {
+  it('harms no write, even if the clock is hours ahead of that of the file system', async () => {
+    const backend = await openFiles(newFolder(), 5000);
+    moveClock(2 * HOUR);
+    let isWriting = true;
+    const sweeping = (async () => {
+      while (isWriting) await backend.sweep!(10, call());
+    })();
+    const keys = Array.from({ length: 300 }, (_, index) => `key ${index}`);
+    for (const key of keys) expect(await backend.set(key, 'first', forAnHour(null))).toBe(true);
+    for (const key of keys) {
+      const { version } = (await backend.get(key, call()))!;
+      expect(await backend.set(key, 'second', forAnHour(version))).toBe(true);
+    }
+    isWriting = false;
+    await sweeping;
+    for (const key of keys) expect((await backend.get(key, call()))!.value).toBe('second');
+  });
+
   it('removes expired sessions only, up to a limit', async () => {
     const directory = newFolder();
     const driver = fs({ directory });
