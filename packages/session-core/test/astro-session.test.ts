@@ -546,16 +546,21 @@ describe.each(astros)('Astro.session of $version', (astro) => {
     expect(await look()).toEqual({ user: 'grace', added: 1 });
   });
 
-  it('an error page erases nothing that another request has set since the page was saved', async () => {
-    const { backend, browser, look } = await startSession({ user: 'ada', flash: 'one' });
+  /** Starts a request whose page reads and deletes `flash`, and whose session was saved. Then Astro opens a session for the error page. */
+  async function startErrorPage() {
+    const started = await startSession({ user: 'ada', flash: 'one' });
     const request = newRequest();
-    // Astro opens a second session for the error page, in the same request.
-    const open = () => request.run(() => astro.openSession(backend.driver, createCookies(browser.cookie)));
+    const open = () =>
+      request.run(() => astro.openSession(started.backend.driver, createCookies(started.browser.cookie)));
     const page = open();
     await request.run(() => page.get('flash'));
     request.run(() => page.delete('flash'));
     await request.run(() => astro.persist(page));
-    const errorPage = open();
+    return { ...started, request, errorPage: open() };
+  }
+
+  it('an error page erases nothing that another request has set since the page was saved', async () => {
+    const { backend, browser, look, request, errorPage } = await startErrorPage();
     expect(await request.run(() => errorPage.get('flash'))).toBeUndefined();
     await createBrowser(astro, backend.driver, {}, browser.cookie).visit((session) => session.set('flash', 'two'));
     request.run(() => errorPage.set('lastPath', '/gone'));
@@ -564,14 +569,7 @@ describe.each(astros)('Astro.session of $version', (astro) => {
   });
 
   it('an error page that replaces every key erases nothing that only the page had read', async () => {
-    const { backend, browser, look } = await startSession({ user: 'ada', flash: 'one' });
-    const request = newRequest();
-    const open = () => request.run(() => astro.openSession(backend.driver, createCookies(browser.cookie)));
-    const page = open();
-    await request.run(() => page.get('flash'));
-    request.run(() => page.delete('flash'));
-    await request.run(() => astro.persist(page));
-    const errorPage = open();
+    const { backend, browser, look, request, errorPage } = await startErrorPage();
     await request.run(() => errorPage.get('user'));
     await createBrowser(astro, backend.driver, {}, browser.cookie).visit((session) => session.set('flash', 'two'));
     request.run(() => errorPage.set('user', 'grace'));

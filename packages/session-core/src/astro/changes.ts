@@ -45,7 +45,7 @@ export function resultOf(driver: string, id: string, at: Moment, { flat: own, sl
  * Astro keeps the mark of each entry that it loads, and `session.set()` creates a new entry. So when Astro saves the session, the marks show
  * which entries the request has not set, and what it had read.
  *
- * @param mark a string by which `MarkResolver` finds the read result.
+ * @param mark a string by which `MarkResolver` finds the read result, or an array that contains it.
  */
 export function payloadOf(layout: Layout, mark: unknown): Flat {
   const flat = layout.flat.slice();
@@ -145,16 +145,17 @@ export function savedSession(
     return read;
   };
 
-  for (const [key, entry] of entries as Map<string, SavedEntry>) {
+  const saved = new Map<string, SavedEntry>();
+  for (const [key, entry] of entries) {
     const { markAt, dataAt } = entry;
     const read = markAt === undefined ? undefined : readAt(markAt);
-    entry.modified = !read || (isObject(flat, dataAt) && !read.isUnchanged(key, dataAt));
+    saved.set(key, { ...entry, modified: !read || (isObject(flat, dataAt) && !read.isUnchanged(key, dataAt)) });
   }
   const snapshots = new Map<string, Snapshot>();
   for (const read of reads.values()) {
     if (read) snapshots.set(read.result.id, unite(snapshots.get(read.result.id), read.result));
   }
-  return { entries: entries as Map<string, SavedEntry>, snapshots: [...snapshots.values()] };
+  return { entries: saved, snapshots: [...snapshots.values()] };
 }
 
 /** Merges the snapshots of two reads of one session: all keys, each with its later expiry, and the time of the earlier read. */

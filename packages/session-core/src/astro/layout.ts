@@ -27,6 +27,10 @@ export interface Layout {
   readonly root: readonly unknown[];
   /** All readable fields of the record, including expired ones. */
   readonly slots: ReadonlyMap<string, Slot>;
+  /** The number of nodes of these fields. The flat array may have more: those of fields that have changed since. */
+  readonly nodes: number;
+  /** The estimated size of these fields and their nodes, in bytes. */
+  readonly bytes: number;
   /** The times, in epoch milliseconds, between which no field expires: later than `from`, and not later than `until`. */
   readonly from: number;
   readonly until: number;
@@ -114,6 +118,8 @@ function createLayout(
   const flat: Flat = reused?.flat ?? [undefined, undefined];
   const root: unknown[] = ['Map'];
   const slots = new Map<string, Slot>();
+  let nodes = 0;
+  let bytes = 0;
   let from = -Infinity;
   let until = Infinity;
   for (const [key, field] of fields) {
@@ -130,29 +136,23 @@ function createLayout(
       slot = { ...place, field, expires, nodes: flat.length - start, bytes: bytesOf(field, flat, start) };
     }
     slots.set(key, slot);
+    nodes += slot.nodes;
+    bytes += slot.bytes;
     if (slot.entryAt !== undefined) root.push(slot.keyAt, slot.entryAt);
     if (expires !== undefined && isOver) from = Math.max(from, expires);
     if (expires !== undefined && !isOver) until = Math.min(until, expires);
   }
-  return { flat, root, slots, from, until };
+  return { flat, root, slots, nodes, bytes, from, until };
 }
 
 /** Whether more than half of the nodes belong to fields that have changed since. */
-function isMostlyGarbage({ flat, slots }: Layout): boolean {
-  let used = 0;
-  for (const { nodes } of slots.values()) used += nodes;
-  return flat.length > 2 * used + 2;
+function isMostlyGarbage({ flat, nodes }: Layout): boolean {
+  return flat.length > 2 * nodes + 2;
 }
 
 /** The estimated size of a layout, in bytes. Garbage counts like the average of the rest. */
-function sizeOf({ flat, slots }: Layout): number {
-  let nodes = 1;
-  let bytes = 0;
-  for (const slot of slots.values()) {
-    nodes += slot.nodes;
-    bytes += slot.bytes;
-  }
-  return Math.ceil((bytes * Math.max(flat.length, nodes)) / nodes);
+function sizeOf({ flat, nodes, bytes }: Layout): number {
+  return Math.ceil((bytes * flat.length) / (nodes + 1));
 }
 
 // Measured with Node 24. An object may need as much as this for each key: objects with the same keys share them, others do not.

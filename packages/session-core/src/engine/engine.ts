@@ -208,7 +208,7 @@ function withOptions(
     },
     timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
     secrets,
-    migrateFrom: migrateFrom ? (migrateFrom as Resolved<MigrateFrom>) : undefined,
+    migrateFrom: (migrateFrom || undefined) as Resolved<MigrateFrom> | undefined,
   };
 }
 

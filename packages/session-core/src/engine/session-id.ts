@@ -38,10 +38,10 @@ export async function recordKey(id: string, prefix = 'session:'): Promise<string
 
 /** Resolves to the SHA-256 of a string (as UTF-8), in base64url without padding. */
 export async function sha256Of(text: string): Promise<string> {
-  nodeHash ??= globalThis.process?.getBuiltinModule?.('node:crypto')?.hash ?? null;
+  nodeHash ??= globalThis.process?.getBuiltinModule?.('node:crypto')?.hash;
   return nodeHash ? nodeHash('sha256', text, 'base64url') : toBase64url(await digest('SHA-256', text));
 }
 
 // Node's own hash is ten times as fast as Web Crypto, because it does not leave the thread. It is loaded late, because loading takes
-// milliseconds. Null: there is none.
-let nodeHash: typeof hash | null | undefined;
+// milliseconds. Undefined: not loaded yet, or there is none.
+let nodeHash: typeof hash | undefined;
