@@ -85,13 +85,14 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
       run(async () => {
         const file = fileOf(directory, key);
         const draft = { version: randomBytes(12).toString('base64url'), value, lifetimeMs, signal };
-        const path = draftOf(file, draft.version);
-        drafts.add(path);
-        const stored = await (version === null ? create(file, draft) : replace(file, version as string, draft)).finally(
-          () => drafts.delete(path),
-        );
-        if (stored) sweepInBackground();
-        return stored;
+        drafts.add(draft.version);
+        try {
+          const stored = await (version === null ? create(file, draft) : replace(file, version as string, draft));
+          if (stored) sweepInBackground();
+          return stored;
+        } finally {
+          drafts.delete(draft.version);
+        }
       }),
 
     // Only sessions have such names. `rm` also removes a directory of that name, which `unlink` would refuse.
@@ -174,7 +175,7 @@ const hasVersion = async (file: string, version: string): Promise<boolean> =>
 // ---------------------------------------------------------------------------------------------------------------- writing
 
 /**
- * The drafts that this process is writing. Its sweeps leave them alone, even if its clock is ahead of that of the file system, so that they
+ * The versions of the drafts that this process is writing. Its sweeps leave them alone, even if its clock is ahead of that of the file system, so that they
  * look old.
  */
 const drafts = new Set<string>();
@@ -293,8 +294,9 @@ async function removeExpired(file: string): Promise<boolean> {
 
 async function removeAbandoned(file: string, path: string, mark: string[]): Promise<void> {
   const found = await unlessMissing(stat(path));
-  if (!found || drafts.has(path) || Date.now() - found.ctimeMs < ABANDONED_MS) return;
   const [kind, version = ''] = mark;
+  // The mark of a draft is its version.
+  if (!found || drafts.has(kind!) || Date.now() - found.ctimeMs < ABANDONED_MS) return;
   if (kind === 'after') {
     const next = await readHead(path);
     if (next && isRemoval(next, version)) await removed(path);

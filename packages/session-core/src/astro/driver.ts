@@ -67,12 +67,6 @@ export function astroDriver(engine: Engine): SessionDriver {
     return reading;
   };
 
-  const remember = (id: string, snapshot: Snapshot): void => {
-    const request = currentRequest();
-    if (request) request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), snapshot));
-    else keepLatest(lastReads, id, withoutValues(snapshot), MAX_LAST_READS);
-  };
-
   /**
    * The snapshot of a session for this request: the one in the marks. If no mark is left, the one of all reads of this request; without
    * identity, that of the last read.
@@ -174,16 +168,19 @@ export function astroDriver(engine: Engine): SessionDriver {
     async getItem(id) {
       const { at, fields: reading } = read(id);
       const fields = await respondOnFailure(reading);
+      const request = currentRequest();
       if (!fields) {
         // A request keeps what it has read before: the session has been destroyed since.
-        if (!currentRequest()) lastReads.delete(id);
+        if (!request) lastReads.delete(id);
         return null;
       }
       const layout = layouts.layoutOf(id, fields, Date.now(), onCorrupt);
       const result = resultOf(driver, id, at, layout);
-      remember(id, result);
-      const request = currentRequest();
-      if (!request) return selfContainedPayloadOf(layout, ownNonce(), id, at);
+      if (!request) {
+        keepLatest(lastReads, id, withoutValues(result), MAX_LAST_READS);
+        return selfContainedPayloadOf(layout, ownNonce(), id, at);
+      }
+      request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), result));
       const mark = `${ownNonce()}${++reads}`;
       keepLatest(request.results, mark, result, MAX_RESULTS);
       return payloadOf(layout, mark);
