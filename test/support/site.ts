@@ -29,6 +29,8 @@ const importable: Record<string, string> = {
   redisDriver: '@coatcheck/session-redis',
   memoryDriver: '@coatcheck/session-memory',
   fsDriver: '@coatcheck/session-fs',
+  sqliteDriver: '@coatcheck/session-sqlite',
+  postgresDriver: '@coatcheck/session-postgres',
   fromEnv: '@coatcheck/session-core',
   sessionDrivers: 'astro/config',
   documentedDriver: './src/drivers/documented/config.ts',

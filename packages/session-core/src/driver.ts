@@ -8,6 +8,7 @@ export {
   boolean,
   group,
   list,
+  objectWith,
   picklist,
   type OptionKind,
   type OptionKinds,

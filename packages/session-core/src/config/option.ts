@@ -123,6 +123,23 @@ export function picklist<const Value extends string>(...values: Value[]): Option
   };
 }
 
+/**
+ * An object with these methods, such as a client that the app has created.
+ *
+ * @param what describes the object in error messages.
+ */
+export function objectWith<Client extends object>(
+  what: string,
+  ...methods: (keyof Client & string)[]
+): OptionKind<Client> {
+  return {
+    read(raw) {
+      const has = (method: string): boolean => typeof (raw as Record<string, unknown> | null)?.[method] === 'function';
+      return methods.every(has) ? (raw as Client) : expected(`${what}, with the methods ${methods.join(', ')}`);
+    },
+  };
+}
+
 /** A non-empty list. In an environment variable, its items are separated by commas. */
 export function list<Value>(item: OptionKind<Value>): OptionKind<Value[]> {
   return {

@@ -1,0 +1,3 @@
+export { packFields, packName, unpackFields } from './stores/sql/fields.ts';
+export { DEFAULT_TABLE, quoteTable, sqlKinds, type SqlOptions } from './stores/sql/options.ts';
+export { sqlStore, type SqlStatements, type SqlStoreOptions } from './stores/sql/store.ts';

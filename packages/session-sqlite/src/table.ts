@@ -1,0 +1,20 @@
+import { DEFAULT_TABLE, quoteTable } from '@coatcheck/session-core/sql';
+
+/**
+ * The SQL statements that create the table of the sessions and its index, for your own migrations. They do nothing if it exists.
+ *
+ * @param table the option `table` of the driver.
+ */
+export function createTableSql(table: string = DEFAULT_TABLE): string {
+  const [schema] = table.includes('.') ? table.split('.') : [];
+  // In SQLite, the name of an index has the schema, and the name of its table has none.
+  const index = quoteTable(table, '_until');
+  return `CREATE TABLE IF NOT EXISTS ${quoteTable(table)} (
+  key TEXT PRIMARY KEY NOT NULL,
+  until INTEGER NOT NULL,    -- when the record expires, in epoch milliseconds: at its deadline, or earlier if it has an idle limit
+  deadline INTEGER NOT NULL, -- when its longest-lived field expires
+  fields TEXT                -- a JSON object; NULL for a tombstone, which rejects writes to a destroyed session
+);
+CREATE INDEX IF NOT EXISTS ${index} ON ${quoteTable(schema === undefined ? table : table.slice(schema.length + 1))} (until);
+`;
+}
