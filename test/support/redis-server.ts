@@ -1,12 +1,13 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, closeSync, constants, openSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { closeSync, openSync } from 'node:fs';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { homedir, tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
+import { findProgram, type Program } from './debian.ts';
+import { startJanitor } from './janitor.ts';
 import { freePort } from './ports.ts';
 
 /** A redis-server on 127.0.0.1. It is stopped, and its data removed, when the process that started it ends, even if it is killed. */
@@ -33,8 +34,6 @@ export interface RedisOptions {
   /** More arguments of redis-server. They override ours (`--appendonly yes`, `--save ''`). */
   args?: string[];
 }
-
-const run = promisify(execFile);
 
 let ownServer: Promise<RedisServer> | undefined;
 
@@ -124,26 +123,14 @@ export async function startRedis(options: RedisOptions = {}): Promise<RedisServe
   return server;
 }
 
-/**
- * The redis-server to run, and the environment variables that it needs: `REDIS_SERVER_BIN`, or the one on `PATH`. Otherwise, on Debian and
- * Ubuntu, the packages of the distribution are unpacked into the user's cache folder, which needs no root and starts no service.
- */
-export async function redisServerBin(): Promise<{ bin: string; env: Record<string, string> }> {
-  const named = process.env.REDIS_SERVER_BIN;
-  if (named) {
-    if (!isExecutable(named)) throw new Error(`REDIS_SERVER_BIN is ${named}, which is no file that can be executed.`);
-    return { bin: named, env: {} };
-  }
-  const onPath = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, 'redis-server'));
-  const found = onPath.find(isExecutable);
-  if (found) return { bin: found, env: {} };
-
-  const root = await unpackedRedis();
-  const libraries = (await readdir(join(root, 'usr/lib'))).filter((name) => name.includes('-linux-'));
-  return {
-    bin: join(root, 'usr/bin/redis-server'),
-    env: { LD_LIBRARY_PATH: libraries.map((name) => join(root, 'usr/lib', name)).join(delimiter) },
-  };
+/** The redis-server to run, and the environment variables that it needs: `REDIS_SERVER_BIN`, or the one on `PATH`, or Debian's. */
+export function redisServerBin(): Promise<Program> {
+  return findProgram({
+    name: 'redis-server',
+    variable: 'REDIS_SERVER_BIN',
+    packages: ['redis-server', 'redis-tools'],
+    find: async (root) => join(root, 'usr/bin/redis-server'),
+  });
 }
 
 /** The global setup of Vitest: fetches the server once, before concurrent test files would each do so. */
@@ -151,68 +138,6 @@ export async function setup(): Promise<void> {
   if (process.env.REDIS_URL) return;
   // Without a server, the tests that need one fail with the reason.
   await redisServerBin().catch(() => {});
-}
-
-async function unpackedRedis(): Promise<string> {
-  const release = await readFile('/etc/os-release', 'utf8').catch(() => '');
-  const codename = /^VERSION_CODENAME=(\w+)$/m.exec(release)?.[1];
-  if (!codename || !onDebian()) throw missingRedis();
-
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'coatcheck');
-  const root = join(cache, `redis-server-${codename}-${process.arch}`);
-  if (isExecutable(join(root, 'usr/bin/redis-server'))) return root;
-
-  console.error(`No redis-server on PATH: unpacking ${codename}'s into ${root}`);
-  await mkdir(cache, { recursive: true });
-  const work = await mkdtemp(`${root}-`);
-  try {
-    await downloadPackages(work).catch(async () => {
-      // The package lists are missing or out of date.
-      await run('apt-get', ['update']);
-      await downloadPackages(work);
-    });
-    const unpacked = join(work, 'root');
-    for (const file of await readdir(work)) {
-      if (file.endsWith('.deb')) await run('dpkg-deb', ['-x', file, unpacked], { cwd: work });
-    }
-    await rename(unpacked, root).catch((error: unknown) => {
-      // Another process may have done it already.
-      if (!isExecutable(join(root, 'usr/bin/redis-server'))) throw error;
-    });
-  } catch (error) {
-    throw missingRedis(error);
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
-  return root;
-}
-
-async function downloadPackages(folder: string): Promise<void> {
-  // apt lists the packages that this machine lacks, including libraries.
-  const plan = await run('apt-get', ['--simulate', '--no-install-recommends', 'install', 'redis-server'], {
-    env: { ...process.env, LC_ALL: 'C' },
-  });
-  const lacking = Array.from(plan.stdout.matchAll(/^Inst (\S+)/gm), (match) => match[1]!);
-  await run('apt-get', ['download', ...new Set(['redis-server', 'redis-tools', ...lacking])], { cwd: folder });
-}
-
-/**
- * A shell that waits for this process to end, kills the server and removes its folder: no exit handler runs when a test
- * runner kills its workers.
- */
-function startJanitor(dir: string) {
-  const script = 'while read -r next; do pid=$next; done; test -z "$pid" || kill -9 "$pid"; rm -rf "$1"';
-  const shell = spawn('sh', ['-c', script, 'sh', dir], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
-  const exit = once(shell, 'exit');
-  shell.unref();
-  return {
-    watch: (pid: number | undefined) => void shell.stdin.write(`${pid ?? ''}\n`),
-    async finish() {
-      shell.ref();
-      shell.stdin.end();
-      await exit;
-    },
-  };
 }
 
 function answers(port: number): Promise<boolean> {
@@ -227,25 +152,4 @@ function answers(port: number): Promise<boolean> {
     socket.once('error', () => {});
     socket.once('close', () => resolve(false));
   });
-}
-
-function isExecutable(file: string): boolean {
-  try {
-    accessSync(file, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function onDebian(): boolean {
-  return isExecutable('/usr/bin/apt-get') && isExecutable('/usr/bin/dpkg-deb');
-}
-
-function missingRedis(cause?: unknown): Error {
-  return new Error(
-    'There is no redis-server. Install one (apt-get install redis-server, brew install redis, ...), or name one with ' +
-      'REDIS_SERVER_BIN, or a running one with REDIS_URL.',
-    { cause },
-  );
 }

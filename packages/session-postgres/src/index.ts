@@ -1,19 +1,20 @@
 import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/driver';
-import { postgresKinds, type PostgresDriverConfig } from './options.ts';
+import { configKinds, type PostgresDriverConfig, type PostgresTls } from './options.ts';
 
-export { check, fromEnv } from '@coatcheck/session-core';
+export { check, fromEnv, sweep } from '@coatcheck/session-core';
 export type { MigrateFrom } from '@coatcheck/session-core';
-export type { PostgresDriverConfig };
+export { createTableSql } from './table.ts';
+export type { PostgresDriverConfig, PostgresTls };
 
 /**
- * Keeps Astro's sessions in Postgres.
+ * Stores Astro sessions in PostgreSQL. It needs no options if the environment variable `DATABASE_URL` is set.
  *
- * Runs inside `astro.config`: this module must not import the client, and no module that does.
+ * Each option except `migrateFrom` can be `fromEnv('NAME')`.
  *
- * @throws for unknown options, and for values that do not survive the JSON that a config goes through when a site is built.
+ * @throws for unknown options, and for values that JSON cannot represent: Astro writes the config into the build as JSON.
  * @example
- * export default defineConfig({ session: { driver: postgresDriver() } });
+ * export default defineConfig({ session: { driver: postgresDriver({ url: fromEnv('SESSIONS_DATABASE_URL') }) } });
  */
 export function postgresDriver(config?: PostgresDriverConfig): SessionDriverConfig {
-  return driverConfig('@coatcheck/session-postgres', postgresKinds, config, new URL('./astro.js', import.meta.url));
+  return driverConfig('@coatcheck/session-postgres', configKinds, config, new URL('./astro.js', import.meta.url));
 }

@@ -1,15 +1,126 @@
-import { string, type FromEnv, type OptionKinds, type SharedOptions } from '@coatcheck/session-core/driver';
+import {
+  boolean,
+  group,
+  integer,
+  secretString,
+  string,
+  type EnvRef,
+  type FromEnv,
+  type OptionKind,
+  type OptionKinds,
+  type SharedOptions,
+} from '@coatcheck/session-core/driver';
+import { sqlKinds, type SqlOptions } from '@coatcheck/session-core/sql';
 
-// Only the options that this backend alone has. No option may be called `binding`: Astro's Cloudflare adapter overwrites it.
-export interface PostgresDriverConfig extends SharedOptions {
+/** The options of `postgresDriver()`. */
+export interface PostgresDriverConfig extends SharedOptions, SqlOptions {
   /**
-   * TODO: where the backend is.
+   * The URL of the database: `postgres://user:password@host:5432/database`. A URL that is written here literally becomes part of the build,
+   * with its password; the environment variable and `fromEnv` do not.
    *
-   * @default the environment variable POSTGRES_URL
+   * @default the environment variable `DATABASE_URL`, or else libpq's `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD` and `PGDATABASE`, read
+   *   when the server runs
    */
   url?: FromEnv<string>;
+  /**
+   * Whether to use TLS. `true` trusts the certificate authorities that Node trusts; an object sets others, or a client certificate. It
+   * overrides `sslmode` in the URL.
+   *
+   * @default what `sslmode` in the URL says, or no TLS
+   */
+  tls?: FromEnv<boolean | PostgresTls>;
+  /**
+   * The maximum number of connections to the database. Each process has its own.
+   *
+   * @default 10
+   */
+  maxConnections?: number | EnvRef | undefined;
 }
 
-export const postgresKinds: OptionKinds<Omit<PostgresDriverConfig, keyof SharedOptions>> = {
-  url: string,
+/** Options of Node's `tls.connect()`. Certificates and keys are PEM strings, not file names. */
+export interface PostgresTls {
+  /**
+   * The certificate authority to trust, instead of those that Node trusts.
+   *
+   * @default the certificate authorities that Node trusts
+   */
+  ca?: FromEnv<string>;
+  /** The client certificate, for a database that requires one. Needs `key`. */
+  cert?: FromEnv<string>;
+  /** The private key of `cert`. */
+  key?: FromEnv<string>;
+  /**
+   * The name that the server's certificate must be issued for.
+   *
+   * @default the host
+   */
+  servername?: FromEnv<string>;
+  /**
+   * Whether to reject invalid certificates. `false` accepts any certificate, so it does not protect against an attacker in the middle.
+   *
+   * @default true
+   */
+  rejectUnauthorized?: FromEnv<boolean>;
+}
+
+/** The options of the driver without Astro, which can also take a client that the app has created. */
+export interface PostgresRuntimeConfig extends PostgresDriverConfig {
+  /**
+   * A client of the app, instead of `url`: a `Pool` of pg or of `@neondatabase/serverless`, what Neon's `neon()` returns, a PGlite, or the `sql`
+   * of Postgres.js. The driver never closes it.
+   */
+  client?: PostgresClient | PostgresJsClient | undefined;
+}
+
+/** The part of a client that the driver uses. Not a single connection in a transaction: each statement must be a transaction of its own. */
+export interface PostgresClient {
+  query(text: string, values: string[]): PromiseLike<{ rows: unknown[] } | unknown[]>;
+}
+
+/** The part of Postgres.js that the driver uses. */
+export interface PostgresJsClient {
+  unsafe(text: string, values: string[]): PromiseLike<unknown[]>;
+}
+
+const URL_FORM =
+  'a URL such as postgres://user:password@host:5432/database (in a password, write # / ? @ as %23 %2F %3F %40)';
+
+const postgresUrl: OptionKind<string> = {
+  read(raw) {
+    const url = typeof raw === 'string' && URL.canParse(raw) ? new URL(raw) : undefined;
+    // The error of the parser would quote the URL, which may contain a password.
+    if (!url || !/^postgres(?:ql)?:$/.test(url.protocol)) throw new Error(`expected ${URL_FORM}`);
+    return raw as string;
+  },
+  holdsSecret: (url) => new URL(url).password !== '' || new URL(url).searchParams.has('password'),
 };
+
+const tlsParts = group<PostgresTls>({
+  ca: string,
+  cert: string,
+  key: secretString,
+  servername: string,
+  rejectUnauthorized: boolean,
+});
+
+const tls: OptionKind<boolean | PostgresTls> = {
+  read: (raw) => (typeof raw === 'object' && raw !== null ? tlsParts.read(raw) : boolean.read(raw)),
+  holdsSecret: (value) => typeof value === 'object' && value.key !== undefined,
+};
+
+const client: OptionKind<PostgresClient | PostgresJsClient> = {
+  read(raw) {
+    const { query, unsafe } = (raw ?? {}) as Record<string, unknown>;
+    if (typeof query === 'function' || typeof unsafe === 'function') return raw as PostgresClient;
+    throw new Error('expected a client with the method query, or unsafe, such as a Pool of pg');
+  },
+};
+
+export const configKinds: OptionKinds<Omit<PostgresDriverConfig, keyof SharedOptions>> = {
+  url: postgresUrl,
+  tls,
+  maxConnections: integer({ from: 1, to: 10_000 }),
+  ...sqlKinds,
+};
+
+export const runtimeKinds: OptionKinds<Omit<PostgresRuntimeConfig, keyof SharedOptions>> = { ...configKinds, client };

@@ -1,25 +1,23 @@
-import {
-  defineDriver,
-  missingVariable,
-  valueStore,
-  type Host,
-  type SessionDriver,
-} from '@coatcheck/session-core/driver';
-import { openBackend } from './backend.ts';
-import { postgresKinds, type PostgresDriverConfig } from './options.ts';
+import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
+import { DRIVER } from './errors.ts';
+import { runtimeKinds, type PostgresRuntimeConfig } from './options.ts';
+import { openStore } from './store.ts';
+import { VARIABLES } from './target.ts';
 
-/** The driver without Astro. */
-const postgres: (config?: PostgresDriverConfig, host?: Host) => SessionDriver = defineDriver<PostgresDriverConfig>({
-  name: 'session-postgres',
-  options: postgresKinds,
-  // Drivers for which these variables differ do not share a connection.
-  variables: ['POSTGRES_URL'],
-  async open({ url }, { env }) {
-    const address = url ?? env('POSTGRES_URL');
-    if (!address) throw missingVariable('session-postgres', 'POSTGRES_URL', 'url');
-    // Import the client here, with `await import(...)`: nothing is loaded before it is needed.
-    return valueStore(openBackend(address));
-  },
+export type { PostgresClient, PostgresJsClient, PostgresRuntimeConfig } from './options.ts';
+
+/**
+ * The driver without Astro. Drivers in one process that have the same options share their connections.
+ *
+ * @example
+ * const driver = postgres({ url: 'postgres://localhost/shop' });
+ * const driver = postgres({ client: new Pool() });
+ */
+const postgres: (config?: PostgresRuntimeConfig, host?: Host) => SessionDriver = defineDriver<PostgresRuntimeConfig>({
+  name: DRIVER,
+  options: runtimeKinds,
+  variables: VARIABLES,
+  open: openStore,
 });
 
 export default postgres;

@@ -1,17 +1,40 @@
-import { valueStore } from '@coatcheck/session-core/driver';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import postgres from '@coatcheck/session-postgres/runtime';
-import { describe, it } from 'vitest';
-import { withFakeClock } from '@coatcheck/test-support/clock';
-import { openBackend } from '../src/backend.ts';
+import { sharedPostgres } from '@coatcheck/test-support/postgres-server';
+import { afterAll, beforeAll, describe, it } from 'vitest';
+import type { SessionDriver } from '@coatcheck/session-core';
+import { createDatabase } from 'db0';
+import postgresql from 'db0/connectors/postgresql';
+import db0Driver from 'unstorage/drivers/db0';
+import { openStore } from '../src/store.ts';
 
-// TODO: run this on the real backend. `passTime` advances a fake clock. If the backend has a clock of its own, pass `timeLeft` instead, which asks the
-// backend how long a record has left. The README of session-core lists the other options.
+let url: string;
+beforeAll(async () => {
+  url = await (await sharedPostgres()).createDatabase();
+});
+
 describe('the store', () => {
-  const { passTime } = withFakeClock();
-  testStore({ it, createStore: () => valueStore(openBackend('test')), passTime });
+  testStore({
+    it,
+    createStore: () => openStore({ url } as never, { env: () => undefined, timeoutMs: 30_000 }),
+    async timeLeft(key) {
+      const server = await sharedPostgres();
+      const [row] = await server.query(
+        `SELECT (until - extract(epoch FROM clock_timestamp()) * 1000)::float AS left, until FROM coatcheck_sessions WHERE key = $1`,
+        [key],
+        url,
+      );
+      if (!row || (row.left as number) <= 0) return null;
+      return Number(row.until) === 8.64e15 ? 'never' : (row.left as number);
+    },
+  });
 });
 
 describe('the driver', () => {
-  testDriver({ it, createDriver: (config) => postgres({ url: 'test', ...config }) });
+  testDriver({
+    it,
+    createDriver: (config) => postgres({ ...config, url }),
+    dump: async () => JSON.stringify(await (await sharedPostgres()).query('SELECT * FROM coatcheck_sessions', [], url)),
+    legacyDriver: () => db0Driver({ database: createDatabase(postgresql({ url })) }) as SessionDriver,
+  });
 });

@@ -1,0 +1,196 @@
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { chownSync, closeSync, openSync } from 'node:fs';
+import { mkdtemp, readFile, readdir, realpath } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { Client } from 'pg';
+import { findProgram, type Program } from './debian.ts';
+import { startJanitor } from './janitor.ts';
+import { freePort } from './ports.ts';
+
+const run = promisify(execFile);
+
+/** A PostgreSQL server on 127.0.0.1. It is stopped, and its data removed, when the process that started it ends, even if it is killed. */
+export interface PostgresServer extends AsyncDisposable {
+  readonly port: number;
+  /** The URL of the database `postgres`, as a superuser without a password. */
+  readonly url: string;
+  /** Runs statements as the superuser, and resolves to the rows of the last one. `url` names another database or user. */
+  query(sql: string, values?: unknown[], url?: string): Promise<Record<string, unknown>[]>;
+  /** Creates an empty database, and resolves to its URL. */
+  createDatabase(): Promise<string>;
+  /** Shuts it down, and closes all connections. It keeps its data for `restart()`. */
+  stop(): Promise<void>;
+  /** Kills it and all its processes (SIGKILL). It keeps committed writes for `restart()`. */
+  kill(): Promise<void>;
+  /** Freezes it and all its processes (SIGSTOP): connections stay open, but there are no replies. */
+  freeze(): void;
+  /** Ends a `freeze()`. */
+  thaw(): void;
+  /** Stops it if it runs, and starts it on the same port with the same data. */
+  restart(): Promise<void>;
+}
+
+export interface PostgresOptions {
+  /** @default a free port */
+  port?: number;
+  /** Settings, such as `max_connections`. */
+  settings?: Record<string, string | number>;
+}
+
+// PostgreSQL refuses to run as root.
+const identity = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+
+let ownServer: Promise<PostgresServer> | undefined;
+
+/** A server for tests that can share one. This process starts it once. */
+export function sharedPostgres(): Promise<PostgresServer> {
+  return (ownServer ??= startPostgres());
+}
+
+/** Resolves when the server answers. */
+export async function startPostgres({ port: wanted, settings = {} }: PostgresOptions = {}): Promise<PostgresServer> {
+  const { bin, env: libraries } = await postgresBin();
+  const env = { ...process.env, ...libraries, LC_ALL: 'C' };
+  const port = await freePort(wanted);
+  const dir = await mkdtemp(join(tmpdir(), 'coatcheck-postgres-'));
+  if (identity.uid !== undefined) chownSync(dir, identity.uid, identity.gid);
+  const janitor = startJanitor(dir);
+  const data = join(dir, 'data');
+  let child: ChildProcess | undefined;
+
+  async function start(): Promise<void> {
+    // The output goes to a file, because a pipe would keep this process alive.
+    const log = openSync(join(dir, 'postgres.log'), 'w');
+    // The operating system keeps what a killed process has written, so the tests do not need `fsync`.
+    const all = { listen_addresses: '127.0.0.1', unix_socket_directories: '', fsync: 'off', ...settings };
+    const args = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+    const started = spawn(bin, ['-D', data, '-p', `${port}`, ...args], {
+      env,
+      stdio: ['ignore', log, log],
+      ...identity,
+      cwd: dir,
+      // A process group, which can be frozen and killed with all processes of the server.
+      detached: true,
+    });
+    closeSync(log);
+    child = started;
+    started.once('error', () => {});
+    started.once('exit', () => {
+      if (child === started) child = undefined;
+      janitor.watch(child?.pid);
+    });
+    started.unref();
+    janitor.watch(started.pid);
+
+    // `performance.now()` is used because tests move `Date`.
+    const deadline = performance.now() + 90_000;
+    while (!(await answers(url))) {
+      if (child === started && started.pid !== undefined && performance.now() < deadline) {
+        await sleep(10);
+        continue;
+      }
+      started.kill('SIGKILL');
+      throw new Error(`${bin} did not start on port ${port}:\n${await readFile(join(dir, 'postgres.log'), 'utf8')}`);
+    }
+  }
+
+  const signalAll = (signal: NodeJS.Signals): void => {
+    if (child?.pid !== undefined) process.kill(-child.pid, signal);
+  };
+
+  async function end(signal: NodeJS.Signals): Promise<void> {
+    if (!child) return;
+    const exit = once(child, 'exit');
+    // Thawed first, because its processes must see the signal. SIGINT is a fast shutdown: it does not wait for clients.
+    if (signal === 'SIGKILL') signalAll('SIGKILL');
+    else {
+      signalAll('SIGCONT');
+      child.kill(signal);
+    }
+    child.ref();
+    await exit;
+  }
+
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`;
+  let databases = 0;
+
+  const server: PostgresServer = {
+    port,
+    url,
+    query: async (sql, values, where = url) => {
+      await using client = await connected(where);
+      const result = await client.query(sql, values);
+      return ([result].flat().at(-1)?.rows ?? []) as Record<string, unknown>[];
+    },
+    async createDatabase() {
+      const name = `test${(databases += 1)}`;
+      await server.query(`CREATE DATABASE ${name}`);
+      return `postgres://postgres@127.0.0.1:${port}/${name}`;
+    },
+    stop: () => end('SIGINT'),
+    kill: () => end('SIGKILL'),
+    freeze: () => signalAll('SIGSTOP'),
+    thaw: () => signalAll('SIGCONT'),
+    async restart() {
+      await end('SIGINT');
+      await start();
+    },
+    async [Symbol.asyncDispose]() {
+      await end('SIGKILL');
+      await janitor.finish();
+    },
+  };
+
+  try {
+    const initdb = join(dirname(await realpath(bin)), 'initdb');
+    const args = ['-D', data, '-U', 'postgres', '--auth=trust', '--no-sync', '--encoding=UTF8', '--locale=C'];
+    await run(initdb, args, { env, ...identity, cwd: dir });
+    await start();
+  } catch (error) {
+    await janitor.finish();
+    throw error;
+  }
+  return server;
+}
+
+/** The `postgres` to run, and the environment variables that it needs: `POSTGRES_BIN`, or the one on `PATH`, or Debian's. */
+export function postgresBin(): Promise<Program> {
+  return findProgram({
+    name: 'postgres',
+    variable: 'POSTGRES_BIN',
+    packages: ['postgresql'],
+    // The compiler for long queries is ten times the size of the server.
+    without: /llvm|libz3|^(?:sysstat|perl|ssl-cert)/,
+    find: async (root) => {
+      const versions = join(root, 'usr/lib/postgresql');
+      const [version] = await readdir(versions);
+      return join(versions, version!, 'bin/postgres');
+    },
+  });
+}
+
+/** The global setup of Vitest: fetches the server once, before concurrent test files would each do so. */
+export async function setup(): Promise<void> {
+  // Without a server, the tests that need one fail with the reason.
+  await postgresBin().catch(() => {});
+}
+
+async function connected(url: string): Promise<Client & AsyncDisposable> {
+  const client = new Client({ connectionString: url });
+  client.on('error', () => {});
+  await client.connect();
+  return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    await using _client = await connected(url);
+    return true;
+  } catch {
+    return false;
+  }
+}
