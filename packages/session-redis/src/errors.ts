@@ -105,7 +105,9 @@ export function explain(error: unknown): Failure | undefined {
   const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
   if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };
-  if (name === 'ReplyError') return explainReply(DRIVER, RULES, message) ?? unknownReply(DRIVER, 'Redis', message);
+  // node-redis gives its errors no name. Each reply of Redis starts with a code.
+  if (name === 'ReplyError' || /^[A-Z]{2,} /.test(message))
+    return explainReply(DRIVER, RULES, message) ?? unknownReply(DRIVER, 'Redis', message);
   return message.startsWith('All sentinels are unreachable') ? explainReply(DRIVER, RULES, message) : undefined;
 }
 

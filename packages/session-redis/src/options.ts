@@ -66,6 +66,38 @@ export interface RedisDriverConfig extends SharedOptions {
   sentinel?: RedisSentinel | undefined;
 }
 
+/** The options of the driver without Astro, which can also take a client that the app has created. */
+export interface RedisRuntimeConfig extends RedisDriverConfig {
+  /**
+   * A client of the app, instead of `url`, `host`, `cluster` or `sentinel`: a `Redis` or `Cluster` of ioredis, or what `createClient()` or
+   * `createCluster()` of node-redis returns. The driver never closes it.
+   */
+  client?: RedisClient | undefined;
+}
+
+/** The part of a client that the driver uses. */
+export type RedisClient = IoRedisClient | NodeRedisClient | NodeRedisCluster;
+
+/** The part of an ioredis client that the driver uses. */
+export interface IoRedisClient {
+  readonly status: string;
+  call(command: string, ...args: string[]): Promise<unknown>;
+}
+
+/** The part of a node-redis client that the driver uses. */
+export interface NodeRedisClient {
+  readonly isReady: boolean;
+  sendCommand(args: string[], options?: object): Promise<unknown>;
+}
+
+/** The part of a node-redis cluster client that the driver uses. */
+export interface NodeRedisCluster {
+  readonly isOpen: boolean;
+  /** Tells it from a client of a single server. */
+  readonly slots: unknown;
+  sendCommand(firstKey: string | undefined, isReadonly: boolean, args: string[], options?: object): Promise<unknown>;
+}
+
 /** A server. It can also be written as the string `host:port`. */
 export interface RedisNode {
   /** A host name or an IP address. */
@@ -235,3 +267,13 @@ export const redisKinds: OptionKinds<Omit<RedisDriverConfig, keyof SharedOptions
   cluster: list(node),
   sentinel: sentinel as OptionKind<RedisSentinel>,
 };
+
+const client: OptionKind<RedisClient> = {
+  read(raw) {
+    const { call, sendCommand } = (raw ?? {}) as Record<string, unknown>;
+    if (typeof call === 'function' || typeof sendCommand === 'function') return raw as RedisClient;
+    throw new Error('expected a client of ioredis or node-redis');
+  },
+};
+
+export const runtimeKinds: OptionKinds<Omit<RedisRuntimeConfig, keyof SharedOptions>> = { ...redisKinds, client };

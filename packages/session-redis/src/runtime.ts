@@ -1,16 +1,29 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { redisStore } from '@coatcheck/session-core/redis';
+import { useClient } from './app-client.ts';
 import { openConnection } from './connection.ts';
 import { DRIVER } from './errors.ts';
-import { redisKinds, type RedisDriverConfig } from './options.ts';
-import { targetOf } from './target.ts';
+import { runtimeKinds, type RedisRuntimeConfig } from './options.ts';
+import { checkTogether, targetOf } from './target.ts';
 
-/** The driver without Astro. Drivers in one process that have the same options share one connection. */
-const redis: (config?: RedisDriverConfig, host?: Host) => SessionDriver = defineDriver<RedisDriverConfig>({
+export type { IoRedisClient, NodeRedisClient, NodeRedisCluster, RedisClient, RedisRuntimeConfig } from './options.ts';
+
+/**
+ * The driver without Astro. Drivers in one process that have the same options share one connection.
+ *
+ * @example
+ * const driver = redis({ url: 'redis://localhost:6379' });
+ * const driver = redis({ client: new Redis() });
+ */
+const redis: (config?: RedisRuntimeConfig, host?: Host) => SessionDriver = defineDriver<RedisRuntimeConfig>({
   name: DRIVER,
-  options: redisKinds,
+  options: runtimeKinds,
   variables: ['REDIS_URL'],
   async open(options, { env, timeoutMs }) {
+    if (options.client) {
+      checkTogether(options);
+      return redisStore(DRIVER, useClient(options.client, timeoutMs));
+    }
     const target = targetOf(options, env);
     return redisStore(DRIVER, openConnection(await import('ioredis'), target, timeoutMs));
   },

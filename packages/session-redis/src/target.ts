@@ -1,7 +1,14 @@
 import { createError, missingVariable, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
 import type { ClusterNode, RedisOptions } from 'ioredis';
 import { DRIVER } from './errors.ts';
-import { parseRedisUrl, type ParsedUrl, type RedisDriverConfig, type RedisNode, type RedisTls } from './options.ts';
+import {
+  parseRedisUrl,
+  type ParsedUrl,
+  type RedisDriverConfig,
+  type RedisNode,
+  type RedisRuntimeConfig,
+  type RedisTls,
+} from './options.ts';
 
 /** Where to connect, and as which user, in the form of ioredis's options. */
 export interface Target {
@@ -25,8 +32,9 @@ export interface Target {
  *
  * @throws {SessionDriverError} `configuration` if options contradict each other, or if a part of `sentinel` or a host is missing.
  */
-export function checkTogether(config: RedisDriverConfig): void {
+export function checkTogether(config: RedisRuntimeConfig): void {
   const locations = {
+    client: config.client,
     url: config.url,
     host: config.host ?? config.port,
     cluster: config.cluster,

@@ -1,10 +1,13 @@
 import { connect } from 'node:net';
 import { testStore } from '@coatcheck/session-core/testing';
-import type { Redis } from 'ioredis';
+import { redisStore } from '@coatcheck/session-core/redis';
+import { Cluster, type Redis } from 'ioredis';
+import { createCluster } from 'redis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { freePort } from '@coatcheck/test-support/ports';
 import { startRedis, type RedisServer } from '@coatcheck/test-support/redis-server';
 import { call, change, newKey } from '@coatcheck/test-support/stores';
+import { useClient } from '../src/app-client.ts';
 import { README_ACL } from './support/readme.ts';
 import { runScript } from './support/script.ts';
 import { eventually, openInspector, openStore, timeLeftIn } from './support/store.ts';
@@ -67,6 +70,39 @@ describe('the store on a cluster', () => {
   /** The one node answers that has the key. */
   const timeLeft = (key: string) => Promise.any(inspectors.map((inspector) => timeLeftIn(inspector)(key)));
   testStore({ it, createStore: () => open(), timeLeft, slackMs: 200 });
+});
+
+describe('clients of the app', () => {
+  const [host, password] = ['127.0.0.1', PASSWORD];
+  const kinds = {
+    async ioredis() {
+      const client = new Cluster([{ host, port: nodes[0]!.port }], { redisOptions: { password } });
+      return { client, end: () => client.disconnect() };
+    },
+    async 'node-redis'() {
+      const client = createCluster({
+        rootNodes: [{ url: `redis://${host}:${nodes[0]!.port}` }],
+        defaults: { password },
+      });
+      await client.connect();
+      return { client, end: () => client.destroy() };
+    },
+  };
+
+  it.each(Object.entries(kinds))('a cluster client of %s reaches the keys of all nodes', async (_name, connected) => {
+    const { client, end } = await connected();
+    const store = redisStore('session-redis', useClient(client, 15_000));
+    const keys = Array.from({ length: 50 }, newKey);
+    const contents = (key: string) =>
+      new Map([
+        ['key', `:"${key}"`],
+        ['__proto__', ':1'],
+      ]);
+    await Promise.all(keys.map((key) => store.patch(key, change({ set: contents(key) }), call())));
+    for (const key of keys) expect(await store.read(key, call())).toEqual(contents(key));
+    for (const key of keys) expect(await store.destroy(key, 1000, call())).toEqual(contents(key));
+    end();
+  });
 });
 
 it('keys of all nodes are reached from one', async () => {

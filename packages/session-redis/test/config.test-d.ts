@@ -1,3 +1,6 @@
+import redis from '@coatcheck/session-redis/runtime';
+import { Cluster, Redis } from 'ioredis';
+import { createClient, createCluster } from 'redis';
 import { fromEnv, redisDriver } from '@coatcheck/session-redis';
 
 redisDriver();
@@ -13,3 +16,12 @@ redisDriver({ hots: 'h' });
 redisDriver({ sentinel: { nodes: ['a:1'] } });
 // @ts-expect-error a port is a number
 redisDriver({ port: '6379' });
+
+// Clients of the app.
+redis({ client: new Redis() });
+redis({ client: new Cluster([]) });
+redis({ client: createClient() });
+redis({ client: createClient({ RESP: 2 }) });
+redis({ client: createCluster({ rootNodes: [] }) });
+// @ts-expect-error only in the runtime: a client is not JSON
+redisDriver({ client: new Redis() });
