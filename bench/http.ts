@@ -9,12 +9,12 @@ import { digits, percent, times, type Group, type Row } from './report.ts';
 import type { ServerName } from './servers.ts';
 
 /** A server in a process of its own, with the pages of `pages.ts`, and `/cpu`, which tells what CPU time it took so far. */
-interface Server extends AsyncDisposable {
+export interface Server extends AsyncDisposable {
   address: string;
 }
 
-async function startServer(name: ServerName, redisUrl?: string): Promise<Server> {
-  const child = fork(new URL('servers.ts', import.meta.url), redisUrl ? [name, redisUrl] : [name], {
+export async function startServer(name: ServerName, url?: string): Promise<Server> {
+  const child = fork(new URL('servers.ts', import.meta.url), url ? [name, url] : [name], {
     env: process.env,
   });
   const [address] = (await once(child, 'message')) as [string];
@@ -56,7 +56,7 @@ interface Load {
   cookies: string[];
 }
 
-async function cookiesOf({ address }: Server): Promise<string[]> {
+export async function cookiesOf({ address }: Server): Promise<string[]> {
   const login = async () => {
     const answer = await fetch(`${address}/login`);
     if (!answer.ok) throw new Error(`/login was answered with ${answer.status}: ${await answer.text()}`);
@@ -70,7 +70,10 @@ async function cpuTimeOf({ address }: Server): Promise<number> {
 }
 
 /** Lets the loads take turns; the CPU time is the server's. */
-async function loadInTurns<Name extends string>(loads: Record<Name, Load>, quick: boolean): Promise<Samples<Name>> {
+export async function loadInTurns<Name extends string>(
+  loads: Record<Name, Load>,
+  quick: boolean,
+): Promise<Samples<Name>> {
   const ms = quick ? 100 : 500;
   // Under load it takes Node many seconds to compile a whole site for good.
   for (const { server, path, cookies } of quick ? [] : Object.values<Load>(loads)) {
@@ -87,7 +90,7 @@ async function loadInTurns<Name extends string>(loads: Record<Name, Load>, quick
   return takeTurns(Object.fromEntries(turns) as Record<Name, () => Promise<Sample>>, quick ? 4 : 15);
 }
 
-const rate = (samples: Sample[]): string =>
+export const rate = (samples: Sample[]): string =>
   `${digits(1e6 / median(wallOf(samples)))}/s, ${digits(median(cpuOf(samples)))} µs`;
 const shareOf = (one: Sample[], none: Sample[]): number => ratio(none, one, 'cpuUs');
 const withShare = (one: Sample[], none: Sample[]): string => `${rate(one)}: **${percent(shareOf(one, none))}**`;

@@ -8,6 +8,7 @@ import { calls } from './calls.ts';
 import { overHttp } from './http.ts';
 import { inMemory } from './in-memory.ts';
 import { onRedis } from './redis.ts';
+import { onSql } from './sql.ts';
 import { layouts } from './layouts.ts';
 import { memory } from './memory.ts';
 import { growth } from './growth.ts';
@@ -27,6 +28,7 @@ const groups = [
   observability,
   onRedis,
   overHttp,
+  onSql,
   memory,
   layouts,
   sizes,

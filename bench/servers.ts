@@ -2,11 +2,17 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import fastifyCookie from '@fastify/cookie';
 import fastifySession from '@fastify/session';
-import { createSessions } from '@coatcheck/session-core';
+import { createSessions, type SessionDriver } from '@coatcheck/session-core';
+import postgresRuntime from '@coatcheck/session-postgres/runtime';
 import redisRuntime from '@coatcheck/session-redis/runtime';
+import sqliteRuntime from '@coatcheck/session-sqlite/runtime';
 import { getRequestListener } from '@hono/node-server';
 import { useSession, useSessionStorage, type SessionEnv } from '@hono/session';
+import sqliteSessionStore from 'better-sqlite3-session-store';
+import connectPgSimple from 'connect-pg-simple';
 import { RedisStore } from 'connect-redis';
+import { DatabaseSync } from 'node:sqlite';
+import { Pool } from 'pg';
 import expressApp, { type Request, type Response } from 'express';
 import expressSession from 'express-session';
 import fastifyApp from 'fastify';
@@ -17,8 +23,8 @@ import { pageAt } from './pages.ts';
 import { HSET, rawId, rawSession } from './subjects.ts';
 
 /**
- * The same pages on every server, each as its documentation sets it up, on Redis. `calls` is told of every command. Without a `url` it
- * is the same server without any sessions.
+ * The same pages on every server, each as its documentation sets it up, on the backend that the URL names: `redis:`, and for some `postgres:`
+ * or `sqlite:` with the path of a file. `calls` is told of every command. Without a `url` it is the same server without any sessions.
  */
 export const servers = { node, raw, express, fastify, hono };
 
@@ -33,10 +39,12 @@ interface Options {
 
 const SECRET = 'a secret of at least thirty-two characters';
 const WEEK_S = 7 * 86_400;
+/** The connections of a pool. */
+const CONNECTIONS = 32;
 
 /** `node:http` with our `Session`. */
 async function node({ url }: Options): Promise<Listener> {
-  const sessions = url ? createSessions({ driver: redisRuntime({ url }) }) : undefined;
+  const sessions = url ? createSessions({ driver: driverAt(url) }) : undefined;
   return async (request, response) => {
     const session = sessions?.open(request.headers.cookie);
     const body = session && (await pageAt(request.url!)(session));
@@ -44,6 +52,13 @@ async function node({ url }: Options): Promise<Listener> {
     if (setCookie) response.setHeader('set-cookie', setCookie);
     response.setHeader('content-type', 'application/json').end(JSON.stringify(body ?? null));
   };
+}
+
+/** Our driver for a URL. */
+function driverAt(url: string): SessionDriver {
+  if (url.startsWith('postgres:')) return postgresRuntime({ url, maxConnections: CONNECTIONS });
+  if (url.startsWith('sqlite:')) return sqliteRuntime({ file: url.slice('sqlite:'.length) });
+  return redisRuntime({ url });
 }
 
 /** `node:http` by hand. */
@@ -61,7 +76,7 @@ async function raw({ url }: Options): Promise<Listener> {
 async function express({ url, onCall }: Options): Promise<Listener> {
   const app = expressApp();
   if (url) {
-    const store = new RedisStore({ client: await nodeRedis(url, onCall) });
+    const store = await expressStoreAt(url, onCall);
     app.use(expressSession({ store, resave: false, saveUninitialized: false, secret: SECRET }));
   }
   const answer = async (request: Request<{ page: string }>, response: Response): Promise<void> => {
@@ -75,6 +90,22 @@ async function express({ url, onCall }: Options): Promise<Listener> {
   };
   app.get('/:page', (request, response) => void answer(request, response));
   return app;
+}
+
+/** The store of express-session for a URL. */
+async function expressStoreAt(url: string, onCall?: () => void): Promise<expressSession.Store> {
+  if (url.startsWith('postgres:')) {
+    const PgStore = connectPgSimple(expressSession);
+    return new PgStore({ pool: new Pool({ connectionString: url, max: CONNECTIONS }), createTableIfMissing: true });
+  }
+  if (url.startsWith('sqlite:')) {
+    // Written for better-sqlite3, whose interface is that of `node:sqlite`.
+    const client = new DatabaseSync(url.slice('sqlite:'.length));
+    client.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL');
+    const SqliteStore = sqliteSessionStore(expressSession);
+    return new SqliteStore({ client });
+  }
+  return new RedisStore({ client: await nodeRedis(url, onCall) });
 }
 
 async function fastify({ url, onCall }: Options): Promise<Listener> {
