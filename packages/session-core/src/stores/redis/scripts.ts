@@ -18,8 +18,8 @@ local function format(timestamp)
   return string.format('%.0f', timestamp)
 end
 
-local function expire(deadline, idle)
-  local expiresAt = math.min(deadline, clock + idle)
+local function expire(expiry, idle)
+  local expiresAt = math.min(expiry, clock + idle)
   if expiresAt == NEVER then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, format(expiresAt)) end
 end
 
@@ -117,20 +117,20 @@ if stale or (own == NONE and not openEnded) then
   end
 end
 
-local deadline = math.max(own, openEnded and clock + defaultTtl or NONE)
-if deadline == NONE then deadline = clock + lifetime end
-redis.call('HSET', key, '', '1:' .. format(deadline) .. ':' .. format(own) .. ':' .. (openEnded and '1' or '0'))
-expire(deadline, idle)
+local expiry = math.max(own, openEnded and clock + defaultTtl or NONE)
+if expiry == NONE then expiry = clock + lifetime end
+redis.call('HSET', key, '', '1:' .. format(expiry) .. ':' .. format(own) .. ':' .. (openEnded and '1' or '0'))
+expire(expiry, idle)
 return 'applied'
 `;
 
 /** Reads a record and sets its idle limit to ARGV[1] milliseconds from now. */
 const TOUCH = `${PRELUDE}
 if not header or header == '${TOMBSTONE}' then return false end
-local deadline = string.match(header, '^1:(%d*):%d*:[01]$')
-if not deadline then return unreadable() end
+local expiry = string.match(header, '^1:(%d*):%d*:[01]$')
+if not expiry then return unreadable() end
 local fields = redis.call('HGETALL', key)
-expire(tonumber(deadline) or NEVER, tonumber(ARGV[1]))
+expire(tonumber(expiry) or NEVER, tonumber(ARGV[1]))
 return fields
 `;
 
