@@ -41,9 +41,9 @@ export function inBlobStore(
     new Promise((resolve, reject) => {
       const status: WorkStatus = { ambiguous: false };
       let failed = false;
-      const fail = (error: unknown): void => {
+      const fail = (reason: unknown): void => {
         failed = true;
-        void explain(error, status).then(reject);
+        void explain(reason, status).then(reject);
       };
 
       // Netlify's client must not see failures: it would retry them for 25 seconds, and it reports most failures of a conditional write as
@@ -155,11 +155,11 @@ function codeOf(error: unknown): string {
 }
 
 /** Replaces a failure, or an error of Netlify's client, by an error that says what to do. Never rejects. */
-async function explain(error: unknown, { ambiguous }: WorkStatus): Promise<Error> {
-  if (!(error instanceof Error)) return new Error(String(error));
-  if (isSessionDriverError(error)) return error;
-  const { status, connectionCode } = error as Failure;
-  if (isTransient(error) && status !== 429) {
+async function explain(reason: unknown, { ambiguous }: WorkStatus): Promise<Error> {
+  if (!(reason instanceof Error)) return new Error(String(reason));
+  if (isSessionDriverError(reason)) return reason;
+  const { status, connectionCode } = reason as Failure;
+  if (isTransient(reason) && status !== 429) {
     const what = `Netlify Blobs does not answer correctly (${connectionCode ?? status}), even after retries.`;
     return ambiguous
       ? createError(DRIVER, 'interrupted', `${what} The write may have been stored.`)
@@ -171,5 +171,5 @@ async function explain(error: unknown, { ambiguous }: WorkStatus): Promise<Error
   }
   // Without the module, the error is passed on unchanged.
   const { problemOf } = await import('./problems.ts').catch(() => ({ problemOf: () => undefined }));
-  return problemOf(error) ?? error;
+  return problemOf(reason) ?? reason;
 }

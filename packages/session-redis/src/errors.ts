@@ -7,8 +7,8 @@ export const DRIVER = 'session-redis';
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /** What an error of ioredis means. Undefined if Redis did not reply, because the connection failed or dropped. Never rejects. */
-export async function explain(error: unknown): Promise<Failure | undefined> {
-  const { name, message, code, lastNodeError } = error as Error & { code?: string; lastNodeError?: Error };
+export async function explain(reason: unknown): Promise<Failure | undefined> {
+  const { name, message, code, lastNodeError } = reason as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
   if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };
   if (name !== 'ReplyError' && !message.startsWith('All sentinels are unreachable')) return undefined;

@@ -458,9 +458,7 @@ const lifetimes: WrongStore[] = [
     breaks: 'a later change can give an expiry',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
-      return typeof changed === 'object' && record?.expires === Infinity
-        ? { ...changed, expires: Infinity }
-        : changed;
+      return typeof changed === 'object' && record?.expires === Infinity ? { ...changed, expires: Infinity } : changed;
     }),
   },
   {
