@@ -36,7 +36,7 @@ const groups = [
 ]
   .map((group) => ({
     ...group,
-    rows: group.rows.filter(({ name }) => values.row === undefined || values.row === name),
+    rows: group.rows.filter(({ name }) => [undefined, name, group.title.toLowerCase()].includes(values.row)),
   }))
   .filter(({ rows }) => rows.length > 0);
 if (groups.length === 0)

@@ -89,7 +89,7 @@ export const records: Target = {
         fc.record({
           stored,
           isAtomic: fc.boolean(),
-          deadline: moment,
+          expires: moment,
           idleUntil: moment,
           cuts: rarely(fc.array(cut, { minLength: 1, maxLength: 2 }), 2),
           tombstone: rarely(
@@ -97,18 +97,18 @@ export const records: Target = {
             20,
           ),
         }),
-        async ({ stored: fields, isAtomic, deadline, idleUntil, cuts, tombstone }) => {
+        async ({ stored: fields, isAtomic, expires, idleUntil, cuts, tombstone }) => {
           const driver = driverOver(isAtomic);
           values = new Map();
           await driver.setItem(OTHER, flatten(new Map([['who', { data: OTHER, expires: undefined }]])));
-          let value = packRecord({ fields: new Map([...fields.whole, fields.bad]), deadline, idleUntil });
+          let value = packRecord({ fields: new Map([...fields.whole, fields.bad]), expires, idleUntil });
           const isCut = cuts !== undefined;
           for (const apply of cuts ?? []) value = apply(value);
           values.set(await recordKey(ID), { value, version: ++versions });
           if (tombstone !== undefined) {
             values.set((await recordKey(ID)) + (isAtomic ? '' : '.retired'), { value: tombstone, version: ++versions });
           }
-          const isLive = Math.min(deadline, idleUntil) > Date.now() && !isCut && tombstone === undefined;
+          const isLive = Math.min(expires, idleUntil) > Date.now() && !isCut && tombstone === undefined;
           await check(driver, fields, isLive, value);
         },
       ),

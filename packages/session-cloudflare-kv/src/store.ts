@@ -79,14 +79,16 @@ async function untilAccepted(write: () => Promise<void>, timeoutMs: number, call
     try {
       return await write();
     } catch (error) {
-      if (isQuotaExceeded(error)) throw quotaExceeded(error);
+      if (isQuotaExceeded(error)) throw (await problems()).quotaExceeded(error);
       if (!isTooManyRequests(error)) throw error;
-      if (Date.now() > lastStartAt) throw tooManyWrites(error);
+      if (Date.now() > lastStartAt) throw (await problems()).tooManyWrites(error);
       await pause(WRITE_EVERY_MS * (0.75 + Math.random() / 2), call);
       if (call.signal.aborted) throw error;
     }
   }
 }
+
+const problems = () => import('./problems.ts');
 
 // The message is all that KV gives: `KV PUT failed: 429 Too Many Requests`.
 function isTooManyRequests(error: unknown): boolean {
@@ -95,24 +97,4 @@ function isTooManyRequests(error: unknown): boolean {
 
 function isQuotaExceeded(error: unknown): boolean {
   return error instanceof Error && /limit exceeded/i.test(error.message);
-}
-
-function quotaExceeded(cause: unknown): Error {
-  return createError(
-    'session-cloudflare-kv',
-    'refused',
-    "The KV quota of the account's plan is used up; the cause says which. Nothing was stored. A daily limit ends at midnight UTC; a larger " +
-      'plan has a higher one.',
-    { cause },
-  );
-}
-
-function tooManyWrites(cause: unknown): Error {
-  return createError(
-    'session-cloudflare-kv',
-    'refused',
-    'KV accepts one write per second to a key, and this session is written more often: KV answered 429 until the deadline. Nothing was ' +
-      'stored. Write to the session less often, or use a backend that accepts more writes.',
-    { cause },
-  );
 }

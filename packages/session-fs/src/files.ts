@@ -1,6 +1,5 @@
-import { hash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, link, mkdir, open, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import {
   createError,
@@ -9,11 +8,23 @@ import {
   type StoreCall,
   type ValueBackend,
 } from '@coatcheck/session-core/driver';
+import {
+  claimOf,
+  codeOf,
+  draftOf,
+  drafts,
+  finish,
+  formatHead,
+  hasVersion,
+  ifFolder,
+  linked,
+  parseHead,
+  removed,
+  unlessMissing,
+} from './claims.ts';
 
 /** The minimum time between two automatic sweeps. Each sweeps one of 256 folders, so a full round takes 43 minutes or more. */
 const SWEEP_EVERY_MS = 10_000;
-/** Longer than any operation can take. An older draft or claim belongs to a process that ended during a write. */
-const ABANDONED_MS = 3_600_000;
 
 /**
  * Opens a directory as a backend of whole values: one file for each value, with compare-and-set across the processes of one machine. It
@@ -43,6 +54,7 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
   let position = '';
 
   const sweepUntil = async (stopAt: number, limit: number, call?: StoreCall): Promise<number> => {
+    const { sweepFolder } = await import('./sweep.ts');
     const folders = (await readdir(directory)).filter((name) => /^[\da-f]{2}$/.test(name)).sort();
     let count = 0;
     for (const folder of [...folders.filter((it) => it > position), ...folders.filter((it) => it <= position)]) {
@@ -84,7 +96,7 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
     set: (key, value, { lifetimeMs, version, signal }) =>
       run(async () => {
         const file = fileOf(directory, key);
-        const draft = { version: randomBytes(12).toString('base64url'), value, lifetimeMs, signal };
+        const draft = { version: nodeCrypto().randomBytes(12).toString('base64url'), value, lifetimeMs, signal };
         drafts.add(draft.version);
         try {
           const stored = await (version === null ? create(file, draft) : replace(file, version as string, draft));
@@ -115,70 +127,18 @@ export const legacyFiles: LegacySessions = {
   },
 };
 
-// ------------------------------------------------------------------------------------------------------------------ names
+// Not imported, because loading it takes milliseconds.
+const nodeCrypto = () => process.getBuiltinModule('node:crypto');
 
 /** The file for a key. 256 folders keep each folder small. The name is valid for every key and cannot leave its folder. */
 function fileOf(directory: string, key: string): string {
-  const digest = hash('sha256', key);
+  const digest = nodeCrypto().hash('sha256', key);
   const name = encodeURIComponent(key).replaceAll('.', '%2E');
   return join(directory, digest.slice(0, 2), name.length <= 200 ? name : digest);
 }
 
 /** Where Astro's own driver stores sessions. Its default is in the build cache, which must exist where the server runs. */
 const legacyFolder = (base = 'node_modules/.astro/sessions'): string => resolve(base);
-
-// Session files never have a `+` in their names, because `encodeURIComponent` encodes it. So `+` marks drafts and claims.
-const draftOf = (file: string, version: string): string => `${file}+${version}`;
-const claimOf = (file: string, version: string): string => `${file}+after+${version}`;
-
-// ------------------------------------------------------------------------------------------------------------------ heads
-
-interface Head {
-  version: string;
-  /** When the value expires, in epoch milliseconds; Infinity if it never does. */
-  until: number;
-  /** The length of the head, in UTF-16 code units. The value starts after it. */
-  length: number;
-  /** The length of the value, in UTF-16 code units. A shorter value was cut off, for example by a power failure. */
-  valueLength: number;
-}
-
-/** More than the length of any head. */
-const HEAD_BYTES = 64;
-
-function formatHead(version: string, lifetimeMs: Lifetime, value: string): string {
-  const until = lifetimeMs === 'never' ? '' : Math.min(Math.ceil(Date.now() + lifetimeMs), Number.MAX_SAFE_INTEGER);
-  return `1 ${version} ${until} ${value.length}\n`;
-}
-
-function parseHead(text: string): Head | null {
-  const [head, version, until, valueLength] = /^1 ([\w-]{16}) (\d*) (\d+)\n/.exec(text) ?? [];
-  if (head === undefined || version === undefined) return null;
-  return { version, until: until ? Number(until) : Infinity, length: head.length, valueLength: Number(valueLength) };
-}
-
-/** Null if the file does not exist or does not start with a valid head. */
-async function readHead(file: string): Promise<Head | null> {
-  const handle = await unlessMissing(open(file));
-  if (!handle) return null;
-  try {
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
-    return parseHead(buffer.toString('latin1', 0, bytesRead));
-  } finally {
-    await handle.close();
-  }
-}
-
-const hasVersion = async (file: string, version: string): Promise<boolean> =>
-  (await readHead(file))?.version === version;
-
-// ---------------------------------------------------------------------------------------------------------------- writing
-
-/**
- * The versions of the drafts that this process is writing. Its sweeps leave them alone, even if its clock is ahead of that of the file system, so that they
- * look old.
- */
-const drafts = new Set<string>();
 
 interface Draft extends StoreCall {
   version: string;
@@ -232,103 +192,6 @@ async function writeNew(path: string, text: string): Promise<void> {
     await write();
   }
 }
-
-/** Finishes the write that claimed this version, because the process that started it may have ended. */
-async function finish(file: string, version: string): Promise<void> {
-  const claim = claimOf(file, version);
-  const next = await readHead(claim);
-  if (!next || isRemoval(next, version)) return;
-  if (await hasVersion(file, version)) await unlessMissing(rename(draftOf(file, next.version), file));
-  await removed(claim);
-}
-
-/** A removal claims a version with a link to the file itself, so the claim has the version that it claims. */
-const isRemoval = (next: Head, version: string): boolean => next.version === version;
-
-/** Whether the hard link was created: false if `to` exists already. */
-async function linked(from: string, to: string): Promise<boolean> {
-  try {
-    await link(from, to);
-    return true;
-  } catch (error) {
-    if (codeOf(error) === 'EEXIST') return false;
-    throw error;
-  }
-}
-
-// --------------------------------------------------------------------------------------------------------------- sweeping
-
-/** The size of Node's thread pool for file operations. More would fill its queue and delay requests. */
-const SWEEP_CONCURRENCY = 4;
-
-async function sweepFolder(folder: string, limit: number): Promise<number> {
-  const names = (await readdir(folder, { withFileTypes: true })).filter((it) => it.isFile()).map((it) => it.name);
-  let count = 0;
-  while (names.length > 0 && count < limit) {
-    const next = names.splice(0, Math.min(SWEEP_CONCURRENCY, limit - count));
-    count += (await Promise.all(next.map((name) => sweepFile(folder, name)))).filter(Boolean).length;
-  }
-  return count;
-}
-
-/** Removes a file if it is an expired session, or was abandoned. Resolves to whether it was an expired session. */
-async function sweepFile(folder: string, found: string): Promise<boolean> {
-  const [name = '', ...mark] = found.split('+');
-  const file = join(folder, name);
-  if (mark.length === 0) return removeExpired(file);
-  await removeAbandoned(file, join(folder, found), mark);
-  return false;
-}
-
-async function removeExpired(file: string): Promise<boolean> {
-  const head = await readHead(file);
-  if (!head || head.until > Date.now()) return false;
-  // Claims the version as a writer would. If a writer has claimed it first, the expired value is about to be replaced and stays.
-  const claim = claimOf(file, head.version);
-  if (!(await linked(file, claim).catch(ifMissing(false)))) return false;
-  const claimed = await hasVersion(file, head.version);
-  if (claimed) await removed(file);
-  await removed(claim);
-  return claimed;
-}
-
-async function removeAbandoned(file: string, path: string, mark: string[]): Promise<void> {
-  const found = await unlessMissing(stat(path));
-  const [kind, version = ''] = mark;
-  // The mark of a draft is its version.
-  if (!found || drafts.has(kind!) || Date.now() - found.ctimeMs < ABANDONED_MS) return;
-  if (kind === 'after') {
-    const next = await readHead(path);
-    if (next && isRemoval(next, version)) await removed(path);
-    else await finish(file, version);
-  } else if (found.nlink === 1) {
-    // This draft is not claimed. A claimed draft has a second link, the claim, and is removed together with it.
-    await removed(path);
-  }
-}
-
-// ----------------------------------------------------------------------------------------------------------------- errors
-
-const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code;
-
-function ifCode<Instead>(code: string, instead: Instead): (error: unknown) => Instead {
-  return (error) => {
-    if (codeOf(error) === code) return instead;
-    throw error;
-  };
-}
-
-const ifMissing = <Instead>(instead: Instead) => ifCode('ENOENT', instead);
-/** Treats a directory in the place of a file as unreadable. */
-const ifFolder = <Instead>(instead: Instead) => ifCode('EISDIR', instead);
-
-/** Null if the file does not exist. */
-function unlessMissing<Result>(work: Promise<Result>): Promise<Result | null> {
-  return work.catch(ifMissing(null));
-}
-
-/** Removes a file. Resolves to whether it existed. */
-const removed = async (path: string): Promise<boolean> => (await unlessMissing(unlink(path))) !== null;
 
 const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);

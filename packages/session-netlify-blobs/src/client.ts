@@ -6,7 +6,7 @@ import {
   isSessionDriverError,
 } from '@coatcheck/session-core/driver';
 import type { getDeployStore, getStore, Store } from '@netlify/blobs';
-import type { NetlifyBlobsDriverConfig } from './options.ts';
+import { DRIVER, type NetlifyBlobsDriverConfig } from './options.ts';
 
 /** What is known about one operation besides its result. */
 export interface WorkStatus {
@@ -41,9 +41,9 @@ export function inBlobStore(
     new Promise((resolve, reject) => {
       const status: WorkStatus = { ambiguous: false };
       let failed = false;
-      const fail = (error: unknown): void => {
+      const fail = (reason: unknown): void => {
         failed = true;
-        reject(explain(error, status));
+        void explain(reason, status).then(reject);
       };
 
       // Netlify's client must not see failures: it would retry them for 25 seconds, and it reports most failures of a conditional write as
@@ -74,7 +74,7 @@ export function inBlobStore(
  * A request without a usable response. It has the HTTP status, or the code of the connection error. It quotes nothing else, because signed
  * URLs are secrets.
  */
-type Failure = Error & { status?: number; connectionCode?: string };
+export type Failure = Error & { status?: number; connectionCode?: string };
 
 async function sendUntilAnswered(
   url: string,
@@ -154,41 +154,22 @@ function codeOf(error: unknown): string {
   return [cause?.code, code].find((it) => typeof it === 'string') ?? 'the connection broke';
 }
 
-/** Replaces the errors of Netlify's client by errors that say what to do. */
-function explain(error: unknown, { ambiguous }: WorkStatus): Error {
-  if (!(error instanceof Error)) return new Error(String(error));
-  if (isSessionDriverError(error)) return error;
-  const { name, status, connectionCode } = error as Failure;
-  if (name === 'MissingBlobsEnvironmentError') {
-    return problem(
-      'configuration',
-      'Netlify Blobs is not available here: NETLIFY_BLOBS_CONTEXT is not set. Netlify sets it on its servers, and so do ' +
-        '`netlify dev` and, with the adapter `@astrojs/netlify`, `astro dev`. Anywhere else, set `siteID` and `token`.',
-    );
+/** Replaces a failure, or an error of Netlify's client, by an error that says what to do. Never rejects. */
+async function explain(reason: unknown, { ambiguous }: WorkStatus): Promise<Error> {
+  if (!(reason instanceof Error)) return new Error(String(reason));
+  if (isSessionDriverError(reason)) return reason;
+  const { status, connectionCode } = reason as Failure;
+  if (isTransient(reason) && status !== 429) {
+    const what = `Netlify Blobs does not answer correctly (${connectionCode ?? status}), even after retries.`;
+    return ambiguous
+      ? createError(DRIVER, 'interrupted', `${what} The write may have been stored.`)
+      : createError(
+          DRIVER,
+          'unavailable',
+          `${what} See netlifystatus.com; in development, is the local server running?`,
+        );
   }
-  if (name === 'BlobsConsistencyError') {
-    return problem(
-      'configuration',
-      'Sessions need consistent reads, which Netlify does not offer here: NETLIFY_BLOBS_CONTEXT has no `uncachedEdgeURL`. This happens ' +
-        'in functions in Lambda compatibility mode. Deploy with `@astrojs/netlify`, or set `siteID` and `token`.',
-    );
-  }
-  if (status === 401 || status === 403) {
-    return problem(
-      'refused',
-      `Netlify refuses access to the blob store (${status}). If you use \`siteID\` and \`token\`: is the token valid for this site? ` +
-        'During a build, only a store with `deployScoped: true` can be written.',
-    );
-  }
-  if (status === 429) {
-    return problem('refused', 'Netlify limits how often this site may use its blobs (429). Try again later.');
-  }
-  if (!isTransient(error)) return status ? problem('refused', `Netlify Blobs refuses the request (${status}).`) : error;
-  const what = `Netlify Blobs does not answer correctly (${connectionCode ?? status}), even after retries.`;
-  if (ambiguous) return problem('interrupted', `${what} The write may have been stored.`);
-  return problem('unavailable', `${what} See netlifystatus.com; in development, is the local server running?`);
-}
-
-function problem(code: Parameters<typeof createError>[1], message: string): Error {
-  return createError('session-netlify-blobs', code, message);
+  // Without the module, the error is passed on unchanged.
+  const { problemOf } = await import('./problems.ts').catch(() => ({ problemOf: () => undefined }));
+  return problemOf(reason) ?? reason;
 }

@@ -9,6 +9,8 @@ import {
   string,
 } from '@coatcheck/session-core/driver';
 
+export const DRIVER = 'session-netlify-blobs';
+
 /** The options of `netlifyBlobsDriver()`. Without any, sessions are in the blob store `sessions` of the current site. */
 export interface NetlifyBlobsDriverConfig extends SharedOptions {
   /**
@@ -61,11 +63,11 @@ export const netlifyBlobsKinds: OptionKinds<Omit<NetlifyBlobsDriverConfig, keyof
  */
 export function checkTogether({ siteID, token, deployScoped }: NetlifyBlobsDriverConfig): void {
   if ((siteID === undefined) !== (token === undefined)) {
-    throw createError('session-netlify-blobs', 'configuration', 'Pass `siteID` and `token` together, or neither.');
+    throw createError(DRIVER, 'configuration', 'Pass `siteID` and `token` together, or neither.');
   }
   if (siteID !== undefined && deployScoped === true) {
     throw createError(
-      'session-netlify-blobs',
+      DRIVER,
       'configuration',
       '`deployScoped` works only on Netlify. Remove it, or remove `siteID` and `token`.',
     );

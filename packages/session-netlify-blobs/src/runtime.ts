@@ -1,12 +1,12 @@
 import { defineDriver, valueStore, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { inBlobStore } from './client.ts';
-import { checkTogether, netlifyBlobsKinds, type NetlifyBlobsDriverConfig } from './options.ts';
+import { checkTogether, DRIVER, netlifyBlobsKinds, type NetlifyBlobsDriverConfig } from './options.ts';
 import { blobBackend } from './store.ts';
 
 /** The driver without Astro. */
 const netlifyBlobs: (config?: NetlifyBlobsDriverConfig, host?: Host) => SessionDriver =
   defineDriver<NetlifyBlobsDriverConfig>({
-    name: 'session-netlify-blobs',
+    name: DRIVER,
     options: netlifyBlobsKinds,
     async open(options, { timeoutMs }) {
       checkTogether(options);

@@ -1,15 +1,8 @@
-import { createError, type Lifetime, type ValueBackend } from '@coatcheck/session-core/driver';
-import type { Store } from '@netlify/blobs';
+import type { Lifetime, ValueBackend } from '@coatcheck/session-core/driver';
 import type { InBlobStore } from './client.ts';
 
 /** The metadata key for the expiry of a blob, in epoch milliseconds. Other blobs in the store are unlikely to use this name. */
-const EXPIRES = 'sessionExpires';
-
-/**
- * How long a sweep keeps an expired record. A request that read the session before it expired may still write to it, and Netlify cannot
- * delete a blob on the condition that it has not changed. Core restores an expired record only if it was read less than a minute ago.
- */
-const GRACE_MS = 120_000;
+export const EXPIRES = 'sessionExpires';
 
 /**
  * Netlify Blobs as a backend of whole values: one blob per record, with compare-and-set by ETag.
@@ -22,7 +15,8 @@ export function blobBackend(inStore: InBlobStore, timeoutMs: number): ValueBacke
       const name = blobName(key);
       const found = await store.getWithMetadata(name);
       if (!found) return null;
-      return found.etag ? { value: found.data, version: found.etag } : getWithListedVersion(store, name);
+      if (found.etag) return { value: found.data, version: found.etag };
+      return (await import('./listed-version.ts')).getWithListedVersion(store, name);
     });
 
   return {
@@ -42,32 +36,13 @@ export function blobBackend(inStore: InBlobStore, timeoutMs: number): ValueBacke
 
     remove: (key, call) => inStore(call, (store) => store.delete(blobName(key))),
 
-    sweep: (limit, call) => inStore(call, (store) => sweepStore(store, limit, Date.now() + timeoutMs * 0.8)),
+    async sweep(limit, call) {
+      const stopAt = Date.now() + timeoutMs * 0.8;
+      const { sweepStore } = await import('./sweep.ts');
+      return inStore(call, (store) => sweepStore(store, limit, stopAt));
+    },
   };
 }
-
-/**
- * Reads a blob whose version is only in lists, as on Netlify's development server. It requests the list before the value: a version that
- * is older than its value only makes a write fail, but a newer one would overwrite a change.
- */
-async function getWithListedVersion(store: Store, name: string): ReturnType<ValueBackend['get']> {
-  // A list can miss a blob while another blob is written.
-  for (let attempt = 0; attempt < 20; attempt++) {
-    const { blobs } = await store.list({ prefix: name });
-    const etag = blobs.find(({ key }) => key === name)?.etag;
-    const value = await store.get(name, { type: 'text' });
-    if (value === null) return null;
-    if (etag) return { value, version: etag };
-  }
-  throw createError(
-    'session-netlify-blobs',
-    'refused',
-    'Netlify Blobs returns no ETag for a session. Without it, concurrent changes could not be detected.',
-  );
-}
-
-/** All possible last characters of a key: it ends with a hash in base64url. */
-const SHARDS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'.split('');
 
 /**
  * The name of the blob for a key. Its last character selects one of 64 folders, so that a sweep can start anywhere. Netlify's client puts
@@ -76,36 +51,6 @@ const SHARDS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_
 export function blobName(key: string): string {
   const name = key.replace(/[^\w:-]/gu, (char) => `~${char.codePointAt(0)!.toString(16)}~`);
   return `${name.slice(-1)}/${name}`;
-}
-
-const SWEEP_CONCURRENCY = 16;
-
-/** Each sweep starts in a random folder, so that sweeps that run out of time still cover the whole store together. */
-async function sweepStore(store: Store, limit: number, stopAt: number): Promise<number> {
-  const start = Math.floor(Math.random() * SHARDS.length);
-  const shards = [...SHARDS.slice(start), ...SHARDS.slice(0, start)];
-  let removed = 0;
-  const isDone = (): boolean => removed >= limit || Date.now() > stopAt;
-
-  const removeIfExpired = async (name: string): Promise<void> => {
-    const expires = (await store.getMetadata(name))?.metadata[EXPIRES];
-    if (typeof expires !== 'number' || expires + GRACE_MS > Date.now() || isDone()) return;
-    removed += 1;
-    await store.delete(name);
-  };
-  const sweepShard = async (shard: string): Promise<void> => {
-    for await (const { blobs } of store.list({ prefix: `${shard}/`, paginate: true })) {
-      for (const { key } of blobs) {
-        if (isDone()) return;
-        await removeIfExpired(key);
-      }
-    }
-  };
-  const sweeper = async (): Promise<void> => {
-    for (let shard; !isDone() && (shard = shards.shift());) await sweepShard(shard);
-  };
-  await Promise.all(Array.from({ length: SWEEP_CONCURRENCY }, sweeper));
-  return removed;
 }
 
 function expiryIn(lifetimeMs: Lifetime): Record<string, number> {

@@ -1,5 +1,5 @@
 import { createError, pause, type StoreCall } from '@coatcheck/session-core/driver';
-import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
+import type { Failure, RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import { DRIVER, explain, interrupted } from './errors.ts';
 import type { IoRedisClient, NodeRedisClient, NodeRedisCluster, RedisClient } from './options.ts';
 
@@ -20,13 +20,13 @@ export function useClient(client: RedisClient, timeoutMs: number): RedisConnecti
       const retryUntil = performance.now() + timeoutMs / 2;
       let wasSent = false;
       for (;;) {
-        let failure: ReturnType<typeof explain>;
+        let failure: Failure | undefined;
         if (isConnected(client)) {
           wasSent = true;
           try {
             return await send(command, call);
           } catch (error) {
-            failure = explain(error);
+            failure = await explain(error);
             if (failure ? !failure.transient : !command.repeatable) throw failure?.error ?? interrupted();
           }
         }

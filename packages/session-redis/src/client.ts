@@ -147,6 +147,9 @@ const GRACE_MS = 1000;
 /** How late a timer may fire on a busy machine. A later one shows that the event loop was blocked or the process was suspended. */
 const TIMER_SLACK_MS = 50;
 
+// Not ioredis's `socketTimeout`: with it, "an answer that came while the loop was blocked is read" fails, and so does the same test with a
+// frozen site, because its timer fires before Node reads the reply. It has one limit for all data, and closes without a TCP reset, so that
+// the system may still deliver a write after its caller was told that it failed.
 /**
  * Closes a connection that owes a reply and has been silent for longer than any caller waits. Such a connection is dead, even if TCP has
  * not noticed it.

@@ -97,9 +97,9 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
       use(client);
     } catch (error) {
       reason = reasonOf(error);
-      // If Redis answered with an error, each waiting command decides whether to try again. Otherwise they wait for the next attempt.
-      if (explain(error)) for (const waiter of waiters) waiter.reject(error);
       if (client) discard(client);
+      // If Redis answered with an error, each waiting command decides whether to try again. Otherwise they wait for the next attempt.
+      if (await explain(error)) for (const waiter of waiters) waiter.reject(error);
     }
     if (client) candidates.delete(client);
   };
@@ -172,7 +172,7 @@ export function openConnection(ioredis: IoRedis, target: Target, timeoutMs: numb
           return await dispatch(client, request, signal, status);
         } catch (error) {
           if (isSessionDriverError(error)) throw error;
-          const failure = explain(error);
+          const failure = await explain(error);
           if (failure) {
             // Stop before the deadline: this error says more than a timeout does.
             retryUntil ??= Date.now() + timeoutMs / 2;

@@ -1,6 +1,5 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { redisStore } from '@coatcheck/session-core/redis';
-import { useClient } from './app-client.ts';
 import { openConnection } from './connection.ts';
 import { DRIVER } from './errors.ts';
 import { runtimeKinds, type RedisRuntimeConfig } from './options.ts';
@@ -22,6 +21,7 @@ const redis: (config?: RedisRuntimeConfig, host?: Host) => SessionDriver = defin
   async open(options, { env, timeoutMs }) {
     if (options.client) {
       checkTogether(options);
+      const { useClient } = await import('./app-client.ts');
       return redisStore(DRIVER, useClient(options.client, timeoutMs));
     }
     const target = targetOf(options, env);

@@ -80,7 +80,7 @@ describe('the lifetime of a key', () => {
     expect(await inspector.pttl(key)).toBe(-1);
   });
 
-  it('is what idling leaves, and a reader extends it no further than the hard deadline', async () => {
+  it('is what idling leaves, and a reader extends it no further than the expiry', async () => {
     const key = newKey();
     const set: Fields = new Map([['open', ':1']]);
     await store.patch(key, change({ set, defaultTtlMs: 2 * HOUR, idleMs: HOUR / 2 }), call());

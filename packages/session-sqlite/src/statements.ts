@@ -77,7 +77,7 @@ export function sqliteStatements(database: SqliteClient, table: string, timeoutM
           const current = row && toRecord(row.fields, row);
           const changed = applyChange(current ?? null, change, Date.now());
           if (typeof changed === 'string') return changed;
-          save(key, endOf(changed), changed.deadline, packFields(changed.fields));
+          save(key, endOf(changed), changed.expires, packFields(changed.fields));
           return 'applied';
         }),
       ),
@@ -122,7 +122,7 @@ export function sqliteStatements(database: SqliteClient, table: string, timeoutM
 
 function toRecord(fields: string, { until, deadline }: Row): StoredRecord {
   const timestamp = (ms: number): number => (ms >= NEVER ? Infinity : ms);
-  return { fields: unpackFields(fields), deadline: timestamp(deadline), idleUntil: timestamp(until) };
+  return { fields: unpackFields(fields), expires: timestamp(deadline), idleUntil: timestamp(until) };
 }
 
 function rollBack(database: SqliteClient): void {

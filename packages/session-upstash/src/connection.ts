@@ -44,7 +44,7 @@ export function openConnection({ Redis }: Client, target: Target, timeoutMs: num
       const reply = await exchange(command, signal);
       return isReply(command, reply) ? { reply } : unusableReply();
     } catch (error) {
-      return explain(error);
+      return await explain(error);
     }
   };
 

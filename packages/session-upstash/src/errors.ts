@@ -1,58 +1,7 @@
 import { createError } from '@coatcheck/session-core/driver';
-import { explainReply, unknownReply, type ErrorRule, type Failure } from '@coatcheck/session-core/redis';
+import { explainReply, unknownReply, type Failure } from '@coatcheck/session-core/redis';
 
 export const DRIVER = 'session-upstash';
-
-// The client reports the text of an error response, but not its HTTP status. Upstash's texts: https://upstash.com/docs/redis/troubleshooting
-const RULES: ErrorRule[] = [
-  {
-    pattern: /\b(WRONGPASS|NOAUTH)\b|^unauthorized/i,
-    code: 'configuration',
-    message:
-      'Upstash refuses the token. Correct `token` or UPSTASH_REDIS_REST_TOKEN: the console shows it under "REST API". It is not the password.',
-  },
-  {
-    pattern: /\bNOPERM\b/,
-    code: 'configuration',
-    message: 'The token does not allow what sessions need; it may be the read-only token. Use the standard token.',
-  },
-  {
-    pattern: /max (request|single record) size/i,
-    code: 'invalid-data',
-    message:
-      'The session is too large for one request to Upstash (ERR max request size exceeded; 1 MB, or the limit of your plan). The session ' +
-      'that was stored before is kept. Store less in the session.',
-  },
-  {
-    pattern: /DB capacity quota|\bOOM\b/i,
-    code: 'refused',
-    message:
-      'The database is full, and the session was not stored. Choose a larger plan, or look for keys without an expiry.',
-  },
-  {
-    pattern: /max (daily )?requests? limit/i,
-    code: 'unavailable',
-    message: 'The request quota of the Upstash database is used up. Choose a larger plan, or wait for the next period.',
-  },
-  {
-    pattern: /max concurrent connections|max commands per second|too many requests|rate limit/i,
-    code: 'unavailable',
-    message: 'Upstash answers 429 (too many requests), even after retries.',
-    transient: true,
-  },
-  {
-    pattern: /\b(LOADING|MASTERDOWN|BUSY)\b/,
-    code: 'unavailable',
-    message: 'Upstash does not accept commands now, even after retries.',
-    transient: true,
-  },
-  {
-    pattern: /\b(READONLY|CLUSTERDOWN|TRYAGAIN|NOREPLICAS)\b/,
-    code: 'refused',
-    message: 'Upstash does not accept this command now, even after retries.',
-    transient: true,
-  },
-];
 
 /** Errors from before a request is sent, when there is no connection yet. Node, Bun and Deno each have their own texts. */
 const NOT_CONNECTED =
@@ -60,10 +9,10 @@ const NOT_CONNECTED =
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /**
- * What an error of the client means. The client's messages quote commands and replies, which contain session data, so only error messages
- * of Redis itself are passed on.
+ * What an error of the client means. Never rejects. The client's messages quote commands and replies, which contain session data, so only
+ * error messages of Redis itself are passed on.
  */
-export function explain(error: unknown): Failure {
+export async function explain(error: unknown): Promise<Failure> {
   const { name, message } = error as Error;
   if (name === 'UpstashError') return explainText(message.replace(/, command was: .*$/s, ''));
   if (name === 'UpstashJSONParseError') {
@@ -75,8 +24,10 @@ export function explain(error: unknown): Failure {
   return connectionError(error as Error);
 }
 
-function explainText(text: string): Failure {
-  const known = explainReply(DRIVER, RULES, text);
+async function explainText(text: string): Promise<Failure> {
+  // Without the module, the error is still passed on, as one that is not known.
+  const { rules } = await import('./error-rules.ts').catch(() => ({ rules: [] }));
+  const known = explainReply(DRIVER, rules, text);
   if (known) return known;
   const isFromRedis = /^[A-Z]{2,} /.test(text) && !/\b(internal|unavailable|timed? ?out)\b/i.test(text);
   return isFromRedis ? unknownReply(DRIVER, 'Upstash', text) : unusableReply();

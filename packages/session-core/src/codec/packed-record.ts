@@ -4,15 +4,15 @@ import type { Fields } from '../contract/store.ts';
 export interface StoredRecord {
   /** The fields, by name. */
   fields: Fields;
-  /** The hard deadline: when the longest-lived field expires. */
-  deadline: number;
+  /** The expiry: when the longest-lived field expires. */
+  expires: number;
   /** The idle limit: when the record expires unless it is read or written before. */
   idleUntil: number;
 }
 
-/** When a record expires, in epoch milliseconds: at its hard deadline or its idle limit, whichever comes first. */
+/** When a record expires, in epoch milliseconds: at its expiry or its idle limit, whichever comes first. */
 export function endOf(record: StoredRecord): number {
-  return Math.min(record.deadline, record.idleUntil);
+  return Math.min(record.expires, record.idleUntil);
 }
 
 const VERSION = '1';
@@ -20,8 +20,8 @@ const VERSION = '1';
 // All lengths come first, then all names and values. So packing is one join and unpacking is one slice per string. JSON would escape every
 // quote in every value again. Base 36 keeps the numbers short, which matters when a million sessions are in memory.
 /** Packs a record into one string. */
-export function packRecord({ fields, deadline, idleUntil }: StoredRecord): string {
-  const head = [VERSION, packTimestamp(deadline), packTimestamp(idleUntil)];
+export function packRecord({ fields, expires, idleUntil }: StoredRecord): string {
+  const head = [VERSION, packTimestamp(expires), packTimestamp(idleUntil)];
   const strings = ['\n'];
   for (const [name, value] of fields) {
     head.push(name.length.toString(36), value.length.toString(36));
@@ -38,8 +38,8 @@ export function packRecord({ fields, deadline, idleUntil }: StoredRecord): strin
  */
 export function unpackRecord(packed: string): StoredRecord {
   const headEnd = packed.indexOf('\n');
-  const [version, deadline, idleUntil, ...lengths] = packed.slice(0, Math.max(headEnd, 0)).split(' ');
-  if (version !== VERSION || deadline === undefined || idleUntil === undefined) throw unreadable();
+  const [version, expires, idleUntil, ...lengths] = packed.slice(0, Math.max(headEnd, 0)).split(' ');
+  if (version !== VERSION || expires === undefined || idleUntil === undefined) throw unreadable();
   const fields: Fields = new Map();
   let position = headEnd + 1;
   for (let index = 0; index < lengths.length; index += 2) {
@@ -52,7 +52,7 @@ export function unpackRecord(packed: string): StoredRecord {
     position = valueEnd;
   }
   if (position !== packed.length) throw unreadable();
-  return { fields, deadline: unpackTimestamp(deadline), idleUntil: unpackTimestamp(idleUntil) };
+  return { fields, expires: unpackTimestamp(expires), idleUntil: unpackTimestamp(idleUntil) };
 }
 
 function unreadable(): Error {

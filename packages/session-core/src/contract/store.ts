@@ -32,7 +32,7 @@ export type Lifetime = number | 'never';
  * 4. It removes the fields in `purge` that have expired by the writer's clock.
  * 5. It writes the fields in `ifAbsent` that the record does not have now. Steps 3 and 4 may have removed them.
  * 6. It writes the fields in `set`. They replace what step 5 wrote.
- * 7. It computes the hard deadline from all fields that the record has now. The new deadline may be earlier than the old one.
+ * 7. It computes the expiry of the record from all fields that it has now. The new expiry may be earlier than the old one.
  * 8. It sets the idle limit to `idleMs` from now. Without `idleMs`, the record no longer has an idle limit.
  *
  * Lifetimes are relative, because the clocks of the app and the backend may be hours apart. A store does not modify the change object.
@@ -56,7 +56,7 @@ export interface Change {
   lifetimeMs: Lifetime;
   /** How long a field without its own expiry keeps the record alive after this write, in milliseconds. Absent: without a limit. */
   defaultTtlMs?: number;
-  /** The record expires after this many milliseconds without a write or a touch, even before its hard deadline. Absent: no limit. */
+  /** The idle limit: the record expires after this many milliseconds without a write or a touch. Absent: no limit. */
   idleMs?: number;
   /** The time by the writer's clock, in epoch milliseconds. The expiries stored with fields are compared with it. */
   now: number;
@@ -82,8 +82,8 @@ export interface StoreCall {
  * is never reported as a missing record. When the backend cannot be reached and nothing was sent, throw `createError(driver, 'unavailable',
  * ...)`: the next operations then fail immediately, until the backend answers again. Throw any other error as the client throws it.
  *
- * Expiry: the hard deadline of a record is the latest expiry of its fields. A field without its own expiry counts as `defaultTtlMs` after
- * the last write. The record expires at its hard deadline or at its idle limit, whichever comes first, and never earlier. Lifetimes are
+ * Expiry: the expiry of a record is the latest expiry of its fields. A field without its own expiry counts as `defaultTtlMs` after
+ * the last write. The record expires at this time or at its idle limit, whichever comes first, and never earlier. Lifetimes are
  * whole milliseconds, of any length. A record may have no fields; it then lives for `lifetimeMs`.
  */
 export interface SessionStore {
@@ -95,7 +95,7 @@ export interface SessionStore {
    * destroyed.
    *
    * `extendIdleMs` (a touch) also sets the idle limit of a live record to that many milliseconds from now, in the same step. The new limit
-   * may be earlier than the old one. A touch changes nothing else: the hard deadline stays, and no record is created. A store with `atomic:
+   * may be earlier than the old one. A touch changes nothing else: the expiry stays, and no record is created. A store with `atomic:
    * false` rejects a touch.
    */
   read(key: string, call: StoreCall & { extendIdleMs?: number | undefined }): Promise<Fields | null>;

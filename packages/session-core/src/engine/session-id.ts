@@ -1,6 +1,5 @@
 import type { hash } from 'node:crypto';
 import { toBase64url } from '../platform/base64url.ts';
-import { digest } from '../platform/digest.ts';
 
 /** Whether a value is a valid session id: 16 to 128 characters of `A-Z a-z 0-9 _ -`. */
 export function isSessionId(id: unknown): id is string {
@@ -39,7 +38,8 @@ export async function recordKey(id: string, prefix = 'session:'): Promise<string
 /** Resolves to the SHA-256 of a string (as UTF-8), in base64url without padding. */
 export async function sha256Of(text: string): Promise<string> {
   nodeHash ??= globalThis.process?.getBuiltinModule?.('node:crypto')?.hash;
-  return nodeHash ? nodeHash('sha256', text, 'base64url') : toBase64url(await digest('SHA-256', text));
+  if (nodeHash) return nodeHash('sha256', text, 'base64url');
+  return toBase64url(new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(text))));
 }
 
 // Node's own hash is ten times as fast as Web Crypto, because it does not leave the thread. It is loaded late, because loading takes

@@ -38,7 +38,7 @@ function payloadCodec(name: string): RecordCodec {
     unpack(payload) {
       const fields: Fields = new Map();
       for (const [key, value] of fieldsOfPayload(name, payload)) fields.set(fieldName(key), value);
-      return { fields, deadline: Infinity, idleUntil: Infinity };
+      return { fields, expires: Infinity, idleUntil: Infinity };
     },
   };
 }

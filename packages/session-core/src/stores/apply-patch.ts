@@ -33,7 +33,7 @@ export function applyChange(
 
   return {
     fields,
-    deadline: clock + lifetimeOf(fields, change),
+    expires: clock + lifetimeOf(fields, change),
     idleUntil: clock + (change.idleMs ?? Infinity),
   };
 }

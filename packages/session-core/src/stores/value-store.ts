@@ -174,11 +174,10 @@ function createContradictionCheck(): (rejectedVersion: unknown) => void {
     count = Object.is(version, last) ? count + 1 : 1;
     last = version;
     if (count < MAX_CONFLICTS_WITH_ONE_VERSION) return;
-    const what =
-      version === null
-        ? '`get` finds no value, but `set` does not store one on the condition that there is none. Both must treat an expired value as missing'
-        : '`get` keeps returning a version that `set` rejects. It must return the version with which `set` compares';
-    throw new Error(`The backend contradicts itself: ${what}, and \`get\` must not answer from a cache.`);
+    throw new Error(
+      'The backend contradicts itself: `set` keeps rejecting the version that `get` returns. Both must treat an expired value as missing, and ' +
+        '`get` must not answer from a cache.',
+    );
   };
 }
 

@@ -2,7 +2,7 @@ import { isTrue, rejects, same } from './assert.ts';
 
 import { call, change, DAY, fields, HOUR, LIMITS, MINUTE, openEnded, type StoreTests } from './store-suite.ts';
 
-/** Tests of expiry: the hard deadline and the idle limit of a record, and sweeps. */
+/** Tests of expiry: the expiry and the idle limit of a record, and sweeps. */
 export function testExpiry({ test }: StoreTests): void {
   const keepTime =
     'Store lifetimes as whole milliseconds in 64 bits: no rounding down to seconds, no upper limit, no 32-bit timer.';
@@ -64,7 +64,7 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     'a record expires earlier when its longest-lived field is removed',
-    'Compute the deadline from the remaining fields.',
+    'Compute the expiry from the remaining fields.',
     async ({ store, key, livesFor, now: moment }) => {
       const [now, since] = [Date.now(), moment()];
       const set = fields({ long: `${now + HOUR}:1`, short: `${now + MINUTE}:1` });
@@ -171,7 +171,7 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     '`idleMs` limits how long a record lives after a write',
-    'Let the record expire at its deadline or after `idleMs`, whichever comes first.',
+    'Let the record expire at its expiry or after `idleMs`, whichever comes first.',
     async ({ store, key, livesFor, now }) => {
       const since = now();
       await store.patch(key, change({ set: fields({ a: ':1' }), idleMs: MINUTE }), call());
@@ -244,7 +244,7 @@ export function testExpiry({ test }: StoreTests): void {
 
   test(
     'a touch sets the idle limit, later or sooner',
-    'Let the record expire `extendIdleMs` after this read, unless its deadline comes first, whatever its idle limit was. A store that is not ' +
+    'Let the record expire `extendIdleMs` after this read, unless its expiry comes first, whatever its idle limit was. A store that is not ' +
       'atomic rejects a touch, which could restore a record that another process destroyed.',
     async ({ store, key, livesFor, now }) => {
       const set = fields({ a: ':1' });
@@ -267,8 +267,8 @@ export function testExpiry({ test }: StoreTests): void {
   );
 
   test(
-    'a touch never moves the hard deadline',
-    'Store the deadline and the idle limit separately, and let the record expire at the earlier one.',
+    'a touch never moves the expiry',
+    'Store the expiry and the idle limit separately, and let the record expire at the earlier one.',
     async ({ store, key, livesFor, now: moment }) => {
       if (!store.atomic) return void (await rejects(store.read(key, touching(HOUR))));
       const [now, since] = [Date.now(), moment()];

@@ -212,9 +212,7 @@ function createModel(): Model {
     fields: () => live()?.fields,
     end: () => (hasTombstone() ? tombstoneUntil : live() ? endOf(live()!) : undefined),
     endsBetween: (from, to) =>
-      [tombstoneUntil, record?.deadline, record?.idleUntil].some(
-        (end) => end !== undefined && end >= from && end <= to,
-      ),
+      [tombstoneUntil, record?.expires, record?.idleUntil].some((end) => end !== undefined && end >= from && end <= to),
   };
 }
 

@@ -92,7 +92,7 @@ export function testRemoval({ test }: StoreTests): void {
 
   test(
     'the tombstone lives as long as requested, even if the record would have expired earlier',
-    "Give the tombstone its own lifetime. Do not use the record's deadline and idle limit.",
+    "Give the tombstone its own lifetime. Do not use the record's expiry and idle limit.",
     async ({ store, key, refusesFor, now }) => {
       const set = fields({ a: `${Date.now() + MINUTE}:1` });
       await store.patch(key, change({ set, lifetimeMs: MINUTE, defaultTtlMs: MINUTE, idleMs: MINUTE / 2 }), call());

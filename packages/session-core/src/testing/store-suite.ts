@@ -48,7 +48,7 @@ export interface Subject {
   key: string;
   /** Lets time pass until `holds` resolves to true. Fails with `message` if it never does. */
   eventually(holds: () => Promise<boolean>, message: string): Promise<void>;
-  /** Creates a record with the field `old`, and waits until it has expired by its hard deadline or by its idle limit. */
+  /** Creates a record with the field `old`, and waits until it has expired by its expiry or by its idle limit. */
   expired(key?: string, by?: Limit): Promise<void>;
   /** Asserts how long the record lives that was written or touched after `since`. It must be the last use of the key in a test. */
   livesFor(lifetime: Lifetime, since: number): Promise<void>;
@@ -65,9 +65,9 @@ export interface Subject {
   refusesAfter(key: string, ms: number): Promise<void>;
 }
 
-/** The limit at which a record expires: its hard deadline, or its idle limit. */
-export type Limit = 'deadline' | 'idle';
-export const LIMITS: Limit[] = ['deadline', 'idle'];
+/** The limit at which a record expires: its expiry, or its idle limit. */
+export type Limit = 'expiry' | 'idle';
+export const LIMITS: Limit[] = ['expiry', 'idle'];
 
 export interface StoreTests {
   slackMs: number;
@@ -130,11 +130,11 @@ export function storeTests(suite: StoreSuite): StoreTests {
       eventually,
       now: () => Date.now(),
 
-      async expired(key = ownKey, by = 'deadline') {
+      async expired(key = ownKey, by = 'expiry') {
         const now = Date.now();
         const soon = { set: new Map([['old', `${now + 1}:1`]]), lifetimeMs: 1, defaultTtlMs: 1, now };
         const idle = { set: new Map([['old', `${now + HOUR}:1`]]), idleMs: 1, now };
-        await store.patch(key, change(by === 'deadline' ? soon : idle), call());
+        await store.patch(key, change(by === 'expiry' ? soon : idle), call());
         await eventually(
           async () => (await store.read(key, call())) === null,
           'the record still exists long after its expiry',

@@ -93,5 +93,5 @@ export function rightStore(shelf: Shelf, apply: typeof applyChange = applyChange
 }
 
 export function tombstone(tombstoneUntil: number): Slot {
-  return { fields: new Map(), deadline: 0, idleUntil: 0, tombstoneUntil };
+  return { fields: new Map(), expires: 0, idleUntil: 0, tombstoneUntil };
 }

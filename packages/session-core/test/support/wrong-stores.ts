@@ -64,10 +64,10 @@ const evenRefused =
     },
   });
 
-/** Moves the deadline of every record. */
+/** Moves the expiry of every record. */
 const ending = (edit: (leftMs: number) => number): WrongStore['wrong'] =>
   afterwards((record) => {
-    if (record.deadline !== Infinity) record.deadline = Date.now() + edit(record.deadline - Date.now());
+    if (record.expires !== Infinity) record.expires = Date.now() + edit(record.expires - Date.now());
   });
 
 /** Edits the names of fields. */
@@ -421,7 +421,7 @@ const lifetimes: WrongStore[] = [
     name: 'a record lives as long as `lifetimeMs` of the last change',
     breaks: 'a record lives as long as its longest-lived field',
     wrong: afterwards((record, { lifetimeMs }) => {
-      record.deadline = lifetimeMs === 'never' ? Infinity : Date.now() + lifetimeMs;
+      record.expires = lifetimeMs === 'never' ? Infinity : Date.now() + lifetimeMs;
     }),
   },
   {
@@ -430,12 +430,12 @@ const lifetimes: WrongStore[] = [
     wrong: changing((change) => ({ ...change, now: Date.now() })),
   },
   {
-    name: 'the later deadline wins',
+    name: 'the later expiry wins',
     breaks: 'a record expires earlier when its longest-lived field',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
       if (typeof changed === 'string' || !record) return changed;
-      return { ...changed, deadline: Math.max(record.deadline, changed.deadline) };
+      return { ...changed, expires: Math.max(record.expires, changed.expires) };
     }),
   },
   {
@@ -445,7 +445,7 @@ const lifetimes: WrongStore[] = [
       const changed = applyChange(record, change, clock);
       if (typeof changed === 'string' || !record || [...change.set.values()].some((value) => value.startsWith(':')))
         return changed;
-      return { ...changed, deadline: Math.min(record.deadline, changed.deadline) };
+      return { ...changed, expires: Math.min(record.expires, changed.expires) };
     }),
   },
   {
@@ -458,9 +458,7 @@ const lifetimes: WrongStore[] = [
     breaks: 'a later change can give an expiry',
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
-      return typeof changed === 'object' && record?.deadline === Infinity
-        ? { ...changed, deadline: Infinity }
-        : changed;
+      return typeof changed === 'object' && record?.expires === Infinity ? { ...changed, expires: Infinity } : changed;
     }),
   },
   {
@@ -470,7 +468,7 @@ const lifetimes: WrongStore[] = [
   },
   {
     name: 'a patch merges into an expired record',
-    breaks: 'a change of an expired record does not restore its old fields (by its deadline)',
+    breaks: 'a change of an expired record does not restore its old fields (by its expiry)',
     wrong: patchingExpired((record, change) => (change.mustBeNew || change.mustExist ? null : record)),
   },
   {
@@ -489,7 +487,7 @@ const lifetimes: WrongStore[] = [
     wrong: (shelf, right) => ({
       patch: async (key, change, call) => {
         const record = storedIn(shelf, key);
-        if (change.mustExist && record) record.deadline = Date.now() + HOUR;
+        if (change.mustExist && record) record.expires = Date.now() + HOUR;
         return right.patch(key, change, call);
       },
     }),
@@ -503,10 +501,10 @@ const idleness: WrongStore[] = [
     wrong: changing(({ idleMs: _idleMs, ...change }) => change),
   },
   {
-    name: 'the idle limit replaces the deadline',
+    name: 'the idle limit replaces the expiry',
     breaks: '`idleMs` limits',
     wrong: afterwards((record, { idleMs }) => {
-      if (idleMs !== undefined) record.deadline = Date.now() + idleMs;
+      if (idleMs !== undefined) record.expires = Date.now() + idleMs;
     }),
   },
   {
@@ -549,22 +547,22 @@ const idleness: WrongStore[] = [
     }),
   },
   {
-    name: 'a touch moves the hard deadline',
-    breaks: 'a touch never moves the hard deadline',
+    name: 'a touch moves the expiry',
+    breaks: 'a touch never moves the expiry',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const record = liveIn(shelf, key);
-      if (record) record.idleUntil = record.deadline = Date.now() + call.extendIdleMs;
+      if (record) record.idleUntil = record.expires = Date.now() + call.extendIdleMs;
       return record && new Map(record.fields);
     }),
   },
   {
-    name: 'a touch sets the deadline instead of the idle limit',
-    breaks: 'a touch never moves the hard deadline',
+    name: 'a touch sets the expiry instead of the idle limit',
+    breaks: 'a touch never moves the expiry',
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       const record = liveIn(shelf, key);
-      if (record) record.deadline = Date.now() + call.extendIdleMs;
+      if (record) record.expires = Date.now() + call.extendIdleMs;
       return record && new Map(record.fields);
     }),
   },
@@ -576,7 +574,7 @@ const idleness: WrongStore[] = [
       const record = storedIn(shelf, key);
       if (!record) return null;
       const wasLive = endOf(record) > Date.now();
-      record.idleUntil = record.deadline = Date.now() + call.extendIdleMs;
+      record.idleUntil = record.expires = Date.now() + call.extendIdleMs;
       return wasLive ? new Map(record.fields) : null;
     }),
   },
@@ -595,7 +593,7 @@ const idleness: WrongStore[] = [
     wrong: touching(async (shelf, key, call) => {
       await shelf.trip(call);
       if (!shelf.slots.has(key)) {
-        shelf.slots.set(key, { fields: new Map(), deadline: Infinity, idleUntil: Date.now() + call.extendIdleMs });
+        shelf.slots.set(key, { fields: new Map(), expires: Infinity, idleUntil: Date.now() + call.extendIdleMs });
         return null;
       }
       return liveIn(shelf, key)?.fields ?? null;
@@ -708,7 +706,7 @@ const removals: WrongStore[] = [
     breaks: 'a tombstone can live for months',
     wrong: (_shelf, right) => ({ destroy: (key, ms, call) => right.destroy(key, Math.min(ms, 2 ** 31 - 1), call) }),
   },
-  ...(['deadline', 'idleUntil'] as const).map((limit) => ({
+  ...(['expires', 'idleUntil'] as const).map((limit) => ({
     name: `a tombstone ends at the ${limit} of its record`,
     breaks: 'the tombstone lives as long as requested',
     wrong: (shelf: Shelf, right: SessionStore) => ({
@@ -763,7 +761,7 @@ const removals: WrongStore[] = [
   },
   {
     name: 'a removal returns the fields of an expired record',
-    breaks: 'destroying an expired record returns null (by its deadline)',
+    breaks: 'destroying an expired record returns null (by its expiry)',
     wrong: (shelf, right) => ({
       async destroy(key, ms, call) {
         const record = storedIn(shelf, key);
@@ -803,7 +801,7 @@ const sweeps: WrongStore[] = [
     breaks: '`sweep` removes',
     wrong: (shelf, right) => ({
       async sweep(limit, call) {
-        for (const [key, slot] of shelf.slots) if (slot.deadline === Infinity) shelf.slots.delete(key);
+        for (const [key, slot] of shelf.slots) if (slot.expires === Infinity) shelf.slots.delete(key);
         return right.sweep!(limit, call);
       },
     }),
@@ -1022,10 +1020,10 @@ const failures: WrongStore[] = [
 
 const HISTORIES = 'random sequences of calls';
 
-/** The record if its hard deadline has not passed. It ignores the idle limit. */
+/** The record if its expiry has not passed. It ignores the idle limit. */
 const liveByDeadline = (shelf: Shelf, key: string): StoredRecord | null => {
   const record = storedIn(shelf, key);
-  return record && record.deadline > Date.now() ? record : null;
+  return record && record.expires > Date.now() ? record : null;
 };
 
 /** Combinations of rules, and mistakes that random histories have found. */
@@ -1127,13 +1125,13 @@ const combinations: WrongStore[] = [
     }),
   },
   {
-    name: 'the deadline ignores the fields that `ifAbsent` writes',
+    name: 'the expiry ignores the fields that `ifAbsent` writes',
     breaks: HISTORIES,
     wrong: applying((record, change, clock) => {
       const changed = applyChange(record, change, clock);
       const without = applyChange(record, { ...change, ifAbsent: new Map() }, clock);
       return typeof changed === 'object' && typeof without === 'object'
-        ? { ...changed, deadline: without.deadline }
+        ? { ...changed, expires: without.expires }
         : changed;
     }),
   },
@@ -1141,7 +1139,7 @@ const combinations: WrongStore[] = [
     name: 'a lifetime of "never" overrides the expiries of the fields',
     breaks: HISTORIES,
     wrong: afterwards((record, { lifetimeMs }) => {
-      if (lifetimeMs === 'never') record.deadline = Infinity;
+      if (lifetimeMs === 'never') record.expires = Infinity;
     }),
   },
   {

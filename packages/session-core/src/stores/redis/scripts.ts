@@ -1,18 +1,5 @@
-/**
- * The header of a tombstone.
- *
- * A session is one hash. The field with the empty name is its header; all other fields are the fields of the session. The header is one of:
- *
- *     1:<hard deadline>:<latest own expiry>:<1 or 0>     a record
- *     1:retired                                          a tombstone
- *
- * Timestamps are epoch milliseconds by Redis's clock. An empty deadline means never. An empty expiry means that no field has its own
- * expiry. The last part is 1 if there are fields without their own expiry, which live for `defaultTtlMs` after each write. With this
- * header, most patches can compute the new deadline without reading the fields that they do not change.
- */
-export const TOMBSTONE = '1:retired';
-/** The header of a record. */
-export const RECORD: RegExp = /^1:\d*:\d*:[01]$/;
+import { TOMBSTONE } from './header.ts';
+import type { Script } from './hashes.ts';
 
 // Only a script can change a hash and its expiry atomically. It uses a single key, so it also works in a cluster. It rejects a change
 // before its first write, because Redis does not roll back what a script has written.
@@ -31,8 +18,8 @@ local function format(timestamp)
   return string.format('%.0f', timestamp)
 end
 
-local function expire(deadline, idle)
-  local expiresAt = math.min(deadline, clock + idle)
+local function expire(expiry, idle)
+  local expiresAt = math.min(expiry, clock + idle)
   if expiresAt == NEVER then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, format(expiresAt)) end
 end
 
@@ -48,7 +35,7 @@ end
  * writes when it has no memory or no replicas, or is not the primary. The first write of the script must be one that Redis can reject,
  * because nothing is rolled back.
  */
-export const PATCH: string = `${PRELUDE}
+const PATCH = `${PRELUDE}
 if header == '${TOMBSTONE}' then return 'destroyed' end
 
 local now = tonumber(ARGV[1])
@@ -130,20 +117,20 @@ if stale or (own == NONE and not openEnded) then
   end
 end
 
-local deadline = math.max(own, openEnded and clock + defaultTtl or NONE)
-if deadline == NONE then deadline = clock + lifetime end
-redis.call('HSET', key, '', '1:' .. format(deadline) .. ':' .. format(own) .. ':' .. (openEnded and '1' or '0'))
-expire(deadline, idle)
+local expiry = math.max(own, openEnded and clock + defaultTtl or NONE)
+if expiry == NONE then expiry = clock + lifetime end
+redis.call('HSET', key, '', '1:' .. format(expiry) .. ':' .. format(own) .. ':' .. (openEnded and '1' or '0'))
+expire(expiry, idle)
 return 'applied'
 `;
 
 /** Reads a record and sets its idle limit to ARGV[1] milliseconds from now. */
-export const TOUCH: string = `${PRELUDE}
+const TOUCH = `${PRELUDE}
 if not header or header == '${TOMBSTONE}' then return false end
-local deadline = string.match(header, '^1:(%d*):%d*:[01]$')
-if not deadline then return unreadable() end
+local expiry = string.match(header, '^1:(%d*):%d*:[01]$')
+if not expiry then return unreadable() end
 local fields = redis.call('HGETALL', key)
-expire(tonumber(deadline) or NEVER, tonumber(ARGV[1]))
+expire(tonumber(expiry) or NEVER, tonumber(ARGV[1]))
 return fields
 `;
 
@@ -151,7 +138,7 @@ return fields
  * Replaces a record with a tombstone for ARGV[1] milliseconds, and returns the record; or 'destroyed' if there already is a tombstone,
  * which may only be extended. It also replaces data that is not a record. Otherwise a user whose record cannot be read could not sign out.
  */
-export const DESTROY: string = `
+const DESTROY = `
 local key = KEYS[1]
 local header = redis.pcall('HGET', key, '')
 if type(header) ~= 'string' then header = '' end
@@ -166,3 +153,6 @@ redis.call('HSET', key, '', '${TOMBSTONE}')
 redis.call('PEXPIRE', key, ARGV[1])
 return contents
 `;
+
+/** The sources of the scripts. Loaded only if Redis does not have a script yet: otherwise, its hash is enough. */
+export const scripts: Record<Script, string> = { patch: PATCH, touch: TOUCH, destroy: DESTROY };

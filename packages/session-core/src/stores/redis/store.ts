@@ -1,8 +1,8 @@
 import { type Change, type Fields, type PatchResult, type StoreCall } from '../../contract/store.ts';
 import { type DriverStore, legacyKey } from '../../contract/legacy.ts';
-import { digest } from '../../platform/digest.ts';
 import { errorOfRecord } from './errors.ts';
-import { PATCH, RECORD, DESTROY, TOMBSTONE, TOUCH } from './scripts.ts';
+import { hashes, type Script } from './hashes.ts';
+import { RECORD, TOMBSTONE } from './header.ts';
 
 /** One Redis command, independent of the client and the protocol. */
 export interface RedisCommand {
@@ -26,21 +26,21 @@ export interface RedisConnection {
 }
 
 /**
- * Creates a store on anything that understands Redis commands. Each session is one hash (see `scripts.ts`), and each operation is one
+ * Creates a store on anything that understands Redis commands. Each session is one hash (see `header.ts`), and each operation is one
  * command. Different drivers on one Redis share their sessions.
  *
  * @param driver the driver's name, for errors.
  */
 export function redisStore(driver: string, connection: RedisConnection): DriverStore {
   /** Runs a script by its hash. If Redis does not have the script yet, sends the source. */
-  const run = async (script: string, key: string, args: string[], call: StoreCall, repeatable = false) => {
+  const run = async (script: Script, key: string, args: string[], call: StoreCall, repeatable = false) => {
     const send = (name: 'EVALSHA' | 'EVAL', which: string): Promise<unknown> =>
       connection.send({ name, args: [which, '1', key, ...args], repeatable }, call);
     try {
-      return await send('EVALSHA', hashes.get(script) ?? (await sha1Of(script)));
+      return await send('EVALSHA', hashes[script]);
     } catch (error) {
       if (!isUnknownScript(error)) throw error;
-      return send('EVAL', script);
+      return send('EVAL', (await import('./scripts.ts')).scripts[script]);
     }
   };
 
@@ -51,19 +51,19 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
       const reply =
         call.extendIdleMs === undefined
           ? await connection.send({ name: 'HGETALL', args: [key], repeatable: true }, call)
-          : await run(TOUCH, key, [milliseconds(call.extendIdleMs)], call, true);
+          : await run('touch', key, [milliseconds(call.extendIdleMs)], call, true);
       return toFields(driver, reply);
     },
 
     async patch(key, change, call) {
-      const reply = await run(PATCH, key, patchArguments(change), call);
+      const reply = await run('patch', key, patchArguments(change), call);
       if (!isPatchResult(reply))
         throw new Error('Redis replied to a change with a value that the script never returns.');
       return reply;
     },
 
     async destroy(key, tombstoneMs, call) {
-      const contents = await run(DESTROY, key, [milliseconds(tombstoneMs)], call);
+      const contents = await run('destroy', key, [milliseconds(tombstoneMs)], call);
       return contents === 'destroyed' ? 'destroyed' : toFields(driver, contents);
     },
 
@@ -83,17 +83,6 @@ export function redisStore(driver: string, connection: RedisConnection): DriverS
 
     ...(connection.close && { close: () => connection.close!() }),
   };
-}
-
-/** The names of the scripts for `EVALSHA`, by source. */
-const hashes = new Map<string, string>();
-
-/** Resolves to the name of a script for `EVALSHA`: its SHA-1 in hexadecimal. */
-async function sha1Of(script: string): Promise<string> {
-  const bytes = await digest('SHA-1', script);
-  const hash = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-  hashes.set(script, hash);
-  return hash;
 }
 
 function isUnknownScript(error: unknown): boolean {
