@@ -40,6 +40,8 @@ export function packName(name: string): string {
 }
 
 function parse(packed: string): Record<string, unknown> {
+  // `Object.entries` would also take a list or a string for a record.
+  if (!packed.startsWith('{')) throw unreadable();
   try {
     return JSON.parse(packed) as Record<string, unknown>;
   } catch {
