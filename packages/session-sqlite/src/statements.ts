@@ -17,11 +17,14 @@ const NEVER = 8.64e15;
 export function sqliteStatements(open: () => SqliteClient, table: string, timeoutMs: number): SqlStatements {
   const name = quoteTable(table);
   let database: SqliteClient;
-  const prepared = new Map<string, SqliteStatement>();
+  // Node.js keeps a database as long as it has a statement. Without WeakRef, a client of the app would never be garbage-collected.
+  const prepared = new Map<string, WeakRef<SqliteStatement>>();
 
   const prepare = (sql: string): SqliteStatement => {
-    let statement = prepared.get(sql);
-    if (!statement) prepared.set(sql, (statement = database.prepare(sql)));
+    const known = prepared.get(sql)?.deref();
+    if (known) return known;
+    const statement = database.prepare(sql);
+    prepared.set(sql, new WeakRef(statement));
     return statement;
   };
 
