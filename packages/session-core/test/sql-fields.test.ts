@@ -38,7 +38,9 @@ it('different names stay different, and a packed name needs no escape in JSON', 
 // nodejs/node#63785: after V8 has parsed an object with the name `\\`, it may read escaped names of later objects wrongly.
 it('a record with the name `\\` does not corrupt other records', () => {
   const names = ['\\', '\\\\', '\\"', '"', '\\n', '\n', 'a\\', '\\a', 'a"b', '\\u005c'];
-  const records = names.map((each, index) => new Map([...names.slice(index), each].map((it, at) => [it, `:${at}`])));
+  const records = names.map(
+    (each, index) => new Map([...names.slice(index), each].map((field, at) => [field, `:${at}`])),
+  );
   for (let round = 0; round < 100; round++) {
     for (const record of records) expect(unpackFields(packFields(record))).toEqual(record);
   }
@@ -46,7 +48,7 @@ it('a record with the name `\\` does not corrupt other records', () => {
 
 it('text that is not a record is an error that does not quote it', () => {
   const corrupt = fc.oneof(
-    text.filter((it) => !it.startsWith('{')),
+    text.filter((some) => !some.startsWith('{')),
     fc.json().filter((json) => !json.trimStart().startsWith('{')),
     fields
       .filter(({ size }) => size > 0)

@@ -1,6 +1,6 @@
 import { closeSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { DatabaseSync } from 'node:sqlite';
+import type * as sqlite from 'node:sqlite';
 import { createError } from '@coatcheck/session-core/driver';
 import { DRIVER, explain, isLocked } from './errors.ts';
 
@@ -10,7 +10,7 @@ export interface DatabaseFile {
    * Returns the open database. Opens the file at first, and again when it was removed or replaced. It and its directory are created if they
    * are missing, for their owner only.
    */
-  database(): DatabaseSync;
+  database(): sqlite.DatabaseSync;
   /** Closes the database. It is not opened again. */
   close(): void;
 }
@@ -24,10 +24,10 @@ export interface DatabaseFile {
 export async function databaseFile(file = '.sessions/sessions.db'): Promise<DatabaseFile> {
   const { DatabaseSync } = await loadSqlite();
   const path = resolve(file);
-  let opened: { database: DatabaseSync; inode: number | undefined } | undefined;
+  let opened: { database: sqlite.DatabaseSync; inode: number | undefined } | undefined;
   let isClosed = false;
 
-  const open = (): DatabaseSync => {
+  const open = (): sqlite.DatabaseSync => {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     createFile(path);
     const database = new DatabaseSync(path);
@@ -85,7 +85,7 @@ function inodeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
 }
 
-async function loadSqlite(): Promise<typeof import('node:sqlite')> {
+async function loadSqlite(): Promise<typeof sqlite> {
   try {
     return await import('node:sqlite');
   } catch (cause) {

@@ -19,7 +19,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 describe('the store', () => {
   testStore({
     it,
-    createStore: () => openStore({ file } as never, { timeoutMs: 5000 }),
+    createStore: () => openStore({ file }, { timeoutMs: 5000 }),
     ...withFakeClock(),
   });
 });

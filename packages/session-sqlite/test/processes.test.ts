@@ -49,7 +49,7 @@ function startWriters(file: string, name: string, writers: number, count: number
 const newFile = (): string => join(newFolder(), 'sessions.db');
 
 async function open(file: string): Promise<DriverStore> {
-  const store = await openStore({ file } as never, { timeoutMs: 60_000 });
+  const store = await openStore({ file }, { timeoutMs: 60_000 });
   onTestFinished(() => store.close!());
   return store;
 }

@@ -4,7 +4,7 @@
 import { openStore } from '../../src/store.ts';
 
 const [file = '', key = '', name = '', writers = '', count = ''] = process.argv.slice(2);
-const store = await openStore({ file } as never, { timeoutMs: 60_000 });
+const store = await openStore({ file }, { timeoutMs: 60_000 });
 console.log('ready');
 
 async function write(writer: number): Promise<void> {
