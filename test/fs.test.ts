@@ -5,6 +5,7 @@ import { newFolder } from './support/folder.ts';
 import { createVisitor } from './support/http.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type Site } from './support/site.ts';
+import { isDestroyedForGood, isWithoutLostUpdates } from './support/two-servers.ts';
 
 // `Astro.session` in files: a site built by `@astrojs/node` runs in folders that did not exist during the build.
 
@@ -48,42 +49,14 @@ describe('a built site', () => {
     expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
   });
 
-  test('two servers on one folder: 64 concurrent requests that set 64 keys lose no updates, three times in a row', async () => {
+  test.each([
+    ['64 concurrent requests that set 64 keys lose no updates, three times in a row', isWithoutLostUpdates],
+    ['late requests on one do not restore a session that was destroyed on the other', isDestroyedForGood],
+  ])('two servers on one folder: %s', async (_name, isSafe) => {
     const folder = newFolder();
     await using first = await startIn(folder);
     await using second = await startIn(folder);
-    const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
-    for (let round = 0; round < 3; round++) {
-      const visitor = createVisitor(first.url);
-      await visitor.run([['set', 'seed', round]]);
-      await Promise.all(
-        names.map((name, index) => visitor.fork((index % 2 ? first : second).url).run([['set', name, index]])),
-      );
-      const [keys] = await visitor.run([['keys']]);
-      expect(new Set(keys as string[])).toEqual(new Set(['seed', ...names]));
-    }
-  });
-
-  test('two servers on one folder: late requests on one do not restore a session that was destroyed on the other', async () => {
-    const folder = newFolder();
-    await using first = await startIn(folder);
-    await using second = await startIn(folder);
-    const visitor = createVisitor(first.url);
-    await visitor.run([['set', 'user', 'ada']]);
-    const signedIn = visitor.fork();
-    const late = Array.from({ length: 8 }, (_, index) =>
-      visitor.fork(second.url).attempt([
-        ['get', 'user'],
-        ['wait', 'late'],
-        ['set', `late${index}`, true],
-      ]),
-    );
-    await second.gate('late').arrived(8);
-    await visitor.run([['destroy']]);
-    await second.gate('late').open();
-    for (const { status } of await Promise.all(late)) expect(status).toBe(200);
-    expect(await signedIn.run([['keys']])).toEqual([[]]);
-    expect(await signedIn.fork(second.url).run([['keys']])).toEqual([[]]);
+    await isSafe(first, second);
   });
 
   test('reports an unusable folder, and works as soon as it is fixed', async () => {

@@ -10,6 +10,7 @@ import { netlifyBlobsFaults } from './netlify-blobs.ts';
 import { redisFaults } from './redis.ts';
 import { replicationFaults } from './replication.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
+import { sqliteFaults } from './sqlite.ts';
 import { upstashFaults } from './upstash.ts';
 import { createVisits, type Kind, type Verdict, type Visit, type Visits } from './visits.ts';
 
@@ -223,7 +224,7 @@ The command counts two effects of Astro's own session code separately. With a \`
 }
 
 const wanted = process.argv.slice(2);
-const faults = [...redisFaults, ...replicationFaults, ...upstashFaults, ...netlifyBlobsFaults].filter(
+const faults = [...redisFaults, ...replicationFaults, ...upstashFaults, ...netlifyBlobsFaults, ...sqliteFaults].filter(
   ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
 );
 

@@ -11,6 +11,8 @@ import { netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import { redisDriver } from '@coatcheck/session-redis';
 import redis from '@coatcheck/session-redis/runtime';
+import { sqliteDriver } from '@coatcheck/session-sqlite';
+import sqlite from '@coatcheck/session-sqlite/runtime';
 import { upstashDriver } from '@coatcheck/session-upstash';
 import upstash from '@coatcheck/session-upstash/runtime';
 import fc from 'fast-check';
@@ -35,6 +37,11 @@ const sentinel = { name: 'x', nodes: ['127.0.0.1:1'], username: 'x', password: S
 const backends: Backend[] = [
   { config: memoryDriver, runtime: memory, valid: { maxSessions: 10, maxBytes: 1e6 }, small: { maxSessions: 10 } },
   { config: fsDriver, runtime: fs, valid: { directory: tmpdir() } },
+  {
+    config: sqliteDriver,
+    runtime: sqlite,
+    valid: { file: '/dev/null/sessions.db', table: 'x', createTable: false },
+  },
   { config: cloudflareKvDriver, runtime: cloudflareKv, valid: { namespace: 'SESSION' } },
   {
     config: netlifyBlobsDriver,
@@ -175,5 +182,5 @@ function disconnect(): () => void {
 /** Every configuration has a backend of its own, for as long as the process lives. */
 function forgetBackends(): void {
   const holder = globalThis as { [key: symbol]: { byOptions: Map<string, unknown> } | undefined };
-  holder[Symbol.for('@coatcheck/session-core/backends@2')]!.byOptions.clear();
+  holder[Symbol.for('@coatcheck/session-core/backends@2')]?.byOptions.clear();
 }

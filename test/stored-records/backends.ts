@@ -1,11 +1,14 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative, sep } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import type { SharedOptions, SessionDriver } from '@coatcheck/session-core/driver';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import fs from '@coatcheck/session-fs/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import redis from '@coatcheck/session-redis/runtime';
+import { createTableSql } from '@coatcheck/session-sqlite';
+import sqlite from '@coatcheck/session-sqlite/runtime';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { Redis } from 'ioredis';
@@ -67,6 +70,7 @@ export const backends: Record<string, () => Promise<Backend>> = {
   'session-fs': inFiles,
   'session-netlify-blobs': onNetlifyBlobs,
   'session-redis': onRedis,
+  'session-sqlite': onSqlite,
   'session-unstorage': onUnstorage,
   'session-upstash': onUpstash,
 };
@@ -206,6 +210,28 @@ async function inFiles(): Promise<Backend> {
       }
     },
     [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
+  };
+}
+
+async function onSqlite(): Promise<Backend> {
+  const client = new DatabaseSync(':memory:');
+  client.exec(createTableSql());
+  return {
+    kinds: KINDS,
+    driver: (config) => sqlite({ ...config, client }),
+    async dump() {
+      const rows = client.prepare('SELECT * FROM coatcheck_sessions').all();
+      return inOrder(rows.map(({ key, ...columns }) => ({ key: key as string, text: JSON.stringify(columns) })));
+    },
+    async load(stored) {
+      const insert = client.prepare('INSERT INTO coatcheck_sessions VALUES (:key, :until, :expires, :fields, :bucket)');
+      for (const { key, text } of stored) {
+        insert.run({ key, ...(JSON.parse(text!) as Record<string, string | number | null>) });
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      client.close();
+    },
   };
 }
 

@@ -1,4 +1,4 @@
-import { createError, type SessionErrorCode } from '@coatcheck/session-core/driver';
+import { createError, isSessionDriverError, type SessionErrorCode } from '@coatcheck/session-core/driver';
 
 export const DRIVER = 'session-sqlite';
 
@@ -8,39 +8,69 @@ interface Rule {
   message: string;
 }
 
-// SQLite's own messages. The clients have no other property in common. An error that only writes get is `refused`: with `unavailable`, the
-// circuit breaker would make reads fail as well.
+// By the messages of SQLite and of Node.js: the clients have no other property in common. An error that only writes get is `refused`: with
+// `unavailable`, the circuit breaker would make reads fail as well.
 const RULES: Rule[] = [
-  { pattern: /disk is full/, code: 'refused', message: 'The disk is full, so nothing was stored.' },
+  {
+    pattern: /disk is full|ENOSPC|EDQUOT/,
+    code: 'refused',
+    message: 'The disk is full, so nothing was stored. Reads still work. Free space on it.',
+  },
+  {
+    pattern: /disk I\/O error/,
+    code: 'refused',
+    message: 'The disk reports an error, so nothing was stored. It may be full or broken.',
+  },
   {
     pattern: /readonly database/,
     code: 'refused',
     message:
-      'The database cannot be written. The process needs write permission for the file and for its directory. If the file was moved or ' +
-      'replaced while the server runs, restart the server.',
+      'The database is read-only, so nothing was stored. The process needs write permission for the file and for its directory.',
   },
+  { pattern: /EMFILE|ENFILE/, code: 'refused', message: 'Too many files are open.' },
   {
     pattern: /unable to open|EACCES|EPERM|ENOTDIR|EEXIST|EROFS|EISDIR/,
     code: 'configuration',
-    message: 'The database cannot be opened. `file` must be in a directory that the process can read and write.',
+    message: 'The database cannot be opened. It must be a file in a directory that the process can read and write.',
   },
-  { pattern: /not a database/, code: 'configuration', message: '`file` is not an SQLite database.' },
+  { pattern: /not a database/, code: 'configuration', message: 'The file is not an SQLite database.' },
+  {
+    pattern: /unknown database/,
+    code: 'configuration',
+    message:
+      'The option `table` names a database that is not attached to `client`. With `file`, leave out the part before the dot.',
+  },
+  {
+    pattern: /is not open|been finalized/,
+    code: 'configuration',
+    message: 'The app has closed the database that it passed as `client`.',
+  },
   {
     pattern: /malformed/,
     code: 'refused',
     message:
-      'The database is corrupt. Restore a backup, or remove the file: the sessions are lost, and the server creates a new one.',
+      'The database is corrupt. Restore a backup, or remove the file: the sessions are lost, and the driver creates a new one.',
   },
 ];
 
 /** Whether a statement failed because another process or another transaction has the lock. */
 export function isLocked(error: unknown): boolean {
-  return /is locked|within a transaction/.test((error as Error).message);
+  return /is locked|locking protocol|within a transaction/.test(messageOf(error));
 }
 
-/** The error for a statement that failed. An error without a rule is returned as it is. */
-export function explain(error: unknown): unknown {
-  const { message } = error as Error;
-  const rule = RULES.find(({ pattern }) => pattern.test(message));
-  return rule ? createError(DRIVER, rule.code, rule.message, { cause: error }) : error;
+/**
+ * The error for a statement that failed. An error without a rule is returned as it is.
+ *
+ * @param path the file, if the error may come from a wrong path.
+ */
+export function explain(error: unknown, path?: string): unknown {
+  const rule = RULES.find(({ pattern }) => pattern.test(messageOf(error)));
+  if (!rule || isSessionDriverError(error)) return error;
+  return createError(DRIVER, rule.code, rule.message + (path === undefined ? '' : ` The file is ${path}.`), {
+    cause: error,
+  });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : '';
 }

@@ -1,37 +1,97 @@
+import { closeSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { createError, type StoreCall } from '@coatcheck/session-core/driver';
-import type { DatabaseSync } from 'node:sqlite';
-import { DRIVER } from './errors.ts';
-import { unlocked } from './locks.ts';
+import type * as sqlite from 'node:sqlite';
+import { createError } from '@coatcheck/session-core/driver';
+import { DRIVER, explain, isLocked } from './errors.ts';
 
-/**
- * Opens a database file. It and its directory are created if they are missing, for their owner only.
- *
- * @param file the option `file`. A relative path is resolved when the server runs: the build may run in another directory.
- */
-export async function openFile(
-  file = '.sessions/sessions.db',
-  timeoutMs: number,
-  call: StoreCall,
-): Promise<DatabaseSync> {
-  const [{ DatabaseSync }, { mkdir, open }] = await Promise.all([loadSqlite(), import('node:fs/promises')]);
-  const path = resolve(file);
-  const database = await unlocked(call.signal, timeoutMs, async () => {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    // SQLite gives its other files the mode of this one.
-    await (await open(path, 'a', 0o600)).close();
-    return new DatabaseSync(path);
-  });
-  await unlocked(call.signal, timeoutMs, () => {
-    // Readers and a writer do not wait for each other.
-    database.exec('PRAGMA journal_mode = WAL');
-    // A power failure may lose the last transactions, but does not damage the database. A crash of the process loses nothing.
-    database.exec('PRAGMA synchronous = NORMAL');
-  });
-  return database;
+/** How often to check that the file is still there, in milliseconds. */
+const CHECK_EVERY_MS = 1000;
+
+/** A database file. */
+export interface DatabaseFile {
+  /**
+   * Returns the open database. Opens the file at first, and again when it was removed or replaced. It and its directory are created if they
+   * are missing, for their owner only.
+   */
+  database(): sqlite.DatabaseSync;
+  /** Closes the database. It is not opened again. */
+  close(): void;
 }
 
-async function loadSqlite(): Promise<typeof import('node:sqlite')> {
+/**
+ * Creates a `DatabaseFile`. Nothing is opened yet.
+ *
+ * @param file the option `file`. A relative path is resolved when the server runs: the build may run in another directory.
+ * @throws an error with the code `configuration` if this version of Node.js has no SQLite.
+ */
+export async function databaseFile(file = '.sessions/sessions.db'): Promise<DatabaseFile> {
+  const { DatabaseSync } = await loadSqlite();
+  const path = resolve(file);
+  let opened: { database: sqlite.DatabaseSync; inode: number | undefined } | undefined;
+  let checkedAt = 0;
+  let isClosed = false;
+
+  const open = (): sqlite.DatabaseSync => {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    createFile(path);
+    const database = new DatabaseSync(path);
+    try {
+      // Readers and a writer do not wait for each other.
+      database.exec('PRAGMA journal_mode = WAL');
+      // A power failure may lose the last transactions, but does not damage the database. A crash of the process loses nothing.
+      database.exec('PRAGMA synchronous = NORMAL');
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+    opened = { database, inode: inodeOf(path) };
+    return database;
+  };
+
+  const disconnect = (): void => {
+    opened?.database.close();
+    opened = undefined;
+  };
+
+  return {
+    database() {
+      if (isClosed) throw new Error('The database was closed.');
+      // SQLite does not notice that its file was removed. What it then writes would be lost when the process ends.
+      if (opened && Date.now() - checkedAt < CHECK_EVERY_MS) return opened.database;
+      checkedAt = Date.now();
+      if (opened && opened.inode === inodeOf(path)) return opened.database;
+      try {
+        disconnect();
+        return open();
+      } catch (error) {
+        throw isLocked(error) ? error : explain(error, path);
+      }
+    },
+    close() {
+      isClosed = true;
+      disconnect();
+    },
+  };
+}
+
+/** Creates an empty file, unless there is one. SQLite gives its other files the mode of this one. */
+function createFile(path: string): void {
+  try {
+    // Not a file that exists: when a process closes a file, it loses all its locks on it, also those of SQLite.
+    closeSync(openSync(path, 'wx', 0o600));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
+    throw error;
+  }
+  // Left over from a file that was removed. SQLite would apply them to the new one.
+  for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true });
+}
+
+function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
+}
+
+async function loadSqlite(): Promise<typeof sqlite> {
   try {
     return await import('node:sqlite');
   } catch (cause) {

@@ -1,4 +1,4 @@
-import { createError, msSince, pause, thisMoment } from '@coatcheck/session-core/driver';
+import { createError, msSince, pause, thisMoment, type Moment } from '@coatcheck/session-core/driver';
 import { DRIVER, explain, isLocked } from './errors.ts';
 
 /** How long to wait at most before a statement is tried again, in milliseconds. */
@@ -11,18 +11,15 @@ const RETRY_MS = 5;
  * @param timeoutMs the timeout of one operation, in milliseconds.
  * @throws an error with the code `refused` if the database is locked for most of the timeout.
  */
-export async function unlocked<Result>(
-  signal: AbortSignal,
-  timeoutMs: number,
-  work: () => Result | Promise<Result>,
-): Promise<Result> {
-  const startedAt = thisMoment();
+export async function unlocked<Result>(signal: AbortSignal, timeoutMs: number, work: () => Result): Promise<Result> {
+  let startedAt: Moment | undefined;
   for (;;) {
     signal.throwIfAborted();
     try {
-      return await work();
+      return work();
     } catch (error) {
       if (!isLocked(error)) throw explain(error);
+      startedAt ??= thisMoment();
       // Stop before the deadline: this error says more than a timeout does.
       if (msSince(startedAt) > timeoutMs * 0.9) throw locked();
     }

@@ -1,128 +1,178 @@
-import { applyChange, endOf, type StoredRecord } from '@coatcheck/session-core/driver';
+import { applyChange, endOf, type Fields, type StoreCall, type StoredRecord } from '@coatcheck/session-core/driver';
 import { packFields, quoteTable, unpackFields, type SqlStatements } from '@coatcheck/session-core/sql';
 import { unlocked } from './locks.ts';
 import type { SqliteClient, SqliteStatement } from './options.ts';
-import { createTableSql } from './table.ts';
+import { BUCKET_MS, createTableSql } from './table.ts';
 
 /** The latest timestamp that a Date can represent. It stands for a record that never expires. */
 const NEVER = 8.64e15;
-
-/** A row of the table, as far as the statements select it. */
-interface Row {
-  until: number;
-  deadline: number;
-  /** Null for a tombstone. */
-  fields: string | null;
-}
 
 /**
  * The statements of an SQLite database. SQLite runs in this process and blocks it, so no statement waits for a lock of another process: it
  * is tried again later, and other requests go on in between.
  *
+ * @param open returns the open database. It may be another one than before.
  * @param timeoutMs the timeout of one operation, in milliseconds.
  */
-export function sqliteStatements(database: SqliteClient, table: string, timeoutMs: number): SqlStatements {
+export function sqliteStatements(open: () => SqliteClient, table: string, timeoutMs: number): SqlStatements {
   const name = quoteTable(table);
-  const prepared = new Map<string, SqliteStatement>();
+  let database: SqliteClient;
+  // Node.js keeps a database as long as it has a statement. Without WeakRef, a client of the app would never be garbage-collected.
+  const prepared = new Map<string, WeakRef<SqliteStatement>>();
+
   const prepare = (sql: string): SqliteStatement => {
-    let statement = prepared.get(sql);
-    if (!statement) prepared.set(sql, (statement = database.prepare(sql)));
+    const known = prepared.get(sql)?.deref();
+    if (known) return known;
+    const statement = database.prepare(sql);
+    prepared.set(sql, new WeakRef(statement));
     return statement;
   };
 
-  const load = (key: string): Row | undefined =>
-    (prepare(`SELECT until, deadline, fields FROM ${name} WHERE key = ? AND until > ?`).get(key, Date.now()) ??
-      undefined) as Row | undefined;
+  /** Runs `work` on the open database. It is synchronous, so nothing else of this process can come in between. */
+  const run = <Result>({ signal }: StoreCall, work: () => Result): Promise<Result> =>
+    unlocked(signal, timeoutMs, () => {
+      const current = open();
+      if (current !== database) prepared.clear();
+      database = current;
+      try {
+        return work();
+      } catch (error) {
+        // The app may have closed its database and opened it again. Then they do not work any more.
+        prepared.clear();
+        throw error;
+      }
+    });
 
-  const save = (key: string, until: number, deadline: number, fields: string | null): void => {
-    prepare(
-      `INSERT INTO ${name} (key, until, deadline, fields) VALUES (?, ?, ?, ?)
-       ON CONFLICT (key) DO UPDATE SET until = excluded.until, deadline = excluded.deadline, fields = excluded.fields`,
-    ).run(key, Math.min(until, NEVER), Math.min(deadline, NEVER), fields);
+  /** Runs `work` as one transaction. */
+  const transact = <Result>(call: StoreCall, work: () => Result): Promise<Result> =>
+    run(call, () => {
+      // Takes the lock before it reads. Otherwise, two processes that have read the same record could not both write.
+      database.exec('BEGIN IMMEDIATE');
+      try {
+        const result = work();
+        database.exec('COMMIT');
+        return result;
+      } catch (error) {
+        rollBack(database);
+        throw error;
+      }
+    });
+
+  const load = (key: string): Row | undefined => {
+    const row = valuesOf(
+      prepare(`SELECT until, expires, fields FROM ${name} WHERE key = ? AND until > ?`).get(key, Date.now()),
+    );
+    return row && { until: Number(row[0]), expires: Number(row[1]), fields: row[2] as string | null };
   };
 
-  /** Runs `work` as one transaction. It is synchronous, so nothing else of this process can come in between. */
-  const transact = <Result>(work: () => Result): Result => {
-    // Takes the lock before it reads. Otherwise, two processes that have read the same record could not both write.
-    database.exec('BEGIN IMMEDIATE');
-    try {
-      const result = work();
-      database.exec('COMMIT');
-      return result;
-    } catch (error) {
-      rollBack(database);
-      throw error;
+  /** Replaces the row `before`, or stores the first one. The bucket is written only if it changes, because its index costs as much as the row. */
+  const save = (key: string, before: Row | undefined, { until, expires, fields }: Row): void => {
+    const end = Math.min(until, NEVER);
+    const values = [end, Math.min(expires, NEVER), fields, key];
+    if (before && bucketOf(before.until) === bucketOf(end)) {
+      prepare(`UPDATE ${name} SET until = ?, expires = ?, fields = ? WHERE key = ?`).run(...values);
+      return;
     }
+    prepare(
+      `INSERT INTO ${name} (until, expires, fields, key, bucket) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+       SET until = excluded.until, expires = excluded.expires, fields = excluded.fields, bucket = excluded.bucket`,
+    ).run(...values, bucketOf(end));
   };
+
+  const read = (key: string, call: StoreCall): Promise<Fields | null> =>
+    run(call, () => {
+      const sql = `SELECT fields FROM ${name} WHERE key = ? AND until > ? AND fields IS NOT NULL`;
+      const row = valuesOf(prepare(sql).get(key, Date.now()));
+      return row ? unpackFields(row[0] as string) : null;
+    });
+
+  const touch = (key: string, idleMs: number, call: StoreCall): Promise<Fields | null> =>
+    transact(call, () => {
+      const row = load(key);
+      if (!row || row.fields === null) return null;
+      const until = Math.min(row.expires, Date.now() + idleMs);
+      const bucket = bucketOf(until);
+      if (bucket === bucketOf(row.until)) prepare(`UPDATE ${name} SET until = ? WHERE key = ?`).run(until, key);
+      else prepare(`UPDATE ${name} SET until = ?, bucket = ? WHERE key = ?`).run(until, bucket, key);
+      return unpackFields(row.fields);
+    });
 
   return {
-    read: (key, { signal, extendIdleMs }) =>
-      unlocked(signal, timeoutMs, () => {
-        const now = Date.now();
-        const row = (
-          extendIdleMs === undefined
-            ? prepare(`SELECT fields FROM ${name} WHERE key = ? AND until > ? AND fields IS NOT NULL`).get(key, now)
-            : prepare(
-                `UPDATE ${name} SET until = min(deadline, ?) WHERE key = ? AND until > ? AND fields IS NOT NULL RETURNING fields`,
-              ).get(now + extendIdleMs, key, now)
-        ) as { fields: string } | null | undefined;
-        return row ? unpackFields(row.fields) : null;
+    read: (key, call) => (call.extendIdleMs === undefined ? read(key, call) : touch(key, call.extendIdleMs, call)),
+
+    patch: (key, change, call) =>
+      transact(call, () => {
+        const row = load(key);
+        if (row?.fields === null) return 'destroyed';
+        const changed = applyChange(row ? toRecord(row.fields, row) : null, change, Date.now());
+        if (typeof changed === 'string') return changed;
+        save(key, row, { until: endOf(changed), expires: changed.expires, fields: packFields(changed.fields) });
+        return 'applied';
       }),
 
-    patch: (key, change, { signal }) =>
-      unlocked(signal, timeoutMs, () =>
-        transact(() => {
-          const row = load(key);
-          if (row?.fields === null) return 'destroyed';
-          const current = row && toRecord(row.fields, row);
-          const changed = applyChange(current ?? null, change, Date.now());
-          if (typeof changed === 'string') return changed;
-          save(key, endOf(changed), changed.expires, packFields(changed.fields));
-          return 'applied';
-        }),
-      ),
-
-    destroy: (key, tombstoneMs, { signal }) =>
-      unlocked(signal, timeoutMs, () =>
-        transact(() => {
-          const row = load(key);
-          const end = Date.now() + tombstoneMs;
-          const until = row?.fields === null ? Math.max(row.until, end) : end;
-          save(key, until, until, null);
-          if (!row) return null;
-          return row.fields === null ? 'destroyed' : unpackFields(row.fields);
-        }),
-      ),
+    destroy: (key, tombstoneMs, call) =>
+      transact(call, () => {
+        const row = load(key);
+        const end = Date.now() + tombstoneMs;
+        const until = row?.fields === null ? Math.max(row.until, end) : end;
+        save(key, row, { until, expires: until, fields: null });
+        if (!row) return null;
+        return row.fields === null ? 'destroyed' : contentsOf(row.fields);
+      }),
 
     // About 0.1 ms. Requests wait while SQLite is at work.
     sweepLimit: 16,
-    sweep: (limit, { signal }) =>
-      unlocked(signal, timeoutMs, () => {
+    sweep: (limit, call) =>
+      run(call, () => {
         const { changes } = prepare(
-          `DELETE FROM ${name} WHERE rowid IN (SELECT rowid FROM ${name} WHERE until <= ? ORDER BY until LIMIT ?)`,
-        ).run(Date.now(), limit);
+          `DELETE FROM ${name} WHERE rowid IN (SELECT rowid FROM ${name} WHERE bucket < ? LIMIT ?)`,
+        ).run(bucketOf(Date.now()), limit);
         return Number(changes);
       }),
 
-    createTable: ({ signal }) =>
-      unlocked(signal, timeoutMs, () => transact(() => void database.exec(createTableSql(table)))),
+    createTable: (call) => transact(call, () => void database.exec(createTableSql(table))),
     isTableMissing: (error) => /no such table/.test((error as Error).message),
 
-    readLegacy: (key, { signal }) =>
-      unlocked(signal, timeoutMs, () => {
+    readLegacy: (key, call) =>
+      run(call, () => {
         // The table is that of unstorage's driver `db0`.
         if (!prepare(`SELECT 1 FROM sqlite_master WHERE name = 'unstorage'`).get()) return undefined;
-        const row = prepare(`SELECT value FROM unstorage WHERE key = ?`).get(key) as { value: unknown } | undefined;
-        return row?.value;
+        return valuesOf(prepare(`SELECT value FROM unstorage WHERE key = ?`).get(key))?.[0];
       }),
-    removeLegacy: (key, { signal }) =>
-      unlocked(signal, timeoutMs, () => void prepare(`DELETE FROM unstorage WHERE key = ?`).run(key)),
+    removeLegacy: (key, call) => transact(call, () => void prepare(`DELETE FROM unstorage WHERE key = ?`).run(key)),
   };
 }
 
-function toRecord(fields: string, { until, deadline }: Row): StoredRecord {
+/** The ten minutes in which a record expires. */
+function bucketOf(until: number): number {
+  return Math.floor(until / BUCKET_MS);
+}
+
+/** A row of the table. */
+interface Row {
+  until: number;
+  expires: number;
+  /** Null for a tombstone. */
+  fields: string | null;
+}
+
+/** The values of a row. The app's client may return rows as arrays, and integers as BigInts. */
+function valuesOf(row: unknown): unknown[] | undefined {
+  return row ? Object.values(row) : undefined;
+}
+
+function toRecord(fields: string, { until, expires }: Row): StoredRecord {
   const timestamp = (ms: number): number => (ms >= NEVER ? Infinity : ms);
-  return { fields: unpackFields(fields), expires: timestamp(deadline), idleUntil: timestamp(until) };
+  return { fields: unpackFields(fields), expires: timestamp(expires), idleUntil: timestamp(until) };
+}
+
+/** The fields of a record that is destroyed; null if it is corrupt, so that its user can sign out. */
+function contentsOf(fields: string): Fields | null {
+  try {
+    return unpackFields(fields);
+  } catch {
+    return null;
+  }
 }
 
 function rollBack(database: SqliteClient): void {

@@ -1,17 +1,22 @@
-import type { DriverStore, Resolved, StoreCall } from '@coatcheck/session-core/driver';
+import { createError, type DriverStore, type Resolved } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
 import { DRIVER } from './errors.ts';
-import { openFile } from './file.ts';
+import { databaseFile } from './file.ts';
 import type { SqliteRuntimeConfig } from './options.ts';
 import { sqliteStatements } from './statements.ts';
 
 /** Opens the store in a file, or in a database that the app has opened. */
 export async function openStore(
   { client, file, table = DEFAULT_TABLE, createTable = true }: Resolved<SqliteRuntimeConfig>,
-  { timeoutMs, call }: { timeoutMs: number; call: StoreCall },
+  { timeoutMs }: { timeoutMs: number },
 ): Promise<DriverStore> {
-  const opened = client ? undefined : await openFile(file, timeoutMs, call);
-  const statements = sqliteStatements(client ?? opened!, table, timeoutMs);
-  const close = opened && (async (): Promise<void> => opened.close());
-  return sqlStore({ ...statements, ...(close && { close }) }, { driver: DRIVER, table, createTable, timeoutMs });
+  if (client && file !== undefined) throw createError(DRIVER, 'configuration', 'Set `file` or `client`, not both.');
+  const options = { driver: DRIVER, table, createTable, timeoutMs };
+  if (client)
+    return sqlStore(
+      sqliteStatements(() => client, table, timeoutMs),
+      options,
+    );
+  const { database, close } = await databaseFile(file);
+  return sqlStore({ ...sqliteStatements(database, table, timeoutMs), close: async () => close() }, options);
 }

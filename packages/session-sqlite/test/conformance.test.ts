@@ -6,7 +6,6 @@ import type { SessionDriver } from '@coatcheck/session-core/driver';
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import sqlite from '@coatcheck/session-sqlite/runtime';
 import { withFakeClock } from '@coatcheck/test-support/clock';
-import { call } from '@coatcheck/test-support/stores';
 import { createDatabase } from 'db0';
 import nodeSqlite from 'db0/connectors/node-sqlite';
 import db0Driver from 'unstorage/drivers/db0';
@@ -20,7 +19,7 @@ afterAll(() => rmSync(directory, { recursive: true }));
 describe('the store', () => {
   testStore({
     it,
-    createStore: () => openStore({ file } as never, { timeoutMs: 5000, call: call() }),
+    createStore: () => openStore({ file }, { timeoutMs: 5000 }),
     ...withFakeClock(),
   });
 });

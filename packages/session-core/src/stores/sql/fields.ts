@@ -1,7 +1,8 @@
 import type { Fields } from '../../contract/store.ts';
 
 // V8's JSON.parse can corrupt escaped names of properties (nodejs/node#63785), so names are written without JSON escapes.
-const ESCAPED_BY_JSON = /[\\"%\u0000-\u001f]/g;
+// oxlint-disable-next-line eslint/no-control-regex -- JSON escapes them, too
+const ESCAPED_BY_JSON = /[\\"%\u0000-\u001f]/;
 const ESCAPE = /%([0-9A-F]{2})/g;
 
 /**
@@ -9,9 +10,10 @@ const ESCAPE = /%([0-9A-F]{2})/g;
  * percent-encoded.
  */
 export function packFields(fields: Fields): string {
-  const parts: string[] = [];
-  for (const [name, value] of fields) parts.push(`"${packName(name)}":${JSON.stringify(value)}`);
-  return `{${parts.join(',')}}`;
+  // Without a prototype, `__proto__` is a name like any other.
+  const object = Object.create(null) as Record<string, string>;
+  for (const [name, value] of fields) object[packName(name)] = value;
+  return JSON.stringify(object);
 }
 
 /**
@@ -33,13 +35,16 @@ export function unpackFields(packed: string): Fields {
 
 /** The name of a field in the JSON object. */
 export function packName(name: string): string {
+  if (!ESCAPED_BY_JSON.test(name)) return name;
   return name.replace(
-    ESCAPED_BY_JSON,
+    new RegExp(ESCAPED_BY_JSON, 'g'),
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
   );
 }
 
 function parse(packed: string): Record<string, unknown> {
+  // `Object.entries` would also take a list or a string for a record.
+  if (!packed.startsWith('{')) throw unreadable();
   try {
     return JSON.parse(packed) as Record<string, unknown>;
   } catch {

@@ -49,17 +49,14 @@ export function sqlStore(
   statements: SqlStatements,
   { driver, table, createTable, timeoutMs }: SqlStoreOptions,
 ): DriverStore {
-  const withTable = async <Result>(call: StoreCall, work: () => Promise<Result>): Promise<Result> => {
-    try {
-      return await work();
-    } catch (error) {
+  const withTable = <Result>(call: StoreCall, work: () => Promise<Result>): Promise<Result> =>
+    work().catch(async (error: unknown) => {
       if (!statements.isTableMissing(error)) throw error;
       if (!createTable) throw missingTable(driver, table);
-    }
-    await statements.createTable(call);
-    call.signal.throwIfAborted();
-    return work();
-  };
+      await statements.createTable(call);
+      call.signal.throwIfAborted();
+      return work();
+    });
 
   const sweep = async (limit: number, call: StoreCall): Promise<number> => {
     const startedAt = thisMoment();
