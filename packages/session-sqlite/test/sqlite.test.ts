@@ -105,6 +105,28 @@ describe('the files', () => {
     expect(connect(file).prepare('PRAGMA integrity_check').all()).toEqual([{ integrity_check: 'ok' }]);
   });
 
+  it('are created again if only the file itself is removed while another process has it open', async () => {
+    const file = newFile();
+    const driver = sqlite({ file });
+    await visit(driver, { user: 'ada' });
+    const script = `const database = new (require('node:sqlite').DatabaseSync)(process.argv[1]);
+      database.exec('UPDATE coatcheck_sessions SET deadline = deadline + 1');
+      console.log('open');
+      process.stdin.resume();`;
+    const other = spawn(process.execPath, ['--no-warnings', '-e', script, file], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    await once(other.stdout, 'data');
+    rmSync(file);
+    const cookies = [];
+    for (let index = 0; index < 20; index++) cookies.push(await visit(driver, { user: index }));
+    other.kill('SIGKILL');
+    await once(other, 'exit');
+    for (const [index, cookie] of cookies.entries()) expect(await valueIn(driver, cookie)).toBe(index);
+    expect(rowsIn(file)).toBe(20);
+    expect(connect(file).prepare('PRAGMA integrity_check').all()).toEqual([{ integrity_check: 'ok' }]);
+  });
+
   it('are opened again if the file is replaced by another one', async () => {
     const [file, other] = [newFile(), newFile()];
     const driver = sqlite({ file });
@@ -473,9 +495,11 @@ describe('a client of the app', () => {
     await visit(driver, { cart: 1 }, cookie);
     expect(await valueIn(driver, cookie)).toBe('ada');
     expect(await sweep(driver)).toBe(0);
-    const session = createSessions({ driver }).open(cookie);
-    session.destroy();
-    await session.commit();
+    for (let time = 0; time < 2; time++) {
+      const session = createSessions({ driver }).open(cookie);
+      session.destroy();
+      await session.commit();
+    }
     await visit(driver, { late: 1 }, cookie);
     expect(await valueIn(driver, cookie)).toBeUndefined();
   });
