@@ -91,7 +91,7 @@ async function postgres(work: (store: SessionStore) => Work, bareWork: (pool: Po
 
 async function sqlite(work: (store: SessionStore) => Work, bareWork: (database: DatabaseSync) => Work) {
   const file = `${newFolder()}/sessions.db`;
-  const store = await openSqlite({ file } as never, { timeoutMs: 60_000, call: call() });
+  const store = await openSqlite({ file } as never, { timeoutMs: 60_000 });
   await fill(store);
   const database = new DatabaseSync(file);
   database.exec('PRAGMA synchronous = NORMAL');
@@ -141,18 +141,15 @@ const atStores: Row[] = [
       (store) => () => store.patch(someKey(), oneField(), call()),
       (database) => {
         const load = database.prepare(
-          'SELECT until, deadline, fields FROM coatcheck_sessions WHERE key = ? AND until > ?',
+          'SELECT until, expires, fields FROM coatcheck_sessions WHERE key = ? AND until > ?',
         );
-        const save = database.prepare(
-          `INSERT INTO coatcheck_sessions (key, until, deadline, fields) VALUES (?, ?, ?, ?)
-           ON CONFLICT (key) DO UPDATE SET until = excluded.until, deadline = excluded.deadline, fields = excluded.fields`,
-        );
+        const save = database.prepare(`UPDATE coatcheck_sessions SET until = ?, expires = ?, fields = ? WHERE key = ?`);
         return () => {
           const key = someKey();
           const until = Date.now() + 3_600_000;
           database.exec('BEGIN IMMEDIATE');
           const row = load.get(key, Date.now()) as { fields: string };
-          save.run(key, until, until, row.fields);
+          save.run(until, until, row.fields, key);
           database.exec('COMMIT');
         };
       },
@@ -268,9 +265,9 @@ export const onSql: Group = {
         const store = await openPostgres({ url: server.url } as never, { env: () => undefined, timeoutMs: 60_000 });
         await fill(store);
         await server.query(
-          `INSERT INTO coatcheck_sessions (key, until, deadline, fields)
+          `INSERT INTO coatcheck_sessions (key, until, expires, fields)
          SELECT 'other:' || i, u, u, '{"user": ":[\\"ada\\"]"}' FROM generate_series(1, ${sessions}) i,
-         LATERAL (SELECT (extract(epoch FROM now()) * 1000)::bigint + CASE WHEN i % ${sessions / expired} = 0 THEN -i ELSE 3600000 + i END u) t`,
+         LATERAL (SELECT (extract(epoch FROM now()) * 1000)::bigint + CASE WHEN i % ${sessions / expired} = 0 THEN -3600000 - i ELSE 3600000 + i END u) t`,
         );
         await server.query('VACUUM ANALYZE');
         return {
@@ -284,14 +281,14 @@ export const onSql: Group = {
     ),
     sweeping('sqlite-sweep', 'SQLite: the same', async (sessions, expired) => {
       const file = `${newFolder()}/sessions.db`;
-      const store = await openSqlite({ file } as never, { timeoutMs: 60_000, call: call() });
+      const store = await openSqlite({ file } as never, { timeoutMs: 60_000 });
       await fill(store);
       const database = new DatabaseSync(file);
       database
         .prepare(
           `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
-           INSERT INTO coatcheck_sessions (key, until, deadline, fields)
-           SELECT 'other:' || i, u, u, '{"user":":[\\"ada\\"]"}' FROM (SELECT i, ? + CASE WHEN i % ? = 0 THEN -i ELSE 3600000 + i END u FROM n)`,
+           INSERT INTO coatcheck_sessions (key, until, expires, fields, bucket)
+           SELECT 'other:' || i, u, u, '{"user":":[\\"ada\\"]"}', u / 600000 FROM (SELECT i, ? + CASE WHEN i % ? = 0 THEN -3600000 - i ELSE 3600000 + i END u FROM n)`,
         )
         .run(sessions, Date.now(), sessions / expired);
       database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
