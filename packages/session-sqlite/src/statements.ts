@@ -47,10 +47,10 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
   const transact = <Result>(call: StoreCall, work: () => Result): Promise<Result> =>
     run(call, () => {
       // Takes the lock before it reads. Otherwise, two processes that have read the same record could not both write.
-      database.exec('BEGIN IMMEDIATE');
+      prepare('BEGIN IMMEDIATE').run();
       try {
         const result = work();
-        database.exec('COMMIT');
+        prepare('COMMIT').run();
         return result;
       } catch (error) {
         rollBack(database);
