@@ -110,7 +110,7 @@ describe('the files', () => {
     const driver = sqlite({ file });
     await visit(driver, { user: 'ada' });
     const script = `const database = new (require('node:sqlite').DatabaseSync)(process.argv[1]);
-      database.exec('UPDATE coatcheck_sessions SET deadline = deadline + 1');
+      database.exec('UPDATE coatcheck_sessions SET expires = expires + 1');
       console.log('open');
       process.stdin.resume();`;
     const other = spawn(process.execPath, ['--no-warnings', '-e', script, file], {
@@ -118,6 +118,7 @@ describe('the files', () => {
     });
     await once(other.stdout, 'data');
     rmSync(file);
+    moveClock(1000);
     const cookies = [];
     for (let index = 0; index < 20; index++) cookies.push(await visit(driver, { user: index }));
     other.kill('SIGKILL');
