@@ -35,12 +35,13 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
   /** The last error that says why; undefined when operations only timed out. */
   let reason: SessionDriverError | undefined;
   let downConfirmedAt = thisMoment();
-  let lastAnswerAt = { wall: 0, monotonic: -1 };
+  /** By the monotonic clock. */
+  let lastAnswerAt = -1;
   let lastOperationAt = thisMoment();
   let probing = false;
 
   const answered = (): void => {
-    lastAnswerAt = thisMoment();
+    lastAnswerAt = performance.now();
     if (!down) return;
     down = false;
     report('recovery', driver);
@@ -96,7 +97,7 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
           `The backend did not answer within ${timeoutMs} ms.${ambiguous} Is it running and reachable? The option \`timeout\` sets the deadline.`,
           { operation },
         );
-        if (lastAnswerAt.monotonic < startedAt.monotonic) failed(timeout);
+        if (lastAnswerAt < startedAt.monotonic) failed(timeout);
         throw timeout;
       }
       if (isSessionDriverError(error)) {
