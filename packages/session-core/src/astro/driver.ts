@@ -53,9 +53,8 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   // Components that render concurrently can read a session more than once. Astro merges what they read, so they share one read, unless the
   // request has written in between.
-  const read = (id: string): Reading => {
+  const read = (id: string, name: string): Reading => {
     const request = currentRequest();
-    const name = memoryKey(id);
     const shared = request?.reading.get(name);
     if (shared) return shared;
     const reading: Reading = { at: thisMoment(), fields: engine.read(id) };
@@ -119,7 +118,8 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   const save = async (id: string, payload: unknown): Promise<void> => {
     const request = currentRequest();
-    request?.reading.delete(memoryKey(id));
+    const name = memoryKey(id);
+    request?.reading.delete(name);
     const own = [...(request?.removals.values() ?? [])];
     const { entries, snapshots } = savedSession(driver, payload, marks);
     const previous = snapshots.find((snapshot) => snapshot.id !== id);
@@ -145,7 +145,7 @@ export function astroDriver(engine: Engine): SessionDriver {
       snapshots.find((each) => each.id === id),
     );
     // The same request may open the session again, as Astro does for an error page. What this page has read does not count there.
-    request?.reads.delete(memoryKey(id));
+    request?.reads.delete(name);
     const changed = diff(entries, snapshot);
     if (snapshot && changed.set.size + changed.unset.length + changed.purge.length === 0) return;
     const result = await engine.patch(id, { ...changed, mustExist: snapshot !== undefined });
@@ -166,7 +166,8 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   return {
     async getItem(id) {
-      const { at, fields: reading } = read(id);
+      const name = memoryKey(id);
+      const { at, fields: reading } = read(id, name);
       const fields = await respondOnFailure(reading);
       const request = currentRequest();
       if (!fields) {
@@ -180,7 +181,7 @@ export function astroDriver(engine: Engine): SessionDriver {
         keepLatest(lastReads, id, withoutValues(result), MAX_LAST_READS);
         return selfContainedPayloadOf(layout, ownNonce(), id, at);
       }
-      request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), result));
+      request.reads.set(name, unite(request.reads.get(name), result));
       const mark = `${ownNonce()}${++reads}`;
       keepLatest(request.results, mark, result, MAX_RESULTS);
       return payloadOf(layout, mark);
@@ -190,11 +191,12 @@ export function astroDriver(engine: Engine): SessionDriver {
 
     removeItem(id) {
       const request = currentRequest();
+      const name = memoryKey(id);
       const contents = engine.destroy(id);
       const removal = removals.add(id, contents, request);
       layouts.forget(id);
-      request?.reading.delete(memoryKey(id));
-      request?.removals.set(memoryKey(id), removal);
+      request?.reading.delete(name);
+      request?.removals.set(name, removal);
       return contents.then(() => undefined);
     },
   };
