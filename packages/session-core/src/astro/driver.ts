@@ -21,7 +21,7 @@ import {
 import { createLayoutCache } from './layout.ts';
 import { createRemovals, type Removal } from './removals.ts';
 
-import { currentRequest, respondOnFailure, type Reading } from './request.ts';
+import { currentRequest, respondOnFailure } from './request.ts';
 
 /** The number of snapshots that are kept for requests without identity. */
 const MAX_LAST_READS = 10_000;
@@ -50,21 +50,6 @@ export function astroDriver(engine: Engine): SessionDriver {
   const memoryKey = (id: string): string => `${ownNonce()}:${id}`;
 
   const onCorrupt = (): void => report('corrupt-field', driver);
-
-  // Components that render concurrently can read a session more than once. Astro merges what they read, so they share one read, unless the
-  // request has written in between.
-  const read = (id: string, name: string): Reading => {
-    const request = currentRequest();
-    const shared = request?.reading.get(name);
-    if (shared) return shared;
-    const reading: Reading = { at: thisMoment(), fields: engine.read(id) };
-    if (request) {
-      const forget = (): boolean => request.reading.get(name) === reading && request.reading.delete(name);
-      reading.fields.then(forget, forget);
-      request.reading.set(name, reading);
-    }
-    return reading;
-  };
 
   /**
    * The snapshot of a session for this request: the one in the marks. If no mark is left, the one of all reads of this request; without
@@ -118,8 +103,7 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   const save = async (id: string, payload: unknown): Promise<void> => {
     const request = currentRequest();
-    const name = memoryKey(id);
-    request?.reading.delete(name);
+    request?.reading.delete(memoryKey(id));
     const own = [...(request?.removals.values() ?? [])];
     const { entries, snapshots } = savedSession(driver, payload, marks);
     const previous = snapshots.find((snapshot) => snapshot.id !== id);
@@ -145,7 +129,7 @@ export function astroDriver(engine: Engine): SessionDriver {
       snapshots.find((each) => each.id === id),
     );
     // The same request may open the session again, as Astro does for an error page. What this page has read does not count there.
-    request?.reads.delete(name);
+    request?.reads.delete(memoryKey(id));
     const changed = diff(entries, snapshot);
     if (snapshot && changed.set.size + changed.unset.length + changed.purge.length === 0) return;
     const result = await engine.patch(id, { ...changed, mustExist: snapshot !== undefined });
@@ -166,10 +150,19 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   return {
     async getItem(id) {
-      const name = memoryKey(id);
-      const { at, fields: reading } = read(id, name);
-      const fields = await respondOnFailure(reading);
       const request = currentRequest();
+      const name = memoryKey(id);
+      // Components that render concurrently can read a session more than once. Astro merges what they read, so they share one read, unless the
+      // request has written in between.
+      let reading = request?.reading.get(name);
+      if (!reading) {
+        reading = { at: thisMoment(), fields: engine.read(id) };
+        request?.reading.set(name, reading);
+        const forget = (): unknown => request?.reading.get(name) === reading && request?.reading.delete(name);
+        reading.fields.then(forget, forget);
+      }
+      const { at } = reading;
+      const fields = await respondOnFailure(reading.fields);
       if (!fields) {
         // A request keeps what it has read before: the session has been destroyed since.
         if (!request) lastReads.delete(id);
@@ -191,12 +184,11 @@ export function astroDriver(engine: Engine): SessionDriver {
 
     removeItem(id) {
       const request = currentRequest();
-      const name = memoryKey(id);
       const contents = engine.destroy(id);
       const removal = removals.add(id, contents, request);
       layouts.forget(id);
-      request?.reading.delete(name);
-      request?.removals.set(name, removal);
+      request?.reading.delete(memoryKey(id));
+      request?.removals.set(memoryKey(id), removal);
       return contents.then(() => undefined);
     },
   };

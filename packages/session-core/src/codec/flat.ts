@@ -89,10 +89,11 @@ export function createComparison(
   flat: Flat,
   other: Flat,
 ): (position: number, otherPosition: number) => boolean | undefined {
-  // For each object: its partner, and the comparison in which it was paired. Arrays, because maps take several times as long.
-  const partner = emptyArray(flat.length);
-  const pairedIn = emptyArray(flat.length);
-  const otherPairedIn = emptyArray(other.length);
+  // For each object: its partner, and the comparison in which it was paired. Until then, the object itself: a copy takes a tenth of the time
+  // of a typed array, and maps take even longer.
+  const partner = flat.slice();
+  const pairedIn = flat.slice();
+  const otherPairedIn = other.slice();
   let comparison = 0;
 
   const isSame = (one: number, two: number): boolean => {
@@ -132,13 +133,6 @@ export function createComparison(
       return undefined;
     }
   };
-}
-
-/** An array of this length, without elements. It is created in a tenth of the time of a typed array. */
-function emptyArray(length: number): number[] {
-  const array: number[] = [];
-  array.length = length;
-  return array;
 }
 
 type Positions = Record<string, number>;

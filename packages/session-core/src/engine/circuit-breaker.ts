@@ -40,7 +40,8 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
   let lastOperationAt = thisMoment();
   let probing = false;
 
-  const answered = (): void => {
+  const onSettled = (failure?: { error: unknown }): void => {
+    if (failure && !isAnswer(failure.error)) return;
     lastAnswerAt = performance.now();
     if (!down) return;
     down = false;
@@ -52,14 +53,11 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
     downConfirmedAt = thisMoment();
     if (!down) report('outage', driver);
     down = true;
-    if (!probing) void probeUntilBack();
-  };
-
-  const onSettled = (failure?: { error: unknown }): void => {
-    if (!failure || isAnswer(failure.error)) answered();
+    void probeUntilBack();
   };
 
   const probeUntilBack = async (): Promise<void> => {
+    if (probing) return;
     probing = true;
     while (down && msSince(lastOperationAt) < STOP_PROBING_AFTER_MS) {
       await pause(PROBE_EVERY_MS, { idle: true });
@@ -84,7 +82,7 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
     if (down) {
       // Only this operation is sent. Those that start while it waits fail immediately.
       downConfirmedAt = startedAt;
-      if (!probing) void probeUntilBack();
+      void probeUntilBack();
     }
     try {
       return await withDeadline(timeoutMs, work, onSettled);

@@ -33,12 +33,9 @@ export function createSessionId(): string {
  * @param prefix the driver's `prefix` option. Default: `session:`.
  */
 export async function recordKey(id: string, prefix = 'session:'): Promise<string> {
-  let hash = hashes.get(id);
-  if (hash === undefined) {
-    hash = await sha256Of(id);
-    if (hashes.size >= MAX_HASHES) hashes.clear();
-    hashes.set(id, hash);
-  }
+  const hash = hashes.get(id) ?? (await sha256Of(id));
+  if (hashes.size > MAX_HASHES) hashes.clear();
+  hashes.set(id, hash);
   return prefix + hash;
 }
 
