@@ -21,7 +21,7 @@ import {
 import { createLayoutCache } from './layout.ts';
 import { createRemovals, type Removal } from './removals.ts';
 
-import { currentRequest, respondOnFailure, type Reading } from './request.ts';
+import { currentRequest, respondOnFailure } from './request.ts';
 
 /** The number of snapshots that are kept for requests without identity. */
 const MAX_LAST_READS = 10_000;
@@ -50,22 +50,6 @@ export function astroDriver(engine: Engine): SessionDriver {
   const memoryKey = (id: string): string => `${ownNonce()}:${id}`;
 
   const onCorrupt = (): void => report('corrupt-field', driver);
-
-  // Components that render concurrently can read a session more than once. Astro merges what they read, so they share one read, unless the
-  // request has written in between.
-  const read = (id: string): Reading => {
-    const request = currentRequest();
-    const name = memoryKey(id);
-    const shared = request?.reading.get(name);
-    if (shared) return shared;
-    const reading: Reading = { at: thisMoment(), fields: engine.read(id) };
-    if (request) {
-      const forget = (): boolean => request.reading.get(name) === reading && request.reading.delete(name);
-      reading.fields.then(forget, forget);
-      request.reading.set(name, reading);
-    }
-    return reading;
-  };
 
   /**
    * The snapshot of a session for this request: the one in the marks. If no mark is left, the one of all reads of this request; without
@@ -166,9 +150,19 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   return {
     async getItem(id) {
-      const { at, fields: reading } = read(id);
-      const fields = await respondOnFailure(reading);
       const request = currentRequest();
+      const name = memoryKey(id);
+      // Components that render concurrently can read a session more than once. Astro merges what they read, so they share one read, unless the
+      // request has written in between.
+      let reading = request?.reading.get(name);
+      if (!reading) {
+        reading = { at: thisMoment(), fields: engine.read(id) };
+        request?.reading.set(name, reading);
+        const forget = (): unknown => request?.reading.get(name) === reading && request?.reading.delete(name);
+        reading.fields.then(forget, forget);
+      }
+      const { at } = reading;
+      const fields = await respondOnFailure(reading.fields);
       if (!fields) {
         // A request keeps what it has read before: the session has been destroyed since.
         if (!request) lastReads.delete(id);
@@ -180,7 +174,7 @@ export function astroDriver(engine: Engine): SessionDriver {
         keepLatest(lastReads, id, withoutValues(result), MAX_LAST_READS);
         return selfContainedPayloadOf(layout, ownNonce(), id, at);
       }
-      request.reads.set(memoryKey(id), unite(request.reads.get(memoryKey(id)), result));
+      request.reads.set(name, unite(request.reads.get(name), result));
       const mark = `${ownNonce()}${++reads}`;
       keepLatest(request.results, mark, result, MAX_RESULTS);
       return payloadOf(layout, mark);

@@ -139,8 +139,8 @@ function createLayout(
     nodes += slot.nodes;
     bytes += slot.bytes;
     if (slot.entryAt !== undefined) root.push(slot.keyAt, slot.entryAt);
-    if (expires !== undefined && isOver) from = Math.max(from, expires);
-    if (expires !== undefined && !isOver) until = Math.min(until, expires);
+    if (isOver) from = Math.max(from, expires!);
+    else until = Math.min(until, expires ?? Infinity);
   }
   return { flat, root, slots, nodes, bytes, from, until };
 }

@@ -19,8 +19,7 @@ export function expiryOf(field: string): number | undefined {
 
 /** The canonical encoding of the value in an encoded field; an empty string when the field is corrupt. */
 export function bodyOf(field: string): string {
-  if (field.startsWith(':')) return field.slice(1);
-  return HEAD.test(field) ? field.slice(field.indexOf(':') + 1) : '';
+  return field.startsWith(':') || HEAD.test(field) ? field.slice(field.indexOf(':') + 1) : '';
 }
 
 const HEAD = /^(-?\d+):/;

@@ -89,10 +89,11 @@ export function createComparison(
   flat: Flat,
   other: Flat,
 ): (position: number, otherPosition: number) => boolean | undefined {
-  // For each object: its partner, and the comparison in which it was paired. Arrays, because maps take several times as long.
-  const partner = new Int32Array(flat.length);
-  const pairedIn = new Int32Array(flat.length);
-  const otherPairedIn = new Int32Array(other.length);
+  // For each object: its partner, and the comparison in which it was paired. Until then, the object itself: a copy takes a tenth of the time
+  // of a typed array, and maps take even longer.
+  const partner = flat.slice();
+  const pairedIn = flat.slice();
+  const otherPairedIn = other.slice();
   let comparison = 0;
 
   const isSame = (one: number, two: number): boolean => {

@@ -35,12 +35,14 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
   /** The last error that says why; undefined when operations only timed out. */
   let reason: SessionDriverError | undefined;
   let downConfirmedAt = thisMoment();
-  let lastAnswerAt = { wall: 0, monotonic: -1 };
+  /** By the monotonic clock. */
+  let lastAnswerAt = -1;
   let lastOperationAt = thisMoment();
   let probing = false;
 
-  const answered = (): void => {
-    lastAnswerAt = thisMoment();
+  const onSettled = (failure?: { error: unknown }): void => {
+    if (failure && !isAnswer(failure.error)) return;
+    lastAnswerAt = performance.now();
     if (!down) return;
     down = false;
     report('recovery', driver);
@@ -51,14 +53,11 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
     downConfirmedAt = thisMoment();
     if (!down) report('outage', driver);
     down = true;
-    if (!probing) void probeUntilBack();
-  };
-
-  const onSettled = (failure?: { error: unknown }): void => {
-    if (!failure || isAnswer(failure.error)) answered();
+    void probeUntilBack();
   };
 
   const probeUntilBack = async (): Promise<void> => {
+    if (probing) return;
     probing = true;
     while (down && msSince(lastOperationAt) < STOP_PROBING_AFTER_MS) {
       await pause(PROBE_EVERY_MS, { idle: true });
@@ -83,7 +82,7 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
     if (down) {
       // Only this operation is sent. Those that start while it waits fail immediately.
       downConfirmedAt = startedAt;
-      if (!probing) void probeUntilBack();
+      void probeUntilBack();
     }
     try {
       return await withDeadline(timeoutMs, work, onSettled);
@@ -96,7 +95,7 @@ export function createCircuitBreaker({ driver, timeoutMs, probe }: CircuitBreake
           `The backend did not answer within ${timeoutMs} ms.${ambiguous} Is it running and reachable? The option \`timeout\` sets the deadline.`,
           { operation },
         );
-        if (lastAnswerAt.monotonic < startedAt.monotonic) failed(timeout);
+        if (lastAnswerAt < startedAt.monotonic) failed(timeout);
         throw timeout;
       }
       if (isSessionDriverError(error)) {

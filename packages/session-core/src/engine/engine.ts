@@ -118,7 +118,7 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
   const onCorrupt = (): void => report('corrupt-field', driver);
 
   /** Runs one operation on the record of a session. */
-  const run = async <Result>(
+  const run = <Result>(
     operation: TraceableOperation,
     id: string,
     work: (record: SessionRecord) => Promise<Result>,

@@ -34,7 +34,7 @@ export function withDeadline<Result>(
     // After the event loop was blocked or the process was suspended, an answer may be waiting in the socket. Give the process time to read
     // it.
     const onTimer = (): void => {
-      timer = msSince(startedAt) - ms > TIMER_SLACK_MS ? setTimeout(expire, TIMER_SLACK_MS) : setTimeout(expire, 0);
+      timer = setTimeout(expire, msSince(startedAt) - ms > TIMER_SLACK_MS ? TIMER_SLACK_MS : 0);
     };
     let timer = setTimeout(onTimer, ms);
     work({ signal: controller.signal }).then(
