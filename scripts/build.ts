@@ -13,6 +13,8 @@ const { exports } = JSON.parse(readFileSync('package.json', 'utf8')) as Manifest
 const names = Object.values(exports).map(({ default: path }) => path.replace(/^\.\/dist\/(.*)\.js$/, '$1'));
 // Not exported: a driver's config refers to it with a URL.
 if (existsSync('src/astro.ts')) names.push('astro');
+// A command.
+if (existsSync('src/bin.ts')) names.push('bin');
 const input = Object.fromEntries(names.map((name) => [name, resolve(`src/${name}.ts`)]));
 const entries = new Set(Object.values(input));
 

@@ -1,7 +1,7 @@
 import { pause, type StoreCall } from '@coatcheck/session-core/driver';
 import type { Pool, PoolClient, PoolConfig } from 'pg';
-import { cancelStatement } from './cancel.ts';
-import { explain, interrupted, unreachable } from './errors.ts';
+import { cancelStatement, discard } from './cancel.ts';
+import { allBusy, explain, interrupted, unreachable } from './errors.ts';
 import type { PostgresClient, PostgresJsClient } from './options.ts';
 
 /** How a statement is sent. */
@@ -16,25 +16,26 @@ export interface Connection {
   /**
    * Sends a statement whose rows have at most one column, `result`. Resolves to that of the first row; to null if there is no row.
    *
-   * @throws the error of PostgreSQL as it is, if there is no rule for it.
+   * @throws an error with the SQLSTATE as its `code` if PostgreSQL answered with an error for which there is no rule.
    */
   query(text: string, values: string[], sending: Sending): Promise<string | null>;
   /** Closes all connections. Absent for a client of the app. */
   close?(): Promise<void>;
 }
 
-/** How long to wait before a statement is sent again, in milliseconds. */
+/** The longest pause before a statement is sent again, in milliseconds. */
 const RETRY_MS = 50;
 /** How long a connection stays open without a statement, in milliseconds. */
 const IDLE_MS = 60_000;
-/** How long to wait for PostgreSQL to take a request to cancel, in milliseconds. */
-const CANCEL_MS = 1000;
+/** How long a canceled statement may take to end, in milliseconds. After it, its server counts as gone. */
+const GONE_MS = 1000;
 
-/** A way to send statements. `connect` sends no statement. */
+/** A way to send statements. */
 interface Link<Client> {
   /** Where PostgreSQL is, for errors. */
   address: string;
-  connect(): Promise<Client>;
+  /** Gets a connection, and sends no statement. Rejects when the signal aborts. */
+  connect(signal: AbortSignal): Promise<Client>;
   send(
     client: Client,
     text: string,
@@ -58,19 +59,21 @@ function queryOver<Client>(
       if (signal.aborted) throw reason ? unreachable(address, reason) : signal.reason;
       let client: Client | undefined;
       try {
-        client = await connect();
+        client = await connect(signal);
         const result = await send(client, text, values, signal);
         const [row] = Array.isArray(result) ? result : result.rows;
         return (row as { result?: string | null } | undefined)?.result ?? null;
       } catch (error) {
-        const failure = explain(error);
+        const failure = explain(error, client !== undefined);
         if (failure?.elsewhere) reconnect();
         if (failure && !failure.transient) throw failure.error;
         if (!failure && client && !isRepeatable) throw interrupted(error);
-        if (performance.now() > retryUntil) throw failure?.error ?? unreachable(address, error);
-        reason = error;
+        // Of an attempt that the deadline has ended, the attempt before it says more.
+        reason = signal.aborted ? (reason ?? error) : error;
+        if (performance.now() > retryUntil) throw failure?.error ?? unreachable(address, reason);
       }
-      await pause(RETRY_MS, { signal });
+      // A random time, because statements that could not be serialized would meet again.
+      await pause(Math.random() * RETRY_MS, { signal });
     }
   };
 }
@@ -82,73 +85,90 @@ function queryOver<Client>(
  */
 export function openPool(
   { Pool, Client }: Pick<typeof import('pg'), 'Pool' | 'Client'>,
-  config: PoolConfig,
+  config: PoolConfig & { max: number },
   timeoutMs: number,
 ): Connection {
   const { host, port } = new Client(config);
-  let current: Pool | undefined;
+  /** The connections that were opened since the last `reconnect`. Others are closed when a statement gets them. */
+  let current = new WeakSet<PoolClient>();
+  let busy = 0;
 
-  const open = (): Pool => {
-    const pool = new Pool({
-      ...config,
-      // A little less, so that the caller learns that there was no connection.
-      connectionTimeoutMillis: Math.ceil(timeoutMs * 0.9),
-      idleTimeoutMillis: IDLE_MS,
-      // An idle connection does not keep the process alive. An operation does, because its deadline is a timer.
-      allowExitOnIdle: true,
-      keepAlive: true,
+  const pool: Pool = new Pool({
+    ...config,
+    // A little less, so that the caller learns that there was no connection.
+    connectionTimeoutMillis: Math.ceil(timeoutMs * 0.9),
+    idleTimeoutMillis: IDLE_MS,
+    // An idle connection does not keep the process alive. An operation does, because its deadline is a timer.
+    allowExitOnIdle: true,
+    keepAlive: true,
+  });
+  // A connection that breaks also fails its statement, if it has one. Without a listener, the process would end.
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => {
+    current.add(client);
+    client.on('error', () => undefined);
+  });
+
+  const connect = async (signal: AbortSignal): Promise<PoolClient> => {
+    for (;;) {
+      signal.throwIfAborted();
+      const client = await connection(signal);
+      if (current.has(client)) return client;
+      discard(client);
+    }
+  };
+
+  const connection = (signal: AbortSignal): Promise<PoolClient> =>
+    new Promise((resolve, reject) => {
+      const failed = (error: unknown): void => reject(busy >= config.max ? allBusy(config.max) : error);
+      const onAbort = (): void => failed(new Error('no answer'));
+      signal.addEventListener('abort', onAbort);
+      pool
+        .connect()
+        .then((client) => (signal.aborted ? client.release() : resolve(client)), failed)
+        .finally(() => signal.removeEventListener('abort', onAbort));
     });
-    // A connection that breaks also fails its statement, if it has one. Without a listener, the process would end.
-    pool.on('error', () => undefined);
-    pool.on('connect', (client) => client.on('error', () => undefined));
-    return pool;
+
+  const reconnect = (): void => {
+    current = new WeakSet();
   };
 
-  /** From now on, opens new connections. The old ones finish their statements. */
-  const replace = (pool: Pool | undefined): void => {
-    if (!pool || pool !== current) return;
-    current = undefined;
-    void pool.end();
+  /** Ends a statement whose caller was told that it failed. */
+  const abandon = async (client: PoolClient, statement: Promise<unknown>): Promise<void> => {
+    const ended = statement.then(
+      () => true,
+      () => true,
+    );
+    const isGone = pause(GONE_MS, { idle: true }).then(() => false);
+    await cancelStatement(new Client(config), client);
+    // A server that does not answer is gone, and so are the other connections.
+    if (!(await Promise.race([ended, isGone]))) reconnect();
+    discard(client);
   };
 
-  const query = queryOver<PoolClient>(
-    {
-      address: `${host}:${port}`,
-      connect: () => (current ??= open()).connect(),
-      reconnect: () => replace(current),
-      async send(client, text, values, signal) {
-        const pool = current;
-        let isReleased = false;
-        const release = (isBroken: boolean): void => {
-          if (!isReleased) client.release(isBroken);
-          isReleased = true;
-        };
-        const onAbort = async (): Promise<void> => {
-          // PostgreSQL did not answer, so the idle connections may be dead as well.
-          replace(pool);
-          await Promise.race([cancelStatement(new Client(config), client), pause(CANCEL_MS, { idle: true })]);
-          release(true);
-        };
-        if (signal.aborted) {
-          release(false);
-          signal.throwIfAborted();
-        }
-        signal.addEventListener('abort', onAbort);
-        try {
-          const result = await client.query(text, values);
-          release(false);
-          return result;
-        } catch (error) {
-          release(explain(error) === undefined);
-          throw error;
-        } finally {
-          signal.removeEventListener('abort', onAbort);
-        }
-      },
-    },
-    timeoutMs,
-  );
-  return { query, close: async () => current?.end() };
+  const send = async (client: PoolClient, text: string, values: string[], signal: AbortSignal) => {
+    busy += 1;
+    const statement = client.query(text, values);
+    const onAbort = (): void => void abandon(client, statement).finally(() => (busy -= 1));
+    signal.addEventListener('abort', onAbort);
+    const release = (how: (client: PoolClient) => void): void => {
+      signal.removeEventListener('abort', onAbort);
+      if (signal.aborted) return;
+      busy -= 1;
+      how(client);
+    };
+    try {
+      const result = await statement;
+      release(() => client.release());
+      return result;
+    } catch (error) {
+      release(explain(error, true) ? () => client.release() : discard);
+      throw error;
+    }
+  };
+
+  const query = queryOver<PoolClient>({ address: `${host}:${port}`, connect, send, reconnect }, timeoutMs);
+  return { query, close: () => pool.end() };
 }
 
 /** Sends statements with a client of the app. */

@@ -1,6 +1,6 @@
-import type { DriverStore, ReadEnv, Resolved } from '@coatcheck/session-core/driver';
+import { createError, type DriverStore, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
-import { openPool, useClient } from './connection.ts';
+import { openPool, useClient, type Connection } from './connection.ts';
 import { DRIVER } from './errors.ts';
 import type { PostgresRuntimeConfig } from './options.ts';
 import { postgresStatements } from './statements.ts';
@@ -14,6 +14,16 @@ export async function openStore(
   const { client, table = DEFAULT_TABLE, createTable = true } = options;
   const connection = client
     ? useClient(client, timeoutMs)
-    : openPool((await import('pg')).default, targetOf(options, env), timeoutMs);
-  return sqlStore(postgresStatements(connection, table), { driver: DRIVER, table, createTable, timeoutMs });
+    : await connect(targetOf(options, env), timeoutMs);
+  return sqlStore(postgresStatements(connection, table, timeoutMs), { driver: DRIVER, table, createTable, timeoutMs });
+}
+
+async function connect(target: ReturnType<typeof targetOf>, timeoutMs: number): Promise<Connection> {
+  const { default: pg } = await import('pg');
+  try {
+    return openPool(pg, target, timeoutMs);
+  } catch (cause) {
+    // pg has read the files that the URL names.
+    throw createError(DRIVER, 'configuration', `DATABASE_URL or \`url\`: ${(cause as Error).message}.`, { cause });
+  }
 }

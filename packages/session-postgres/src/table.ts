@@ -71,10 +71,11 @@ BEGIN
   INSERT INTO ${name} AS s (key, until, deadline, fields)
     VALUES (_key, least(_deadline, _clock + coalesce((_change ->> 'idleMs')::bigint, ${NEVER})), _deadline, _fields)
     ON CONFLICT (key) DO UPDATE SET until = excluded.until, deadline = excluded.deadline, fields = excluded.fields;
+  ${unlessLate("(_change ->> 'timeoutMs')::bigint")}
   RETURN 'applied';
 END $$;
 
-CREATE OR REPLACE FUNCTION ${destroyFunction(table)}(_key text, _tombstone_ms bigint) RETURNS text LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ${destroyFunction(table)}(_key text, _tombstone_ms bigint, _timeout_ms bigint) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   _clock bigint;
   _fields jsonb;
@@ -88,9 +89,20 @@ BEGIN
   _until := greatest(_clock + _tombstone_ms, CASE WHEN _live AND _fields IS NULL THEN _until END);
   INSERT INTO ${name} AS s (key, until, deadline) VALUES (_key, _until, _until)
     ON CONFLICT (key) DO UPDATE SET until = excluded.until, deadline = excluded.deadline, fields = NULL;
+  ${unlessLate('_timeout_ms')}
   RETURN CASE WHEN _live THEN coalesce(_fields::text, 'destroyed') END;
 END $$;
 `;
+}
+
+/**
+ * Fails if the statement has waited for a lock until after its deadline: the caller was told that the write failed, and the request to cancel
+ * it may be lost. A client of the app sends no such request.
+ */
+function unlessLate(timeoutMs: string): string {
+  return `IF clock_timestamp() > statement_timestamp() + ${timeoutMs} * interval '1 ms' THEN
+    RAISE query_canceled USING MESSAGE = 'the caller no longer waits';
+  END IF;`;
 }
 
 /** The name of an index has no schema: it is in that of its table. */
