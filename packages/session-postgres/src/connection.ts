@@ -14,7 +14,7 @@ export interface Sending {
 /** Connections to one database. */
 export interface Connection {
   /**
-   * Sends a statement whose rows have at most one column, `result`. Resolves to that of the first row; to null if there is no row.
+   * Sends a statement whose rows have one column. Resolves to that of the first row; to null if there is no row.
    *
    * @throws an error with the SQLSTATE as its `code` if PostgreSQL answered with an error for which there is no rule.
    */
@@ -62,7 +62,8 @@ function queryOver<Client>(
         client = await connect(signal);
         const result = await send(client, text, values, signal);
         const [row] = Array.isArray(result) ? result : result.rows;
-        return (row as { result?: string | null } | undefined)?.result ?? null;
+        // An object or an array: clients have options for the form of rows, and for the names of columns.
+        return row === undefined ? null : (Object.values(row as Record<string, string | null>)[0] ?? null);
       } catch (error) {
         const failure = explain(error, client !== undefined);
         if (failure?.elsewhere) reconnect();
@@ -176,7 +177,8 @@ export function useClient(client: PostgresClient | PostgresJsClient, timeoutMs: 
   const link: Link<PostgresClient | PostgresJsClient> = {
     address: 'the address of `client`',
     connect: async () => client,
-    send: (it, text, values) => ('unsafe' in it ? it.unsafe(text, values) : it.query(text, values)),
+    // Neon's client has both methods. Its `unsafe` does something else.
+    send: (it, text, values) => ('query' in it ? it.query(text, values) : it.unsafe(text, values)),
     reconnect: () => undefined,
   };
   return { query: queryOver(link, timeoutMs) };

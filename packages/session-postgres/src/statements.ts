@@ -9,11 +9,7 @@ import { CLOCK, createTableSql, destroyFunction, patchFunction } from './table.t
  *
  * @param timeoutMs the timeout of one operation, in milliseconds.
  */
-export function postgresStatements(
-  { query, close }: Connection,
-  table: string,
-  timeoutMs: number,
-): SqlStatements {
+export function postgresStatements({ query, close }: Connection, table: string, timeoutMs: number): SqlStatements {
   const name = quoteTable(table);
   const IS_LIVE = `key = $1 AND until > ${CLOCK} AND fields IS NOT NULL`;
   const READ = `SELECT fields::text AS result FROM ${name} WHERE ${IS_LIVE}`;
@@ -74,10 +70,7 @@ function toFields(packed: string | null): Fields | null {
 }
 
 /** The parameter of the function `patch`. What is undefined is left out. */
-function packChange(
-  { set, ifAbsent, unset, purge, expect, lifetimeMs, ...change }: Change,
-  timeoutMs: number,
-): string {
+function packChange({ set, ifAbsent, unset, purge, expect, lifetimeMs, ...change }: Change, timeoutMs: number): string {
   const rest = JSON.stringify({
     ...change,
     timeoutMs,

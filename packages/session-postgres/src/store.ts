@@ -12,9 +12,7 @@ export async function openStore(
   { env, timeoutMs }: { env: ReadEnv; timeoutMs: number },
 ): Promise<DriverStore> {
   const { client, table = DEFAULT_TABLE, createTable = true } = options;
-  const connection = client
-    ? useClient(client, timeoutMs)
-    : await connect(targetOf(options, env), timeoutMs);
+  const connection = client ? useClient(client, timeoutMs) : await connect(targetOf(options, env), timeoutMs);
   return sqlStore(postgresStatements(connection, table, timeoutMs), { driver: DRIVER, table, createTable, timeoutMs });
 }
 
