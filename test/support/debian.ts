@@ -30,7 +30,7 @@ export interface Wanted {
 }
 
 /**
- * Finds a server program: the one that the environment variable names, or the one on `PATH`. Otherwise, on Debian and Ubuntu, the packages
+ * Finds a server program: the one that the environment variable names, or the installed one. Otherwise, on Debian and Ubuntu, the packages
  * of the distribution are unpacked into the user's cache folder, which needs no root and starts no service.
  */
 export async function findProgram(wanted: Wanted): Promise<Program> {
@@ -42,6 +42,9 @@ export async function findProgram(wanted: Wanted): Promise<Program> {
   const onPath = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, wanted.name));
   const found = onPath.find(isExecutable);
   if (found) return { bin: found, env: {} };
+  // Debian installs some programs outside of `PATH`.
+  const installed = await wanted.find('/').catch(() => '');
+  if (isExecutable(installed)) return { bin: installed, env: {} };
 
   const root = await unpacked(wanted);
   const libraries = (await readdir(join(root, 'usr/lib'))).filter((name) => name.includes('-linux-'));

@@ -1,7 +1,5 @@
 import { pause, type StoreCall } from '@coatcheck/session-core/driver';
-import type { Pool, PoolClient, PoolConfig } from 'pg';
-import { cancelStatement, discard } from './cancel.ts';
-import { allBusy, explain, interrupted, unreachable } from './errors.ts';
+import { explain, interrupted, noConnection, unreachable } from './errors.ts';
 import type { PostgresClient, PostgresJsClient } from './options.ts';
 
 /** How a statement is sent. */
@@ -25,13 +23,9 @@ export interface Connection {
 
 /** The longest pause before a statement is sent again, in milliseconds. */
 const RETRY_MS = 50;
-/** How long a connection stays open without a statement, in milliseconds. */
-const IDLE_MS = 60_000;
-/** How long a canceled statement may take to end, in milliseconds. After it, its server counts as gone. */
-const GONE_MS = 1000;
 
 /** A way to send statements. */
-interface Link<Client> {
+export interface Link<Client> {
   /** Where PostgreSQL is, for errors. */
   address: string;
   /** Gets a connection, and sends no statement. Rejects when the signal aborts. */
@@ -47,7 +41,7 @@ interface Link<Client> {
 }
 
 /** Sends statements over a link. Sends them again for up to half of the timeout if that is safe. Explains errors. */
-function queryOver<Client>(
+export function queryOver<Client>(
   { address, connect, send, reconnect }: Link<Client>,
   timeoutMs: number,
 ): Connection['query'] {
@@ -65,7 +59,7 @@ function queryOver<Client>(
         // An object or an array: clients have options for the form of rows, and for the names of columns.
         return row === undefined ? null : (Object.values(row as Record<string, string | null>)[0] ?? null);
       } catch (error) {
-        const failure = explain(error, client !== undefined);
+        const failure = explain(error, client !== undefined) ?? (client ? undefined : noConnection(address, error));
         if (failure?.elsewhere) reconnect();
         if (failure && !failure.transient) throw failure.error;
         if (!failure && client && !isRepeatable) throw interrupted(error);
@@ -77,99 +71,6 @@ function queryOver<Client>(
       await pause(Math.random() * RETRY_MS, { signal });
     }
   };
-}
-
-/**
- * Opens a pool of connections. It connects when a statement needs it.
- *
- * @param config where to connect, in the form of pg's options.
- */
-export function openPool(
-  { Pool, Client }: Pick<typeof import('pg'), 'Pool' | 'Client'>,
-  config: PoolConfig & { max: number },
-  timeoutMs: number,
-): Connection {
-  const { host, port } = new Client(config);
-  /** The connections that were opened since the last `reconnect`. Others are closed when a statement gets them. */
-  let current = new WeakSet<PoolClient>();
-  let busy = 0;
-
-  const pool: Pool = new Pool({
-    ...config,
-    // A little less, so that the caller learns that there was no connection.
-    connectionTimeoutMillis: Math.ceil(timeoutMs * 0.9),
-    idleTimeoutMillis: IDLE_MS,
-    // An idle connection does not keep the process alive. An operation does, because its deadline is a timer.
-    allowExitOnIdle: true,
-    keepAlive: true,
-  });
-  // A connection that breaks also fails its statement, if it has one. Without a listener, the process would end.
-  pool.on('error', () => undefined);
-  pool.on('connect', (client) => {
-    current.add(client);
-    client.on('error', () => undefined);
-  });
-
-  const connect = async (signal: AbortSignal): Promise<PoolClient> => {
-    for (;;) {
-      signal.throwIfAborted();
-      const client = await connection(signal);
-      if (current.has(client)) return client;
-      discard(client);
-    }
-  };
-
-  const connection = (signal: AbortSignal): Promise<PoolClient> =>
-    new Promise((resolve, reject) => {
-      const failed = (error: unknown): void => reject(busy >= config.max ? allBusy(config.max) : error);
-      const onAbort = (): void => failed(new Error('no answer'));
-      signal.addEventListener('abort', onAbort);
-      pool
-        .connect()
-        .then((client) => (signal.aborted ? client.release() : resolve(client)), failed)
-        .finally(() => signal.removeEventListener('abort', onAbort));
-    });
-
-  const reconnect = (): void => {
-    current = new WeakSet();
-  };
-
-  /** Ends a statement whose caller was told that it failed. */
-  const abandon = async (client: PoolClient, statement: Promise<unknown>): Promise<void> => {
-    const ended = statement.then(
-      () => true,
-      () => true,
-    );
-    const isGone = pause(GONE_MS, { idle: true }).then(() => false);
-    await cancelStatement(new Client(config), client);
-    // A server that does not answer is gone, and so are the other connections.
-    if (!(await Promise.race([ended, isGone]))) reconnect();
-    discard(client);
-  };
-
-  const send = async (client: PoolClient, text: string, values: string[], signal: AbortSignal) => {
-    busy += 1;
-    const statement = client.query(text, values);
-    const onAbort = (): void => void abandon(client, statement).finally(() => (busy -= 1));
-    signal.addEventListener('abort', onAbort);
-    const release = (how: (client: PoolClient) => void): void => {
-      signal.removeEventListener('abort', onAbort);
-      if (signal.aborted) return;
-      busy -= 1;
-      how(client);
-    };
-    try {
-      const result = await statement;
-      release(() => client.release());
-      return result;
-    } catch (error) {
-      release(explain(error, true) ? () => client.release() : discard);
-      throw error;
-    }
-  };
-
-  const query = queryOver<PoolClient>({ address: `${host}:${port}`, connect, send, reconnect }, timeoutMs);
-  return { query, close: () => pool.end() };
 }
 
 /** Sends statements with a client of the app. */

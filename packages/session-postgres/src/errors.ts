@@ -141,32 +141,32 @@ export function allBusy(maxConnections: number): Error {
   );
 }
 
+/** What it means that there is no connection. Undefined if that may go away by itself. */
+export function noConnection(address: string, cause: unknown): Failure | undefined {
+  const { message } = cause as Error;
+  const reason = reasonOf(cause);
+  let explanation: string;
+  if (/^SASL: /.test(message)) {
+    explanation = 'PostgreSQL wants a password. Add it to DATABASE_URL or `url`, or set PGPASSWORD.';
+  } else if (TLS.test(reason) || /does not support SSL/.test(message)) {
+    explanation = `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`;
+  } else return undefined;
+  return { error: createError(DRIVER, 'configuration', explanation, { cause }) };
+}
+
 /** The error for a statement that got no connection. */
 export function unreachable(address: string, cause: unknown): Error {
   if (isSessionDriverError(cause)) return cause;
-  const { code, message } = cause as Error & { code?: unknown };
-  // The message of PgBouncer says more than its code does.
-  const reason = typeof code === 'string' && !sqlState(cause) ? code : message.replace(/\.$/, '');
-  if (/^SASL: /.test(message)) {
-    return createError(
-      DRIVER,
-      'configuration',
-      'PostgreSQL wants a password. Add it to DATABASE_URL or `url`, or set PGPASSWORD.',
-      { cause },
-    );
-  }
-  if (TLS.test(reason) || /does not support SSL/.test(message)) {
-    return createError(
-      DRIVER,
-      'configuration',
-      `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`,
-      { cause },
-    );
-  }
   return createError(
     DRIVER,
     'unavailable',
-    `Cannot connect to PostgreSQL at ${address}: ${reason}. Nothing was sent. Is PostgreSQL running there, and can this machine connect to it?`,
+    `Cannot connect to PostgreSQL at ${address}: ${reasonOf(cause)}. Nothing was sent. Is PostgreSQL running there, and can this machine connect to it?`,
     { cause },
   );
+}
+
+function reasonOf(cause: unknown): string {
+  const { code, message } = cause as Error & { code?: unknown };
+  // The message of PgBouncer says more than its code does.
+  return typeof code === 'string' && !sqlState(cause) ? code : message.replace(/\.$/, '');
 }

@@ -4,18 +4,7 @@ import type { PoolConfig } from 'pg';
 import { DRIVER } from './errors.ts';
 import { configKinds, type PostgresDriverConfig, type PostgresTls } from './options.ts';
 import { parsePostgresUrl } from './url.ts';
-
-/** libpq's variables, by the option of pg. pg reads others by itself, such as PGSSLMODE. */
-const LIBPQ = {
-  host: 'PGHOST',
-  port: 'PGPORT',
-  user: 'PGUSER',
-  password: 'PGPASSWORD',
-  database: 'PGDATABASE',
-} as const;
-
-/** The environment variables that say where PostgreSQL is. */
-export const VARIABLES: string[] = ['DATABASE_URL', ...Object.values(LIBPQ)];
+import { LIBPQ } from './variables.ts';
 
 /**
  * Where to connect, in the form of pg's options.

@@ -8,7 +8,7 @@ import { openStore as open } from '../../src/store.ts';
 /** A store as the driver opens it, for tests that need no engine around it. The test closes it. */
 export async function openStore(config: PostgresRuntimeConfig, timeoutMs = 60_000): Promise<DriverStore> {
   const store = await open(config as never, { env: () => undefined, timeoutMs });
-  onTestFinished(() => store.close?.());
+  onTestFinished(async () => store.close?.().catch(() => undefined));
   return store;
 }
 
