@@ -11,7 +11,7 @@ export default defineConfig({
     retry: 0,
     // Most tests wait for servers, clocks and deadlines: with a file for each core, cores are idle for two thirds of the time.
     maxWorkers: Math.ceil(availableParallelism() * 1.5),
-    globalSetup: 'test/support/redis-server.ts',
+    globalSetup: ['test/support/redis-server.ts', 'test/support/postgres-server.ts'],
     include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'],
     exclude: ['**/node_modules/**', 'test/apps/**', ...(everything ? [] : repeatedFiles)],
   },

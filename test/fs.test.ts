@@ -5,7 +5,7 @@ import { newFolder } from './support/folder.ts';
 import { createVisitor } from './support/http.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type Site } from './support/site.ts';
-import { isDestroyedForGood, isWithoutLostUpdates } from './support/two-servers.ts';
+import { keepDestroyedSessionsDestroyed, loseNoUpdates } from './support/two-servers.ts';
 
 // `Astro.session` in files: a site built by `@astrojs/node` runs in folders that did not exist during the build.
 
@@ -50,8 +50,8 @@ describe('a built site', () => {
   });
 
   test.each([
-    ['64 concurrent requests that set 64 keys lose no updates, three times in a row', isWithoutLostUpdates],
-    ['late requests on one do not restore a session that was destroyed on the other', isDestroyedForGood],
+    ['64 concurrent requests that set 64 keys lose no updates, three times in a row', loseNoUpdates],
+    ['late requests on one do not restore a session that was destroyed on the other', keepDestroyedSessionsDestroyed],
   ])('two servers on one folder: %s', async (_name, isSafe) => {
     const folder = newFolder();
     await using first = await startIn(folder);

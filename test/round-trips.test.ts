@@ -8,15 +8,18 @@ import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import { createSessions, type Session, type SessionDriver } from '@coatcheck/session-core';
 import fs from '@coatcheck/session-fs/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
+import postgres from '@coatcheck/session-postgres/runtime';
 import redis from '@coatcheck/session-redis/runtime';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { Redis } from 'ioredis';
+import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { startKv } from '../packages/session-cloudflare-kv/test/support/kv.ts';
 import { contextFor, startBlobs, startGateway } from '../packages/session-netlify-blobs/test/support/blobs.ts';
 import { makeDriver } from '../packages/session-unstorage/test/support/make-driver.ts';
 import { readPages, tablesOf } from './support/pages.ts';
+import { sharedPostgres } from './support/postgres-server.ts';
 import { startRedis } from './support/redis-server.ts';
 import { startUpstashBridge } from './support/upstash-bridge.ts';
 
@@ -39,13 +42,13 @@ function count<Target extends object>(target: Target, methods: (keyof Target)[])
   const asked: Asked = { operations: 0, trips: 0 };
   let underWay = 0;
   for (const method of methods) {
-    const ask = (target[method] as (...args: unknown[]) => unknown).bind(target);
-    const counted = async (...args: unknown[]): Promise<unknown> => {
+    const ask = target[method] as (...args: unknown[]) => unknown;
+    const counted = async function (this: unknown, ...args: unknown[]): Promise<unknown> {
       asked.operations += 1;
       if (underWay++ === 0) asked.trips += 1;
       await turn();
       try {
-        return await ask(...args);
+        return await ask.apply(this, args);
       } finally {
         underWay -= 1;
       }
@@ -82,6 +85,14 @@ async function countedRedis(): Promise<Counted> {
       return inTurn(commands.filter((command) => !command.startsWith('echo ')).length);
     },
   };
+}
+
+async function countedPostgres(): Promise<Counted> {
+  const { query } = pg.Client.prototype;
+  onTestFinished(() => void (pg.Client.prototype.query = query));
+  // Each call sends one statement and waits for its answer.
+  const asked = count(pg.Client.prototype as { query(...args: unknown[]): unknown }, ['query']);
+  return { driver: postgres({ url: await (await sharedPostgres()).createDatabase() }), asked };
 }
 
 async function countedUpstash(): Promise<Counted> {
@@ -137,6 +148,7 @@ function countedUnstorage(): Counted {
 
 const backends: Record<string, () => Counted | Promise<Counted>> = {
   'session-redis': countedRedis,
+  'session-postgres': countedPostgres,
   'session-upstash': countedUpstash,
   'session-netlify-blobs': countedNetlifyBlobs,
   'session-fs': countedFs,

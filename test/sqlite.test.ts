@@ -6,7 +6,7 @@ import { createVisitor } from './support/http.ts';
 import { astros } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, startSite, type Built, type Site } from './support/site.ts';
-import { isDestroyedForGood, isWithoutLostUpdates } from './support/two-servers.ts';
+import { keepDestroyedSessionsDestroyed, loseNoUpdates } from './support/two-servers.ts';
 
 // `Astro.session` in an SQLite file: a site built by `@astrojs/node` runs in folders that did not exist during the build.
 
@@ -49,8 +49,8 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
   });
 
   test.each([
-    ['64 concurrent requests that set 64 keys lose no updates, three times in a row', isWithoutLostUpdates],
-    ['late requests on one do not restore a session that was destroyed on the other', isDestroyedForGood],
+    ['64 concurrent requests that set 64 keys lose no updates, three times in a row', loseNoUpdates],
+    ['late requests on one do not restore a session that was destroyed on the other', keepDestroyedSessionsDestroyed],
   ])('two servers on one file: %s', async (_name, isSafe) => {
     const folder = newFolder();
     await using first = await startIn(folder);

@@ -9,6 +9,8 @@ import { memoryDriver } from '@coatcheck/session-memory';
 import memory from '@coatcheck/session-memory/runtime';
 import { netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
+import { postgresDriver } from '@coatcheck/session-postgres';
+import postgres from '@coatcheck/session-postgres/runtime';
 import { redisDriver } from '@coatcheck/session-redis';
 import redis from '@coatcheck/session-redis/runtime';
 import { sqliteDriver } from '@coatcheck/session-sqlite';
@@ -62,6 +64,17 @@ const backends: Backend[] = [
       tls,
       cluster: ['127.0.0.1:1', { host: '127.0.0.1', port: 1 }],
       sentinel,
+    },
+  },
+  {
+    config: postgresDriver,
+    runtime: postgres,
+    valid: {
+      url: `postgres://user:${SECRET}@127.0.0.1:1/db`,
+      tls,
+      maxConnections: 1,
+      table: 'app.sessions',
+      createTable: false,
     },
   },
 ];

@@ -23,12 +23,14 @@ export interface Wanted {
   packages: string[];
   /** Packages that the others ask for and that the program does not need. */
   without?: RegExp;
+  /** Whether the program refuses to run as root, so that another user runs it, who cannot look into root's home. */
+  refusesRoot?: boolean;
   /** Where the program is in the unpacked packages. */
   find(root: string): Promise<string>;
 }
 
 /**
- * Finds a server program: the one that the environment variable names, or the one on `PATH`. Otherwise, on Debian and Ubuntu, the packages
+ * Finds a server program: the one that the environment variable names, or the installed one. Otherwise, on Debian and Ubuntu, the packages
  * of the distribution are unpacked into the user's cache folder, which needs no root and starts no service.
  */
 export async function findProgram(wanted: Wanted): Promise<Program> {
@@ -40,6 +42,9 @@ export async function findProgram(wanted: Wanted): Promise<Program> {
   const onPath = (process.env.PATH ?? '').split(delimiter).map((folder) => join(folder, wanted.name));
   const found = onPath.find(isExecutable);
   if (found) return { bin: found, env: {} };
+  // Debian installs some programs outside of `PATH`.
+  const installed = await wanted.find('/').catch(() => '');
+  if (isExecutable(installed)) return { bin: installed, env: {} };
 
   const root = await unpacked(wanted);
   const libraries = (await readdir(join(root, 'usr/lib'))).filter((name) => name.includes('-linux-'));
@@ -55,7 +60,8 @@ async function unpacked(wanted: Wanted): Promise<string> {
   const codename = /^VERSION_CODENAME=(\w+)$/m.exec(release)?.[1];
   if (!codename || !onDebian()) throw missing(wanted);
 
-  const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'coatcheck');
+  const home = wanted.refusesRoot && process.getuid?.() === 0 ? '/var/cache' : join(homedir(), '.cache');
+  const cache = join(process.env.XDG_CACHE_HOME || home, 'coatcheck');
   const root = join(cache, `${wanted.name}-${codename}-${process.arch}`);
   const isThere = (): Promise<boolean> => wanted.find(root).then(isExecutable, () => false);
   if (await isThere()) return root;
@@ -84,6 +90,9 @@ async function unpacked(wanted: Wanted): Promise<string> {
   }
   return root;
 }
+
+/** The user to run a program as that refuses to run as root. */
+export const NOT_ROOT: { uid?: number; gid?: number } = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
 
 async function downloadPackages({ packages, without }: Wanted, folder: string): Promise<void> {
   // apt lists the packages that this machine lacks, including libraries.

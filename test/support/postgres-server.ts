@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
-import { findProgram, type Program } from './debian.ts';
+import { findProgram, NOT_ROOT, type Program } from './debian.ts';
 import { startJanitor } from './janitor.ts';
 import { freePort } from './ports.ts';
 
@@ -41,9 +41,6 @@ export interface PostgresOptions {
   settings?: Record<string, string | number>;
 }
 
-// PostgreSQL refuses to run as root.
-const identity = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
-
 let ownServer: Promise<PostgresServer> | undefined;
 
 /** A server for tests that can share one. This process starts it once. */
@@ -57,7 +54,7 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
   const env = { ...process.env, ...libraries, LC_ALL: 'C' };
   const port = await freePort(wanted);
   const dir = await mkdtemp(join(tmpdir(), 'coatcheck-postgres-'));
-  if (identity.uid !== undefined) chownSync(dir, identity.uid, identity.gid);
+  if (NOT_ROOT.uid !== undefined) chownSync(dir, NOT_ROOT.uid, NOT_ROOT.gid!);
   const janitor = startJanitor(dir);
   const data = join(dir, 'data');
   let child: ChildProcess | undefined;
@@ -71,7 +68,7 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
     const started = spawn(bin, ['-D', data, '-p', `${port}`, ...args], {
       env,
       stdio: ['ignore', log, log],
-      ...identity,
+      ...NOT_ROOT,
       cwd: dir,
       // A process group, which can be frozen and killed with all processes of the server.
       detached: true,
@@ -148,7 +145,7 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
   try {
     const initdb = join(dirname(await realpath(bin)), 'initdb');
     const args = ['-D', data, '-U', 'postgres', '--auth=trust', '--no-sync', '--encoding=UTF8', '--locale=C'];
-    await run(initdb, args, { env, ...identity, cwd: dir });
+    await run(initdb, args, { env, ...NOT_ROOT, cwd: dir });
     await start();
   } catch (error) {
     await janitor.finish();
@@ -163,6 +160,7 @@ export function postgresBin(): Promise<Program> {
     name: 'postgres',
     variable: 'POSTGRES_BIN',
     packages: ['postgresql'],
+    refusesRoot: true,
     // The compiler for long queries is ten times the size of the server.
     without: /llvm|libz3|^(?:sysstat|perl|ssl-cert)/,
     find: async (root) => {

@@ -2,10 +2,10 @@ import { expect } from 'vitest';
 import { createVisitor } from './http.ts';
 import type { Site } from './site.ts';
 
-// Scenarios with two servers on one backend. The backend must be atomic across processes.
+// Scenarios for two servers on one backend.
 
-/** 64 concurrent requests that set 64 keys of one session, half of them on each server, lose no updates, three times in a row. */
-export async function isWithoutLostUpdates(first: Site, second: Site): Promise<void> {
+/** 64 concurrent requests that set 64 keys lose no updates, three times in a row. */
+export async function loseNoUpdates(first: Site, second: Site): Promise<void> {
   const names = Array.from({ length: 64 }, (_, index) => `key${index}`);
   for (let round = 0; round < 3; round++) {
     const visitor = createVisitor(first.url);
@@ -19,7 +19,7 @@ export async function isWithoutLostUpdates(first: Site, second: Site): Promise<v
 }
 
 /** Late requests on one server do not restore a session that was destroyed on the other. */
-export async function isDestroyedForGood(first: Site, second: Site): Promise<void> {
+export async function keepDestroyedSessionsDestroyed(first: Site, second: Site): Promise<void> {
   const visitor = createVisitor(first.url);
   await visitor.run([['set', 'user', 'ada']]);
   const signedIn = visitor.fork();

@@ -76,7 +76,7 @@ it('changes of records that are packed in between have the same result as withou
       let [packed, plain]: [string, Map<string, string>] = [packFields(new Map()), new Map()];
       for (const { set, unset } of changes) {
         const apply = (current: Map<string, string>) => {
-          const record = { fields: current, deadline: Infinity, idleUntil: Infinity };
+          const record = { fields: current, expires: Infinity, idleUntil: Infinity };
           const result = applyChange(record, { set, unset, lifetimeMs: 1000, defaultTtlMs: 1000, now: 0 }, 0);
           return (result as typeof record).fields;
         };

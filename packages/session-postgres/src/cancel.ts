@@ -1,4 +1,6 @@
-import { once, type EventEmitter } from 'node:events';
+import type { EventEmitter } from 'node:events';
+import type { Duplex } from 'node:stream';
+import { pause } from '@coatcheck/session-core/driver';
 import type { Client, PoolClient } from 'pg';
 
 // The parts of pg that send a request to cancel. They have no types. pg's own `cancel` does not use TLS.
@@ -6,28 +8,45 @@ interface Internals {
   host: string;
   port: number;
   ssl: unknown;
+  sslNegotiation: string;
   processID: number;
   secretKey: number;
   connection: EventEmitter & {
+    stream: Duplex;
     connect(port: number | string, host?: string): void;
     requestSsl(): void;
     cancel(processId: number, secretKey: number): void;
   };
 }
 
+/** How long to wait for PostgreSQL to take the request, in milliseconds. */
+const CANCEL_MS = 1000;
+
 /**
  * Cancels the statement that a client has sent. Otherwise, a write that waits for a lock would be stored long after its caller was told that
- * it failed. PostgreSQL takes the request on a connection of its own. Resolves when PostgreSQL has closed that connection; never rejects.
+ * it failed. PostgreSQL takes the request on a connection of its own. Resolves when PostgreSQL has closed that connection, or does not
+ * answer; never rejects.
  *
  * @param canceler a new client with the same configuration, which has not connected.
  */
 export async function cancelStatement(canceler: Client, client: PoolClient): Promise<void> {
-  const { connection, host, port, ssl } = canceler as unknown as Internals;
+  const { connection, host, port, ssl, sslNegotiation } = canceler as unknown as Internals;
   const { processID, secretKey } = client as unknown as Internals;
   const send = (): void => connection.cancel(processID, secretKey);
-  connection.on('connect', () => (ssl ? connection.requestSsl() : send()));
+  const ended = new Promise((resolve) => connection.on('end', resolve));
+  // It ends after an error.
+  connection.on('error', () => undefined);
+  if (!ssl) connection.on('connect', send);
+  else if (sslNegotiation !== 'direct') connection.on('connect', () => connection.requestSsl());
   connection.on('sslconnect', send);
   if (host.startsWith('/')) connection.connect(`${host}/.s.PGSQL.${port}`);
   else connection.connect(port, host);
-  await once(connection, 'end').catch(() => undefined);
+  await Promise.race([ended, pause(CANCEL_MS, { idle: true })]);
+  connection.stream.destroy();
+}
+
+/** Closes the connection of a client of a pool at once. A server that is gone would never confirm a polite end. */
+export function discard(client: PoolClient): void {
+  client.release(true);
+  (client as unknown as Internals).connection.stream.destroy();
 }

@@ -98,15 +98,25 @@ export function sqlState(error: unknown): string | undefined {
     : undefined;
 }
 
-/** What an error means. Undefined if PostgreSQL did not answer: the connection failed or dropped. */
-export function explain(error: unknown): Failure | undefined {
+/**
+ * What an error means. Undefined if PostgreSQL did not answer: the connection failed or dropped.
+ *
+ * @param isConnected whether a statement was sent. Without a connection, an error without a rule is one of a pooler.
+ */
+export function explain(error: unknown, isConnected: boolean): Failure | undefined {
   const state = sqlState(error);
   // The server ends the connection: it shuts down, it recovers from a crash, or an administrator ends the connection.
   if (state === undefined || /^(?:57P0[1245]|08)/.test(state)) return undefined;
   const rule = RULES.find((each) => each.state.test(state));
-  if (!rule) return { error };
+  if (!rule) return isConnected ? { error: withoutValues(error as Error, state) } : undefined;
   const { code, message, transient = false, elsewhere = false } = rule;
   return { error: createError(DRIVER, code, message, { cause: error }), transient, elsewhere };
+}
+
+/** The error of PostgreSQL, without its message if that may quote values: those about data, about constraints and of somebody's triggers. */
+function withoutValues({ message }: Error, state: string): Error {
+  const quotes = /^(?:22|23|P0)/.test(state);
+  return Object.assign(new Error(`PostgreSQL: ${state}${quotes ? '' : `, ${message}`}`), { code: state });
 }
 
 /** The error for a write whose connection broke before the answer arrived. */
@@ -122,22 +132,41 @@ export function interrupted(cause: unknown): Error {
 /** Matches the codes of Node's errors about certificates and TLS. */
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
-/** The error for a statement that got no connection. */
-export function unreachable(address: string, cause: unknown): Error {
-  const { code, message } = cause as Error & { code?: unknown };
-  const reason = typeof code === 'string' ? code : message.replace(/\.$/, '');
-  if (TLS.test(reason) || /does not support SSL/.test(message)) {
-    return createError(
-      DRIVER,
-      'configuration',
-      `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`,
-      { cause },
-    );
-  }
+/** The error for a statement that waited until its deadline for one of the connections. */
+export function allBusy(maxConnections: number): Error {
   return createError(
     DRIVER,
     'unavailable',
-    `Cannot connect to PostgreSQL at ${address}: ${reason}. Nothing was sent. Is PostgreSQL running there, and can this machine connect to it?`,
+    `All ${maxConnections} connections to PostgreSQL are busy (\`maxConnections\`). Nothing was sent. Does another transaction hold a lock on the table?`,
+  );
+}
+
+/** What it means that there is no connection. Undefined if that may go away by itself. */
+export function noConnection(address: string, cause: unknown): Failure | undefined {
+  const { message } = cause as Error;
+  const reason = reasonOf(cause);
+  let explanation: string;
+  if (/^SASL: /.test(message)) {
+    explanation = 'PostgreSQL wants a password. Add it to DATABASE_URL or `url`, or set PGPASSWORD.';
+  } else if (TLS.test(reason) || /does not support SSL/.test(message)) {
+    explanation = `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`;
+  } else return undefined;
+  return { error: createError(DRIVER, 'configuration', explanation, { cause }) };
+}
+
+/** The error for a statement that got no connection. */
+export function unreachable(address: string, cause: unknown): Error {
+  if (isSessionDriverError(cause)) return cause;
+  return createError(
+    DRIVER,
+    'unavailable',
+    `Cannot connect to PostgreSQL at ${address}: ${reasonOf(cause)}. Nothing was sent. Is PostgreSQL running there, and can this machine connect to it?`,
     { cause },
   );
+}
+
+function reasonOf(cause: unknown): string {
+  const { code, message } = cause as Error & { code?: unknown };
+  // The message of PgBouncer says more than its code does.
+  return typeof code === 'string' && !sqlState(cause) ? code : message.replace(/\.$/, '');
 }

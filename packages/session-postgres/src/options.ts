@@ -11,6 +11,7 @@ import {
   type SharedOptions,
 } from '@coatcheck/session-core/driver';
 import { sqlKinds, type SqlOptions } from '@coatcheck/session-core/sql';
+import { parsePostgresUrl } from './url.ts';
 
 /** The options of `postgresDriver()`. */
 export interface PostgresDriverConfig extends SharedOptions, SqlOptions {
@@ -82,17 +83,12 @@ export interface PostgresJsClient {
   unsafe(text: string, values: string[]): PromiseLike<unknown[]>;
 }
 
-const URL_FORM =
-  'a URL such as postgres://user:password@host:5432/database (in a password, write # / ? @ as %23 %2F %3F %40)';
-
 const postgresUrl: OptionKind<string> = {
   read(raw) {
-    const url = typeof raw === 'string' && URL.canParse(raw) ? new URL(raw) : undefined;
-    // The error of the parser would quote the URL, which may contain a password.
-    if (!url || !/^postgres(?:ql)?:$/.test(url.protocol)) throw new Error(`expected ${URL_FORM}`);
+    parsePostgresUrl(String(raw));
     return raw as string;
   },
-  holdsSecret: (url) => new URL(url).password !== '' || new URL(url).searchParams.has('password'),
+  holdsSecret: (url) => parsePostgresUrl(url).password !== '' || parsePostgresUrl(url).searchParams.has('password'),
 };
 
 const tlsParts = group<PostgresTls>({

@@ -2,7 +2,7 @@ import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-
 import { DRIVER } from './errors.ts';
 import { runtimeKinds, type PostgresRuntimeConfig } from './options.ts';
 import { openStore } from './store.ts';
-import { VARIABLES } from './target.ts';
+import { VARIABLES } from './variables.ts';
 
 export type { PostgresClient, PostgresJsClient, PostgresRuntimeConfig } from './options.ts';
 

@@ -4,17 +4,22 @@ import type { Connection } from './connection.ts';
 import { sqlState } from './errors.ts';
 import { CLOCK, createTableSql, destroyFunction, patchFunction } from './table.ts';
 
-/** The statements of PostgreSQL. Each one is a transaction of its own, and needs nothing that PgBouncer does not have in any mode. */
-export function postgresStatements({ query, close }: Connection, table: string): SqlStatements {
+/**
+ * The statements of PostgreSQL. Each one is a transaction of its own, and needs nothing that PgBouncer does not have in any mode.
+ *
+ * @param timeoutMs the timeout of one operation, in milliseconds.
+ */
+export function postgresStatements({ query, close }: Connection, table: string, timeoutMs: number): SqlStatements {
   const name = quoteTable(table);
   const IS_LIVE = `key = $1 AND until > ${CLOCK} AND fields IS NOT NULL`;
   const READ = `SELECT fields::text AS result FROM ${name} WHERE ${IS_LIVE}`;
-  const TOUCH = `UPDATE ${name} SET until = least(deadline, ${CLOCK} + $2::bigint) WHERE ${IS_LIVE} RETURNING fields::text AS result`;
+  const TOUCH = `UPDATE ${name} SET until = least(expires, ${CLOCK} + $2::bigint) WHERE ${IS_LIVE} RETURNING fields::text AS result`;
   const PATCH = `SELECT ${patchFunction(table)}($1, $2::text::jsonb) AS result`;
-  const DESTROY = `SELECT ${destroyFunction(table)}($1, $2::bigint) AS result`;
-  // The rows are locked while they are chosen, so that none of them is changed before it is removed.
+  const DESTROY = `SELECT ${destroyFunction(table)}($1, $2::bigint, $3::bigint) AS result`;
+  // The rows are locked while they are chosen, so that none of them is changed before it is removed. `now()`, because an index cannot serve
+  // `clock_timestamp()`. Whole buckets, because most rows of the current one are live.
   const SWEEP = `WITH removed AS (DELETE FROM ${name} WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM ${name} WHERE bucket <= ${CLOCK} / 600000 AND until <= ${CLOCK} ORDER BY bucket LIMIT $1::bigint FOR UPDATE SKIP LOCKED
+    SELECT ctid FROM ${name} WHERE bucket < floor(extract(epoch FROM now()) * 1000 / 600000)::bigint ORDER BY bucket LIMIT $1::bigint FOR UPDATE SKIP LOCKED
   )) RETURNING 1) SELECT count(*)::text AS result FROM removed`;
   const LEGACY_EXISTS = `SELECT to_regclass('unstorage')::text AS result`;
 
@@ -28,11 +33,11 @@ export function postgresStatements({ query, close }: Connection, table: string):
     },
 
     async patch(key, change, call) {
-      return (await query(PATCH, [key, packChange(change)], { call })) as PatchResult;
+      return (await query(PATCH, [key, packChange(change, timeoutMs)], { call })) as PatchResult;
     },
 
     async destroy(key, tombstoneMs, call) {
-      const contents = await query(DESTROY, [key, String(tombstoneMs)], { call });
+      const contents = await query(DESTROY, [key, String(tombstoneMs), String(timeoutMs)], { call });
       return contents === 'destroyed' ? contents : toFields(contents);
     },
 
@@ -66,9 +71,10 @@ function toFields(packed: string | null): Fields | null {
 }
 
 /** The parameter of the function `patch`. What is undefined is left out. */
-function packChange({ set, ifAbsent, unset, purge, expect, lifetimeMs, ...change }: Change): string {
+function packChange({ set, ifAbsent, unset, purge, expect, lifetimeMs, ...change }: Change, timeoutMs: number): string {
   const rest = JSON.stringify({
     ...change,
+    timeoutMs,
     unset: unset.map(packName),
     purge: purge?.map(packName),
     expect: expect && Object.fromEntries([...expect].map(([name, value]) => [packName(name), value])),

@@ -1,10 +1,9 @@
-import type { DriverStore, ReadEnv, Resolved } from '@coatcheck/session-core/driver';
+import { createError, type DriverStore, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
-import { openPool, useClient } from './connection.ts';
+import { useClient, type Connection } from './connection.ts';
 import { DRIVER } from './errors.ts';
 import type { PostgresRuntimeConfig } from './options.ts';
 import { postgresStatements } from './statements.ts';
-import { targetOf } from './target.ts';
 
 /** Opens the store, with connections of its own or with a client of the app. */
 export async function openStore(
@@ -12,8 +11,18 @@ export async function openStore(
   { env, timeoutMs }: { env: ReadEnv; timeoutMs: number },
 ): Promise<DriverStore> {
   const { client, table = DEFAULT_TABLE, createTable = true } = options;
-  const connection = client
-    ? useClient(client, timeoutMs)
-    : openPool((await import('pg')).default, targetOf(options, env), timeoutMs);
-  return sqlStore(postgresStatements(connection, table), { driver: DRIVER, table, createTable, timeoutMs });
+  const connection = client ? useClient(client, timeoutMs) : await connect(options, env, timeoutMs);
+  return sqlStore(postgresStatements(connection, table, timeoutMs), { driver: DRIVER, table, createTable, timeoutMs });
+}
+
+/** Imports pg when it is needed. With a client of the app, the driver also runs where there is no pg. */
+async function connect(options: Resolved<PostgresRuntimeConfig>, env: ReadEnv, timeoutMs: number): Promise<Connection> {
+  const [{ openPool }, { targetOf }] = await Promise.all([import('./pool.ts'), import('./target.ts')]);
+  const target = targetOf(options, env);
+  try {
+    return openPool(target, timeoutMs);
+  } catch (cause) {
+    // pg has read the files that the URL names.
+    throw createError(DRIVER, 'configuration', `DATABASE_URL or \`url\`: ${(cause as Error).message}.`, { cause });
+  }
 }

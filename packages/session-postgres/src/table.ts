@@ -25,9 +25,9 @@ export function createTableSql(table: string = DEFAULT_TABLE): string {
   const expiry = expiryFunction(table);
   return `CREATE TABLE IF NOT EXISTS ${name} (
   key text PRIMARY KEY,
-  until bigint NOT NULL,    -- when the record expires, in epoch milliseconds: at its deadline, or earlier if it has an idle limit
-  deadline bigint NOT NULL, -- when its longest-lived field expires
-  fields jsonb,             -- NULL for a tombstone, which rejects writes to a destroyed session
+  until bigint NOT NULL,   -- when the record expires, in epoch milliseconds: with its longest-lived field, or at its idle limit
+  expires bigint NOT NULL, -- when its longest-lived field expires
+  fields jsonb,            -- NULL for a tombstone, which rejects writes to a destroyed session
   bucket bigint NOT NULL GENERATED ALWAYS AS (until / 600000) STORED -- 10 minutes; an index on until would be written with every read
 ) WITH (fillfactor = 70);
 ALTER TABLE ${name} ALTER COLUMN fields SET STORAGE EXTERNAL;
@@ -47,7 +47,7 @@ DECLARE
   _clock bigint;
   _fields jsonb;
   _live boolean;
-  _deadline bigint;
+  _expires bigint;
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended(_key, 0));
   _clock := ${CLOCK};
@@ -64,17 +64,18 @@ BEGIN
       - ARRAY(SELECT jsonb_array_elements_text(_change -> 'unset'))
       - ARRAY(SELECT p FROM jsonb_array_elements_text(_change -> 'purge') p WHERE ${expiry}(_fields ->> p) < _writer))
     || (_change -> 'set');
-  _deadline := least(${NEVER}, _clock + coalesce(
+  _expires := least(${NEVER}, _clock + coalesce(
     (SELECT max(coalesce(${expiry}(f.value) - _writer, (_change ->> 'defaultTtlMs')::bigint, ${NEVER})) FROM jsonb_each_text(_fields) f),
     (_change ->> 'lifetimeMs')::bigint, ${NEVER}));
 
-  INSERT INTO ${name} AS s (key, until, deadline, fields)
-    VALUES (_key, least(_deadline, _clock + coalesce((_change ->> 'idleMs')::bigint, ${NEVER})), _deadline, _fields)
-    ON CONFLICT (key) DO UPDATE SET until = excluded.until, deadline = excluded.deadline, fields = excluded.fields;
+  INSERT INTO ${name} AS s (key, until, expires, fields)
+    VALUES (_key, least(_expires, _clock + coalesce((_change ->> 'idleMs')::bigint, ${NEVER})), _expires, _fields)
+    ON CONFLICT (key) DO UPDATE SET until = excluded.until, expires = excluded.expires, fields = excluded.fields;
+  ${unlessLate("(_change ->> 'timeoutMs')::bigint")}
   RETURN 'applied';
 END $$;
 
-CREATE OR REPLACE FUNCTION ${destroyFunction(table)}(_key text, _tombstone_ms bigint) RETURNS text LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION ${destroyFunction(table)}(_key text, _tombstone_ms bigint, _timeout_ms bigint) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   _clock bigint;
   _fields jsonb;
@@ -86,11 +87,22 @@ BEGIN
   SELECT s.fields, s.until INTO _fields, _until FROM ${name} s WHERE s.key = _key AND s.until > _clock;
   _live := FOUND;
   _until := greatest(_clock + _tombstone_ms, CASE WHEN _live AND _fields IS NULL THEN _until END);
-  INSERT INTO ${name} AS s (key, until, deadline) VALUES (_key, _until, _until)
-    ON CONFLICT (key) DO UPDATE SET until = excluded.until, deadline = excluded.deadline, fields = NULL;
+  INSERT INTO ${name} AS s (key, until, expires) VALUES (_key, _until, _until)
+    ON CONFLICT (key) DO UPDATE SET until = excluded.until, expires = excluded.expires, fields = NULL;
+  ${unlessLate('_timeout_ms')}
   RETURN CASE WHEN _live THEN coalesce(_fields::text, 'destroyed') END;
 END $$;
 `;
+}
+
+/**
+ * Fails if the statement has waited for a lock until after its deadline: the caller was told that the write failed, and the request to cancel
+ * it may be lost. A client of the app sends no such request.
+ */
+function unlessLate(timeoutMs: string): string {
+  return `IF clock_timestamp() > statement_timestamp() + ${timeoutMs} * interval '1 ms' THEN
+    RAISE query_canceled USING MESSAGE = 'the caller no longer waits';
+  END IF;`;
 }
 
 /** The name of an index has no schema: it is in that of its table. */

@@ -1,46 +1,53 @@
+import { checkServerIdentity } from 'node:tls';
 import { createError, missingVariable, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
 import type { PoolConfig } from 'pg';
 import { DRIVER } from './errors.ts';
-import { configKinds, type PostgresDriverConfig } from './options.ts';
-
-/** libpq's variables, by the option of pg. */
-const LIBPQ = {
-  host: 'PGHOST',
-  port: 'PGPORT',
-  user: 'PGUSER',
-  password: 'PGPASSWORD',
-  database: 'PGDATABASE',
-} as const;
-
-/** The environment variables that say where PostgreSQL is. */
-export const VARIABLES: string[] = ['DATABASE_URL', ...Object.values(LIBPQ)];
+import { configKinds, type PostgresDriverConfig, type PostgresTls } from './options.ts';
+import { parsePostgresUrl } from './url.ts';
+import { LIBPQ } from './variables.ts';
 
 /**
  * Where to connect, in the form of pg's options.
  *
  * @throws {SessionDriverError} `configuration` if neither `url` nor an environment variable says where PostgreSQL is, or if it is wrong.
  */
-export function targetOf({ url, tls, maxConnections }: Resolved<PostgresDriverConfig>, env: ReadEnv): PoolConfig {
+export function targetOf(
+  { url, tls, maxConnections }: Resolved<PostgresDriverConfig>,
+  env: ReadEnv,
+): PoolConfig & { max: number } {
   const raw = url ?? env('DATABASE_URL');
   const parts = Object.entries(LIBPQ).flatMap(([name, variable]) => (env(variable) ? [[name, env(variable)]] : []));
   if (!raw && parts.length === 0) throw missingVariable(DRIVER, 'DATABASE_URL', 'url');
   return {
-    ...(raw ? { connectionString: withoutWarning(url ?? checked(raw), tls !== undefined) } : Object.fromEntries(parts)),
-    ...(tls !== undefined && { ssl: tls as PoolConfig['ssl'] }),
+    ...(raw ? { connectionString: forPg(url ?? checked(raw), tls !== undefined) } : Object.fromEntries(parts)),
+    ...(tls !== undefined && { ssl: tlsOf(tls as boolean | PostgresTls) }),
     max: maxConnections ?? 10,
   };
 }
 
-/**
- * The URL with the `sslmode` that pg uses for it. pg checks the certificate in each mode that uses TLS, and logs a warning for each one but
- * `verify-full`.
- */
-function withoutWarning(raw: string, ignoresMode: boolean): string {
-  const url = new URL(raw);
-  const mode = url.searchParams.get('sslmode');
-  if (ignoresMode) url.searchParams.delete('sslmode');
-  else if (/^(?:prefer|require|verify-ca)$/.test(mode ?? '')) url.searchParams.set('sslmode', 'verify-full');
+/** The URL as pg needs it. */
+function forPg(raw: string, hasTls: boolean): string {
+  const url = parsePostgresUrl(raw);
+  const { searchParams: parameters } = url;
+  // pg would prefer each of these to its option `ssl`.
+  const own = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'uselibpqcompat'];
+  if (hasTls) for (const name of own) parameters.delete(name);
+  // libpq's name for the certificate authorities that Node trusts anyway. pg would look for a file.
+  if (parameters.get('sslrootcert') === 'system') parameters.delete('sslrootcert');
+  // pg checks the certificate in each mode that uses TLS, and logs a warning for each one but `verify-full`.
+  const isStrict = /^(?:prefer|require|verify-ca)$/.test(parameters.get('sslmode') ?? '');
+  if (isStrict && !parameters.has('uselibpqcompat')) parameters.set('sslmode', 'verify-full');
   return url.href;
+}
+
+function tlsOf(tls: boolean | PostgresTls): PoolConfig['ssl'] {
+  if (typeof tls === 'boolean') return tls;
+  const { servername } = tls;
+  // A copy, because pg changes it. pg replaces `servername` by the host, unless the host is an address.
+  return {
+    ...(tls as object),
+    ...(typeof servername === 'string' && { checkServerIdentity: (_host, it) => checkServerIdentity(servername, it) }),
+  };
 }
 
 /** The value of DATABASE_URL. */

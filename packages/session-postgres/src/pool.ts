@@ -1,0 +1,112 @@
+import { Socket } from 'node:net';
+import { pause } from '@coatcheck/session-core/driver';
+import pg, { type Client as PgClient, type Pool as PgPool, type PoolClient, type PoolConfig } from 'pg';
+import { cancelStatement, discard } from './cancel.ts';
+import { queryOver, type Connection } from './connection.ts';
+import { allBusy, explain } from './errors.ts';
+
+const { Client, Pool } = pg;
+
+/** How long a connection stays open without a statement, in milliseconds. */
+const IDLE_MS = 60_000;
+/** How long a canceled statement may take to end, in milliseconds. After it, its server counts as gone. */
+const GONE_MS = 1000;
+
+/**
+ * Opens a pool of connections. It connects when a statement needs it.
+ *
+ * @param config where to connect, in the form of pg's options.
+ */
+export function openPool(config: PoolConfig & { max: number }, timeoutMs: number): Connection {
+  const { host, port } = new Client(config);
+
+  // The pool's own time limit for connecting would keep the process alive. This one does not, and neither does the socket.
+  function QuietClient(): PgClient {
+    return new Client({ ...config, keepAlive: true, stream: quietSocket, connectionTimeoutMillis: timeoutMs });
+  }
+
+  /** The connections that were opened since the last `reconnect`. Others are closed when a statement gets them. */
+  let current = new WeakSet<PoolClient>();
+  let busy = 0;
+
+  const pool: PgPool = new Pool({
+    ...config,
+    Client: QuietClient as never,
+    idleTimeoutMillis: IDLE_MS,
+    // An idle connection does not keep the process alive. An operation does, because its deadline is a timer.
+    allowExitOnIdle: true,
+  });
+  // A connection that breaks also fails its statement, if it has one. Without a listener, the process would end.
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => {
+    current.add(client);
+    client.on('error', () => undefined);
+  });
+
+  const connect = async (signal: AbortSignal): Promise<PoolClient> => {
+    for (;;) {
+      signal.throwIfAborted();
+      const client = await connection(signal);
+      if (current.has(client)) return client;
+      discard(client);
+    }
+  };
+
+  const connection = (signal: AbortSignal): Promise<PoolClient> =>
+    new Promise((resolve, reject) => {
+      const failed = (error: unknown): void => reject(busy >= config.max ? allBusy(config.max) : error);
+      const onAbort = (): void => failed(new Error('no answer'));
+      signal.addEventListener('abort', onAbort);
+      pool
+        .connect()
+        .then((client) => (signal.aborted ? client.release() : resolve(client)), failed)
+        .finally(() => signal.removeEventListener('abort', onAbort));
+    });
+
+  const reconnect = (): void => {
+    current = new WeakSet();
+  };
+
+  /** Ends a statement whose caller was told that it failed. */
+  const abandon = async (client: PoolClient, statement: Promise<unknown>): Promise<void> => {
+    const ended = statement.then(
+      () => true,
+      () => true,
+    );
+    const isGone = pause(GONE_MS, { idle: true }).then(() => false);
+    await cancelStatement(new Client(config), client);
+    // A server that does not answer is gone, and so are the other connections.
+    if (!(await Promise.race([ended, isGone]))) reconnect();
+    discard(client);
+  };
+
+  const send = async (client: PoolClient, text: string, values: string[], signal: AbortSignal) => {
+    busy += 1;
+    const statement = client.query(text, values);
+    const onAbort = (): void => void abandon(client, statement).finally(() => (busy -= 1));
+    signal.addEventListener('abort', onAbort);
+    const release = (how: (client: PoolClient) => void): void => {
+      signal.removeEventListener('abort', onAbort);
+      if (signal.aborted) return;
+      busy -= 1;
+      how(client);
+    };
+    try {
+      const result = await statement;
+      release(() => client.release());
+      return result;
+    } catch (error) {
+      release(explain(error, true) ? () => client.release() : discard);
+      throw error;
+    }
+  };
+
+  const query = queryOver<PoolClient>({ address: `${host}:${port}`, connect, send, reconnect }, timeoutMs);
+  return { query, close: () => pool.end() };
+}
+
+/** A socket that does not keep the process alive while it connects. */
+function quietSocket(): Socket {
+  const socket = new Socket().unref();
+  return socket.on('connectionAttempt', () => socket.unref());
+}

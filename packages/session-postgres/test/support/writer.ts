@@ -1,0 +1,10 @@
+// A process that writes fields of one session at once: node writer.ts <url> <key> <names...>
+import { call, change } from '@coatcheck/test-support/stores';
+import { openStore } from '../../src/store.ts';
+
+const [url, key, ...names] = process.argv.slice(2);
+const store = await openStore({ url, maxConnections: 32 } as never, { env: () => undefined, timeoutMs: 60_000 });
+await Promise.all(
+  names.map((name) => store.patch(key!, change({ mustExist: true, set: new Map([[name, ':1']]) }), call())),
+);
+await store.close?.();
