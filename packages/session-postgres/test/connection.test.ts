@@ -94,7 +94,7 @@ describe('the password', () => {
       PGPASSWORD: PASSWORD,
       PGDATABASE: pathname.slice(1),
     };
-    const store = await open({} as never, { env: (name) => env[name], timeoutMs: NEVER_MS });
+    const store = await open({}, { env: (name) => env[name], timeoutMs: NEVER_MS });
     expect(await store.patch(newKey(), change({}), call())).toBe('applied');
     await store.close!();
   });
@@ -262,7 +262,7 @@ it('an error of a trigger of one’s own contains no values', async () => {
 });
 
 it('closing waits for statements', async () => {
-  const store = await open({ url } as never, { env: () => undefined, timeoutMs: NEVER_MS });
+  const store = await open({ url }, { env: () => undefined, timeoutMs: NEVER_MS });
   const key = newKey();
   const write = store.patch(key, change({ set: new Map([['a', ':1']]) }), call());
   // The statement has been sent.

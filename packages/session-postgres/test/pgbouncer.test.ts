@@ -21,7 +21,7 @@ afterAll(() => bouncer[Symbol.asyncDispose]());
 describe('the store', () => {
   testStore({
     it,
-    createStore: () => open({ url, maxConnections: 20 } as never, { env: () => undefined, timeoutMs: 30_000 }),
+    createStore: () => open({ url, maxConnections: 20 }, { env: () => undefined, timeoutMs: 30_000 }),
     async timeLeft(key) {
       const [row] = await sql(
         direct,

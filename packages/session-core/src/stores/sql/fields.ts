@@ -1,6 +1,7 @@
 import type { Fields } from '../../contract/store.ts';
 
 // V8's JSON.parse can corrupt escaped names of properties (nodejs/node#63785), so names are written without JSON escapes.
+// oxlint-disable-next-line no-control-regex -- these are what JSON escapes
 const ESCAPED_BY_JSON = /[\\"%\u0000-\u001f]/g;
 const ESCAPE = /%([0-9A-F]{2})/g;
 
