@@ -224,9 +224,13 @@ The command counts two effects of Astro's own session code separately. With a \`
 }
 
 const wanted = process.argv.slice(2);
-const faults = [...redisFaults, ...replicationFaults, ...postgresFaults, ...upstashFaults, ...netlifyBlobsFaults].filter(
-  ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
-);
+const faults = [
+  ...redisFaults,
+  ...replicationFaults,
+  ...postgresFaults,
+  ...upstashFaults,
+  ...netlifyBlobsFaults,
+].filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)));
 
 const startedAt = performance.now();
 const rows: Row[] = [];
