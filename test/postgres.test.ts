@@ -37,6 +37,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     expect(await visitor.fork(second.url).run([['get', 'cart:hat']])).toEqual([2]);
   });
 
+  // oxlint-disable-next-line vitest/expect-expect -- in the scenarios
   test('two servers on one database: concurrent requests lose no updates, and a destroyed session stays destroyed', async () => {
     const url = await newDatabase();
     await using first = await start(url);

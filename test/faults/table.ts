@@ -7,6 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { netlifyBlobsFaults } from './netlify-blobs.ts';
+import { postgresFaults } from './postgres.ts';
 import { redisFaults } from './redis.ts';
 import { replicationFaults } from './replication.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
@@ -224,9 +225,14 @@ The command counts two effects of Astro's own session code separately. With a \`
 }
 
 const wanted = process.argv.slice(2);
-const faults = [...redisFaults, ...replicationFaults, ...upstashFaults, ...netlifyBlobsFaults, ...sqliteFaults].filter(
-  ({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)),
-);
+const faults = [
+  ...redisFaults,
+  ...replicationFaults,
+  ...postgresFaults,
+  ...upstashFaults,
+  ...netlifyBlobsFaults,
+  ...sqliteFaults,
+].filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)));
 
 const startedAt = performance.now();
 const rows: Row[] = [];

@@ -27,12 +27,12 @@ export async function startNeonBridge(): Promise<NeonBridge> {
       await client.connect();
       // Neon sends text, and its client converts it to the types of the fields.
       const types = { getTypeParser: () => (text: unknown) => text };
-      const { rows, fields, command, rowCount } = await client.query({
+      const { rows, fields, command, rowCount } = await client.query<unknown[]>({
         text: query,
         values: params,
         rowMode: 'array',
         types,
-      } as never);
+      });
       respond(200, { rows, fields, command, rowCount });
     } catch (error) {
       const { message, code } = error as { message: string; code?: string };

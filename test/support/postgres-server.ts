@@ -1,4 +1,4 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, closeSync, openSync } from 'node:fs';
 import { mkdtemp, readFile, readdir, realpath } from 'node:fs/promises';
@@ -70,8 +70,6 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
       stdio: ['ignore', log, log],
       ...NOT_ROOT,
       cwd: dir,
-      // A process group, which can be frozen and killed with all processes of the server.
-      detached: true,
     });
     closeSync(log);
     child = started;
@@ -95,8 +93,16 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
     }
   }
 
+  // Its processes are in process groups of their own.
   const signalAll = (signal: NodeJS.Signals): void => {
-    if (child?.pid !== undefined) process.kill(-child.pid, signal);
+    if (child?.pid === undefined) return;
+    for (const pid of [child.pid, ...childrenOf(child.pid)]) {
+      try {
+        process.kill(pid, signal);
+      } catch {
+        // It has just ended.
+      }
+    }
   };
 
   async function end(signal: NodeJS.Signals): Promise<void> {
@@ -175,6 +181,12 @@ export function postgresBin(): Promise<Program> {
 export async function setup(): Promise<void> {
   // Without a server, the tests that need one fail with the reason.
   await postgresBin().catch(() => {});
+}
+
+function childrenOf(parent: number): number[] {
+  const processes = execFileSync('ps', ['-A', '-o', 'pid=,ppid='], { encoding: 'utf8' }).trim().split('\n');
+  const pairs = processes.map((line) => line.trim().split(/\s+/).map(Number));
+  return pairs.flatMap(([pid, ppid]) => (ppid === parent ? [pid!] : []));
 }
 
 async function connected(url: string): Promise<Client & AsyncDisposable> {

@@ -50,7 +50,8 @@ export function queryOver<Client>(
     const retryUntil = performance.now() + timeoutMs / 2;
     let reason: unknown;
     for (;;) {
-      if (signal.aborted) throw reason ? unreachable(address, reason) : signal.reason;
+      if (signal.aborted && reason) throw unreachable(address, reason);
+      signal.throwIfAborted();
       let client: Client | undefined;
       try {
         client = await connect(signal);

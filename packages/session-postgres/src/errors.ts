@@ -146,7 +146,7 @@ export function noConnection(address: string, cause: unknown): Failure | undefin
   const { message } = cause as Error;
   const reason = reasonOf(cause);
   let explanation: string;
-  if (/^SASL: /.test(message)) {
+  if (message.startsWith('SASL: ')) {
     explanation = 'PostgreSQL wants a password. Add it to DATABASE_URL or `url`, or set PGPASSWORD.';
   } else if (TLS.test(reason) || /does not support SSL/.test(message)) {
     explanation = `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`;

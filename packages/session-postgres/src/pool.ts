@@ -31,7 +31,7 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
 
   const pool: PgPool = new Pool({
     ...config,
-    Client: QuietClient as never,
+    Client: QuietClient,
     idleTimeoutMillis: IDLE_MS,
     // An idle connection does not keep the process alive. An operation does, because its deadline is a timer.
     allowExitOnIdle: true,
@@ -54,7 +54,7 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
 
   const connection = (signal: AbortSignal): Promise<PoolClient> =>
     new Promise((resolve, reject) => {
-      const failed = (error: unknown): void => reject(busy >= config.max ? allBusy(config.max) : error);
+      const failed = (error: Error): void => reject(busy >= config.max ? allBusy(config.max) : error);
       const onAbort = (): void => failed(new Error('no answer'));
       signal.addEventListener('abort', onAbort);
       pool

@@ -20,7 +20,7 @@ export function targetOf(
   if (!raw && parts.length === 0) throw missingVariable(DRIVER, 'DATABASE_URL', 'url');
   return {
     ...(raw ? { connectionString: forPg(url ?? checked(raw), tls !== undefined) } : Object.fromEntries(parts)),
-    ...(tls !== undefined && { ssl: tlsOf(tls as boolean | PostgresTls) }),
+    ...(tls !== undefined && { ssl: tlsOf(tls) }),
     max: maxConnections ?? 10,
   };
 }

@@ -1,7 +1,7 @@
 import { testDriver, testStore } from '@coatcheck/session-core/testing';
 import postgres from '@coatcheck/session-postgres/runtime';
 import { sharedPostgres } from '@coatcheck/test-support/postgres-server';
-import { afterAll, beforeAll, describe, it } from 'vitest';
+import { beforeAll, describe, it } from 'vitest';
 import type { SessionDriver } from '@coatcheck/session-core';
 import { createDatabase } from 'db0';
 import postgresql from 'db0/connectors/postgresql';
@@ -16,7 +16,7 @@ beforeAll(async () => {
 describe('the store', () => {
   testStore({
     it,
-    createStore: () => openStore({ url } as never, { env: () => undefined, timeoutMs: 30_000 }),
+    createStore: () => openStore({ url }, { env: () => undefined, timeoutMs: 30_000 }),
     async timeLeft(key) {
       const server = await sharedPostgres();
       const [row] = await server.query(

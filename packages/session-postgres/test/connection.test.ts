@@ -81,7 +81,7 @@ describe('the password', () => {
     ['none', 'ada', /wants a password/],
   ])('%s is an error at once, which does not contain it', async (_what, user, message) => {
     const error = await visit({ url: as(user) });
-    expect(error).toMatchObject({ code: 'configuration', message });
+    expect(error).toMatchObject({ code: 'configuration', message: expect.stringMatching(message) });
     expect(inspect(error, { depth: 20, showHidden: true })).not.toContain('precious');
   });
 
@@ -94,7 +94,7 @@ describe('the password', () => {
       PGPASSWORD: PASSWORD,
       PGDATABASE: pathname.slice(1),
     };
-    const store = await open({} as never, { env: (name) => env[name], timeoutMs: NEVER_MS });
+    const store = await open({}, { env: (name) => env[name], timeoutMs: NEVER_MS });
     expect(await store.patch(newKey(), change({}), call())).toBe('applied');
     await store.close!();
   });
@@ -105,7 +105,7 @@ describe('TLS', () => {
     for (const config of [{ url: `${url}?sslmode=require` }, { url, tls: true }, { url, tls: { ca: EXPIRED } }]) {
       expect(await visit(config)).toMatchObject({
         code: 'configuration',
-        message: /Cannot open a TLS connection .*CERT.* set `tls\.ca`/,
+        message: expect.stringMatching(/Cannot open a TLS connection .*CERT.* set `tls\.ca`/),
       });
     }
   });
@@ -136,12 +136,12 @@ describe('TLS', () => {
   it('is missing: the error says so', async () => {
     expect(await visit({ url: as('secure') })).toMatchObject({
       code: 'configuration',
-      message: /or connections without TLS/,
+      message: expect.stringMatching(/or connections without TLS/),
     });
     await using plain = await startPostgres();
     expect(await visit({ url: `${plain.url}?sslmode=require` })).toMatchObject({
       code: 'configuration',
-      message: /The server does not support SSL/,
+      message: expect.stringMatching(/The server does not support SSL/),
     });
   });
 });
@@ -149,11 +149,11 @@ describe('TLS', () => {
 it('a database that does not exist, and a file that does not, are errors at once', async () => {
   expect(await visit({ url: url.replace(/\w+$/, 'nowhere') })).toMatchObject({
     code: 'configuration',
-    message: /no database with this name/,
+    message: expect.stringMatching(/no database with this name/),
   });
   expect(await visit({ url: `${url}?sslmode=verify-full&sslrootcert=/nowhere` })).toMatchObject({
     code: 'configuration',
-    message: /DATABASE_URL or `url`: ENOENT/,
+    message: expect.stringMatching(/DATABASE_URL or `url`: ENOENT/),
   });
 });
 
@@ -162,14 +162,16 @@ describe('a PostgreSQL that cannot serve for now', () => {
     const port = await freePort();
     expect(await visit({ url: `postgres://127.0.0.1:${port}/shop`, timeout: 300 })).toMatchObject({
       code: 'unavailable',
-      message: new RegExp(`Cannot connect to PostgreSQL at 127\\.0\\.0\\.1:${port}: ECONNREFUSED\\. Nothing was sent`),
+      message: expect.stringMatching(
+        new RegExp(`Cannot connect to PostgreSQL at 127\\.0\\.0\\.1:${port}: ECONNREFUSED\\. Nothing was sent`),
+      ),
     });
   });
 
   it('a statement waits for a connection while the user has too many', async () => {
     expect(await visit({ url: as('crowd'), timeout: 300 })).toMatchObject({
       code: 'unavailable',
-      message: /no connections left/,
+      message: expect.stringMatching(/no connections left/),
     });
     const writing = visit({ url: as('crowd'), maxConnections: 1 });
     await server.query('ALTER ROLE crowd CONNECTION LIMIT 10');
@@ -185,7 +187,7 @@ describe('a PostgreSQL that cannot serve for now', () => {
     const other = await openStore({ url: database }, 300);
     await expect(other.patch('key', change({}), call())).rejects.toMatchObject({
       code: 'refused',
-      message: /accepts no writes/,
+      message: expect.stringMatching(/accepts no writes/),
     });
     const patient = await openStore({ url: database });
     await patient.read('key', call());
@@ -262,7 +264,7 @@ it('an error of a trigger of one’s own contains no values', async () => {
 });
 
 it('closing waits for statements', async () => {
-  const store = await open({ url } as never, { env: () => undefined, timeoutMs: NEVER_MS });
+  const store = await open({ url }, { env: () => undefined, timeoutMs: NEVER_MS });
   const key = newKey();
   const write = store.patch(key, change({ set: new Map([['a', ':1']]) }), call());
   // The statement has been sent.
