@@ -31,7 +31,7 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
 
   const pool: PgPool = new Pool({
     ...config,
-    Client: QuietClient,
+    Client: QuietClient as unknown as new () => PgClient,
     idleTimeoutMillis: IDLE_MS,
     // An idle connection does not keep the process alive. An operation does, because its deadline is a timer.
     allowExitOnIdle: true,

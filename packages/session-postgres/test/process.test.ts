@@ -62,10 +62,15 @@ it('a script whose PostgreSQL stops answering ends by itself, and nothing is pri
 
 it('a script whose write is canceled ends by itself', async () => {
   const url = await newDatabase();
-  await run('await attempt();', url);
   const blocker = await openClient(url);
-  await blocker.query('BEGIN; LOCK TABLE coatcheck_sessions IN ACCESS EXCLUSIVE MODE');
-  expect(await run('await attempt({ timeout: 500 });', url)).toEqual({ code: 0, stdout: ['timeout'], stderr: '' });
+  const lock = () => blocker.query('BEGIN; LOCK TABLE coatcheck_sessions IN ACCESS EXCLUSIVE MODE');
+  const running = run(
+    `await attempt({ timeout: 3000 });
+     await fetch('http://127.0.0.1:${await onVisit(lock)}');
+     await attempt({ timeout: 3000 });`,
+    url,
+  );
+  expect(await running).toEqual({ code: 0, stdout: ['stored', 'timeout'], stderr: '' });
 });
 
 it('pg is loaded when it is first needed', async () => {
