@@ -41,7 +41,7 @@ export {
 export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
 export { recordKey, sha256Of } from './engine/session-id.ts';
 export { msSince, thisMoment, type Moment } from './platform/clock.ts';
-export { pause } from './platform/retry.ts';
+export { pause, retry } from './platform/retry.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { createTombstones, type Tombstones } from './stores/tombstones.ts';
 export type { RecordCodec, StoredValue, ValueBackend } from './stores/value-layout.ts';

@@ -1,2 +1,3 @@
-export { type ErrorRule, explainReply, type Failure, unknownReply } from './stores/redis/errors.ts';
+export type { ErrorRule, Failure } from './stores/error-rules.ts';
+export { explainReply, unknownReply } from './stores/redis/errors.ts';
 export { redisStore, type RedisCommand, type RedisConnection } from './stores/redis/store.ts';

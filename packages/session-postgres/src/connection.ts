@@ -1,4 +1,5 @@
-import { pause, type StoreCall } from '@coatcheck/session-core/driver';
+import { retry, type StoreCall } from '@coatcheck/session-core/driver';
+import type { Failure } from '@coatcheck/session-core/sql';
 import { explain, interrupted, noConnection, unreachable } from './errors.ts';
 import type { PostgresClient, PostgresJsClient } from './options.ts';
 
@@ -45,32 +46,25 @@ export function queryOver<Client>(
   { address, connect, send, reconnect }: Link<Client>,
   timeoutMs: number,
 ): Connection['query'] {
-  return async (text, values, { call: { signal }, isRepeatable = false }) => {
-    // Stop before the deadline: an error says more than a timeout does.
-    const retryUntil = performance.now() + timeoutMs / 2;
-    let reason: unknown;
-    for (;;) {
-      if (signal.aborted && reason) throw unreachable(address, reason);
-      signal.throwIfAborted();
-      let client: Client | undefined;
-      try {
-        client = await connect(signal);
-        const result = await send(client, text, values, signal);
-        const [row] = Array.isArray(result) ? result : result.rows;
-        // An object or an array: clients have options for the form of rows, and for the names of columns.
-        return row === undefined ? null : (Object.values(row as Record<string, string | null>)[0] ?? null);
-      } catch (error) {
-        const failure = explain(error, client !== undefined) ?? (client ? undefined : noConnection(address, error));
-        if (failure?.elsewhere) reconnect();
-        if (failure && !failure.transient) throw failure.error;
-        if (!failure && client && !isRepeatable) throw interrupted(error);
-        // Of an attempt that the deadline has ended, the attempt before it says more.
-        reason = signal.aborted ? (reason ?? error) : error;
-        if (performance.now() > retryUntil) throw failure?.error ?? unreachable(address, reason);
-      }
-      // A random time, because statements that could not be serialized would meet again.
-      await pause(Math.random() * RETRY_MS, { signal });
-    }
+  return (text, values, { call: { signal }, isRepeatable = false }) => {
+    let client: Client | undefined;
+    const attempt = async (): Promise<string | null> => {
+      client = undefined;
+      client = await connect(signal);
+      const result = await send(client, text, values, signal);
+      const [row] = Array.isArray(result) ? result : result.rows;
+      // An object or an array: clients have options for the form of rows, and for the names of columns.
+      return row === undefined ? null : (Object.values(row as Record<string, string | null>)[0] ?? null);
+    };
+    const judge = (error: unknown): Failure => {
+      const wasSent = client !== undefined;
+      const failure = explain(error, wasSent) ?? (wasSent ? undefined : noConnection(address, error));
+      if (failure?.elsewhere) reconnect();
+      if (failure) return failure;
+      if (wasSent && !isRepeatable) return { error: interrupted(error) };
+      return { error: unreachable(address, error), transient: true };
+    };
+    return retry(attempt, { signal, forMs: timeoutMs / 2, pauseMs: RETRY_MS, judge });
   };
 }
 

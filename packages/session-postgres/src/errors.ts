@@ -1,67 +1,49 @@
-import { createError, isSessionDriverError, type SessionErrorCode } from '@coatcheck/session-core/driver';
+import { createError, isSessionDriverError } from '@coatcheck/session-core/driver';
+import { explainBy, type ErrorRule, type Failure } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-postgres';
 
-/** How to handle a statement that failed. */
-export interface Failure {
-  /** The error for the caller. */
-  error: unknown;
-  /** Whether the cause may go away by itself. The statement had no effect, so it can be sent again. */
-  transient?: boolean;
-  /** Whether new connections may lead to a better server. */
-  elsewhere?: boolean;
-}
-
-interface Rule {
-  /** Matches the SQLSTATE. */
-  state: RegExp;
-  code: SessionErrorCode;
-  message: string;
-  transient?: boolean;
-  elsewhere?: boolean;
-}
-
-// https://www.postgresql.org/docs/current/errcodes-appendix.html
+// By the SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
 // An error that only writes get is `refused`: with `unavailable`, the circuit breaker would make reads fail as well.
-const RULES: Rule[] = [
+const RULES: ErrorRule[] = [
   {
-    state: /^28/,
+    pattern: /^28/,
     code: 'configuration',
     message:
       'PostgreSQL refuses the user or the password, or connections without TLS. Correct DATABASE_URL or `url`, or set `tls`.',
   },
   {
-    state: /^3D000$/,
+    pattern: /^3D000$/,
     code: 'configuration',
     message: 'PostgreSQL has no database with this name. Create it, or correct DATABASE_URL or `url`.',
   },
   {
-    state: /^3F000$/,
+    pattern: /^3F000$/,
     code: 'configuration',
     message: 'The database has no schema with the name in `table`. Create it, or correct `table`.',
   },
   {
-    state: /^42501$/,
+    pattern: /^42501$/,
     code: 'configuration',
     message:
       'The user of PostgreSQL lacks privileges that sessions need, or may not create the missing table. The README of session-postgres ' +
       'lists the privileges.',
   },
   {
-    state: /^57P03$/,
+    pattern: /^57P03$/,
     code: 'unavailable',
     message: 'PostgreSQL is starting up or shutting down. Nothing was sent.',
     transient: true,
   },
   {
-    state: /^53300$/,
+    pattern: /^53300$/,
     code: 'unavailable',
     message:
       'PostgreSQL has no connections left (max_connections). Nothing was sent. Lower `maxConnections`, or use a pooler such as PgBouncer.',
     transient: true,
   },
   {
-    state: /^25006$/,
+    pattern: /^25006$/,
     code: 'refused',
     message:
       'This PostgreSQL accepts no writes. During a failover this is temporary. Otherwise, connect to the primary server.',
@@ -69,19 +51,19 @@ const RULES: Rule[] = [
     elsewhere: true,
   },
   {
-    state: /^40(?:001|P01)$/,
+    pattern: /^40(?:001|P01)$/,
     code: 'refused',
     message: 'PostgreSQL could not serialize this transaction with others, so nothing was stored.',
     transient: true,
   },
-  { state: /^53100$/, code: 'refused', message: 'The disk of PostgreSQL is full, so nothing was stored.' },
+  { pattern: /^53100$/, code: 'refused', message: 'The disk of PostgreSQL is full, so nothing was stored.' },
   {
-    state: /^57014$/,
+    pattern: /^57014$/,
     code: 'refused',
     message: 'PostgreSQL canceled the statement, so nothing was stored. Is `statement_timeout` too short?',
   },
   {
-    state: /^55P03$/,
+    pattern: /^55P03$/,
     code: 'refused',
     message: 'Another transaction has locked the table for longer than `lock_timeout`, so nothing was stored.',
   },
@@ -107,10 +89,8 @@ export function explain(error: unknown, isConnected: boolean): Failure | undefin
   const state = sqlState(error);
   // The server ends the connection: it shuts down, it recovers from a crash, or an administrator ends the connection.
   if (state === undefined || /^(?:57P0[1245]|08)/.test(state)) return undefined;
-  const rule = RULES.find((each) => each.state.test(state));
-  if (!rule) return isConnected ? { error: withoutValues(error as Error, state) } : undefined;
-  const { code, message, transient = false, elsewhere = false } = rule;
-  return { error: createError(DRIVER, code, message, { cause: error }), transient, elsewhere };
+  const known = explainBy(DRIVER, RULES, state, error);
+  return known ?? (isConnected ? { error: withoutValues(error as Error, state) } : undefined);
 }
 
 /** The error of PostgreSQL, without its message if that may quote values: those about data, about constraints and of somebody's triggers. */

@@ -54,7 +54,7 @@ describe.each(LOCKS)('while another transaction holds %s', (_what, statement) =>
       code: 'refused',
       message: expect.stringMatching(/canceled the statement/),
     });
-    expect(await activeStatements()).toEqual([]);
+    await expect.poll(activeStatements).toEqual([]);
     await blocker.query('COMMIT');
     expect(await store.read(key, call())).toEqual(new Map([['a', ':1']]));
   });
@@ -63,7 +63,7 @@ describe.each(LOCKS)('while another transaction holds %s', (_what, statement) =>
     const store = await openStore({ url }, 600_000);
     await lock(statement);
     await expect(store.destroy(key, 60_000, call(SHORT_MS))).rejects.toMatchObject({ code: 'refused' });
-    expect(await activeStatements()).toEqual([]);
+    await expect.poll(activeStatements).toEqual([]);
     await blocker.query('COMMIT');
     expect(await store.read(key, call())).toEqual(new Map([['a', ':1']]));
   });
@@ -97,7 +97,7 @@ it('a visitor gets the error of the deadline, and others keep their connections'
   const cookie = await visit('');
   await lock(() => `SELECT FROM coatcheck_sessions FOR UPDATE`);
   await expect(visit(cookie)).rejects.toMatchObject({ code: 'timeout', operation: 'patch' });
-  expect(await activeStatements()).toEqual([]);
+  await expect.poll(activeStatements).toEqual([]);
   await blocker.query('COMMIT');
   await visit(cookie);
   // The statements, the request to cancel, and the connection in place of the one that was given up.

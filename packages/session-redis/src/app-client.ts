@@ -1,4 +1,4 @@
-import { createError, pause, type StoreCall } from '@coatcheck/session-core/driver';
+import { createError, isSessionDriverError, retry, type StoreCall } from '@coatcheck/session-core/driver';
 import type { Failure, RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import { DRIVER, explain, interrupted } from './errors.ts';
 import type { IoRedisClient, NodeRedisClient, NodeRedisCluster, RedisClient } from './options.ts';
@@ -15,24 +15,24 @@ const RETRY_MS = 50;
 export function useClient(client: RedisClient, timeoutMs: number): RedisConnection {
   const send = 'call' in client ? withIoRedis(client) : withNodeRedis(client);
   return {
-    async send(command, call) {
-      // Stop before the deadline: an error says more than a timeout does.
-      const retryUntil = performance.now() + timeoutMs / 2;
+    send(command, call) {
       let wasSent = false;
-      for (;;) {
-        let failure: Failure | undefined;
-        if (isConnected(client)) {
-          wasSent = true;
-          try {
-            return await send(command, call);
-          } catch (error) {
-            failure = await explain(error);
-            if (failure ? !failure.transient : !command.repeatable) throw failure?.error ?? interrupted();
+      const attempt = async (): Promise<unknown> => {
+        if (!isConnected(client)) throw notConnected(wasSent);
+        wasSent = true;
+        return send(command, call);
+      };
+      const judge = async (error: unknown): Promise<Failure> => {
+        if (isSessionDriverError(error)) return { error, transient: true };
+        const failure = await explain(error);
+        return (
+          failure ?? {
+            error: command.repeatable ? notConnected(wasSent) : interrupted(),
+            transient: command.repeatable,
           }
-        }
-        if (call.signal.aborted || performance.now() > retryUntil) throw failure?.error ?? notConnected(wasSent);
-        await pause(RETRY_MS, { signal: call.signal });
-      }
+        );
+      };
+      return retry(attempt, { signal: call.signal, forMs: timeoutMs / 2, pauseMs: RETRY_MS, judge });
     },
   };
 }

@@ -1,16 +1,11 @@
-import { createError, isSessionDriverError, type SessionErrorCode } from '@coatcheck/session-core/driver';
+import { isSessionDriverError } from '@coatcheck/session-core/driver';
+import { explainBy, type ErrorRule } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-sqlite';
 
-interface Rule {
-  pattern: RegExp;
-  code: SessionErrorCode;
-  message: string;
-}
-
 // By the messages of SQLite and of Node.js: the clients have no other property in common. An error that only writes get is `refused`: with
 // `unavailable`, the circuit breaker would make reads fail as well.
-const RULES: Rule[] = [
+const RULES: ErrorRule[] = [
   {
     pattern: /disk is full|ENOSPC|EDQUOT/,
     code: 'refused',
@@ -64,11 +59,10 @@ export function isLocked(error: unknown): boolean {
  * @param path the file, if the error may come from a wrong path.
  */
 export function explain(error: unknown, path?: string): unknown {
-  const rule = RULES.find(({ pattern }) => pattern.test(messageOf(error)));
-  if (!rule || isSessionDriverError(error)) return error;
-  return createError(DRIVER, rule.code, rule.message + (path === undefined ? '' : ` The file is ${path}.`), {
-    cause: error,
-  });
+  if (isSessionDriverError(error)) return error;
+  const known = explainBy(DRIVER, RULES, messageOf(error), error)?.error;
+  if (known && path !== undefined) known.message += ` The file is ${path}.`;
+  return known ?? error;
 }
 
 function messageOf(error: unknown): string {

@@ -1,4 +1,4 @@
-import { createError, msSince, pause, thisMoment, type Moment } from '@coatcheck/session-core/driver';
+import { createError, retry } from '@coatcheck/session-core/driver';
 import { DRIVER, explain, isLocked } from './errors.ts';
 
 /** How long to wait at most before a statement is tried again, in milliseconds. */
@@ -11,20 +11,13 @@ const RETRY_MS = 5;
  * @param timeoutMs the timeout of one operation, in milliseconds.
  * @throws an error with the code `refused` if the database is locked for most of the timeout.
  */
-export async function unlocked<Result>(signal: AbortSignal, timeoutMs: number, work: () => Result): Promise<Result> {
-  let startedAt: Moment | undefined;
-  for (;;) {
-    signal.throwIfAborted();
-    try {
-      return work();
-    } catch (error) {
-      if (!isLocked(error)) throw explain(error);
-      startedAt ??= thisMoment();
-      // Stop before the deadline: this error says more than a timeout does.
-      if (msSince(startedAt) > timeoutMs * 0.9) throw locked();
-    }
-    await pause(Math.random() * RETRY_MS, { signal });
-  }
+export function unlocked<Result>(signal: AbortSignal, timeoutMs: number, work: () => Result): Promise<Result> {
+  return retry(work, {
+    signal,
+    forMs: timeoutMs * 0.9,
+    pauseMs: RETRY_MS,
+    judge: (error) => (isLocked(error) ? { error: locked(), transient: true } : { error: explain(error) }),
+  });
 }
 
 // `refused` and not `unavailable`: reads need no lock, and the circuit breaker would make them fail as well.

@@ -1,26 +1,5 @@
-import { createError, type SessionErrorCode } from '../../contract/errors.ts';
-
-/** How to handle an operation that failed. */
-export interface Failure {
-  /** The error for the caller. */
-  error: Error;
-  /** Whether the cause may go away by itself, so that the command can be sent again. */
-  transient?: boolean;
-  /** Whether the command may have been executed despite the error. */
-  ambiguous?: boolean;
-  /** Whether this connection leads to the wrong server, so that another one is needed. */
-  elsewhere?: boolean;
-}
-
-/** What an error reply of Redis means. */
-export interface ErrorRule extends Omit<Failure, 'error'> {
-  /** Matches the reply. Redis 6 puts words of its own before the error of a command in a script, so do not match only the start. */
-  pattern: RegExp;
-  /** The code of the error. `unavailable` opens the circuit breaker. So for an error that only writes get, use `refused`. */
-  code: SessionErrorCode;
-  /** The message of the error: what was wrong, and what to do about it. */
-  message: string;
-}
+import { createError } from '../../contract/errors.ts';
+import { type ErrorRule, explainBy, type Failure } from '../error-rules.ts';
 
 /** Errors about one stored session. They are the same on every Redis. */
 const RECORD_RULES: ErrorRule[] = [
@@ -46,10 +25,7 @@ const RECORD_RULES: ErrorRule[] = [
  * @returns undefined when no rule matches.
  */
 export function explainReply(driver: string, rules: readonly ErrorRule[], reply: string): Failure | undefined {
-  const rule = [...RECORD_RULES, ...rules].find(({ pattern }) => pattern.test(reply));
-  if (!rule) return undefined;
-  const { pattern: _, code, message, ...handling } = rule;
-  return { error: createError(driver, code, message), ...handling };
+  return explainBy(driver, [...RECORD_RULES, ...rules], reply);
 }
 
 /**
