@@ -188,5 +188,5 @@ function disconnect(): () => void {
 /** Every configuration has a backend of its own, for as long as the process lives. */
 function forgetBackends(): void {
   const holder = globalThis as { [key: symbol]: { byOptions: Map<string, unknown> } | undefined };
-  holder[Symbol.for('@coatcheck/session-core/backends@2')]!.byOptions.clear();
+  holder[Symbol.for('@coatcheck/session-core/backends@2')]?.byOptions.clear();
 }

@@ -5,7 +5,7 @@ export const DRIVER = 'session-postgres';
 /** How to handle a statement that failed. */
 export interface Failure {
   /** The error for the caller. */
-  error: unknown;
+  error: Error;
   /** Whether the cause may go away by itself. The statement had no effect, so it can be sent again. */
   transient?: boolean;
   /** Whether new connections may lead to a better server. */
