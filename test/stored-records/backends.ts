@@ -7,7 +7,9 @@ import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import fs from '@coatcheck/session-fs/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import redis from '@coatcheck/session-redis/runtime';
-import { createTableSql } from '@coatcheck/session-sqlite';
+import { createTableSql as postgresSql } from '@coatcheck/session-postgres';
+import postgres from '@coatcheck/session-postgres/runtime';
+import { createTableSql as sqliteSql } from '@coatcheck/session-sqlite';
 import sqlite from '@coatcheck/session-sqlite/runtime';
 import { fromUnstorage } from '@coatcheck/session-unstorage';
 import upstash from '@coatcheck/session-upstash/runtime';
@@ -16,6 +18,7 @@ import { startKv } from '../../packages/session-cloudflare-kv/test/support/kv.ts
 import { plainDriver } from '../../packages/session-core/test/support/plain-driver.ts';
 import { contextFor, SITE, startBlobs, TOKEN } from '../../packages/session-netlify-blobs/test/support/blobs.ts';
 import { makeDriver } from '../../packages/session-unstorage/test/support/make-driver.ts';
+import { startPostgres } from '../support/postgres-server.ts';
 import { startRedis } from '../support/redis-server.ts';
 import { startUpstashBridge } from '../support/upstash-bridge.ts';
 
@@ -69,6 +72,7 @@ export const backends: Record<string, () => Promise<Backend>> = {
   'session-core': onThreeMethods,
   'session-fs': inFiles,
   'session-netlify-blobs': onNetlifyBlobs,
+  'session-postgres': onPostgres,
   'session-redis': onRedis,
   'session-sqlite': onSqlite,
   'session-unstorage': onUnstorage,
@@ -213,9 +217,41 @@ async function inFiles(): Promise<Backend> {
   };
 }
 
+async function onPostgres(): Promise<Backend> {
+  const server = await startPostgres();
+  await server.query(postgresSql());
+  return {
+    kinds: KINDS,
+    driver: (config) => postgres({ ...config, url: server.url }),
+    async dump() {
+      const rows = await server.query(
+        `SELECT key, coalesce(fields::text, 'tombstone') AS text, (until - extract(epoch FROM now()) * 1000)::float AS left,
+         until = 8640000000000000 AS "isEndless" FROM coatcheck_sessions`,
+      );
+      return inOrder(
+        rows.map(({ key, text, left, isEndless }) => ({
+          key: key as string,
+          text: text as string,
+          ...(!isEndless && { expiresIn: Math.ceil((left as number) / 1000) }),
+        })),
+      );
+    },
+    async load(stored) {
+      for (const { key, text, expiresIn } of stored) {
+        await server.query(
+          `INSERT INTO coatcheck_sessions (key, until, expires, fields) SELECT $1, t, t, nullif($2, 'tombstone')::jsonb
+           FROM (SELECT coalesce(extract(epoch FROM now()) * 1000 + $3::float8 * 1000, 8640000000000000)::bigint t) at`,
+          [key, text, expiresIn ?? null],
+        );
+      }
+    },
+    [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+  };
+}
+
 async function onSqlite(): Promise<Backend> {
   const client = new DatabaseSync(':memory:');
-  client.exec(createTableSql());
+  client.exec(sqliteSql());
   return {
     kinds: KINDS,
     driver: (config) => sqlite({ ...config, client }),

@@ -21,6 +21,7 @@ export {
   integer,
 } from './config/option.ts';
 export { missingVariable } from './config/resolve.ts';
+export { tls, type TlsOptions } from './config/tls.ts';
 export { report, type ReportedEvent } from './contract/diagnostics.ts';
 export type { SessionDriver, SessionDriverConfig } from './contract/driver.ts';
 export {

@@ -1,10 +1,11 @@
 import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/driver';
-import { configKinds, type PostgresDriverConfig, type PostgresTls } from './options.ts';
+import { configKinds, type PostgresDriverConfig } from './options.ts';
 
 export { check, fromEnv, sweep } from '@coatcheck/session-core';
 export type { MigrateFrom } from '@coatcheck/session-core';
+export type { TlsOptions } from '@coatcheck/session-core/driver';
 export { createTableSql } from './table.ts';
-export type { PostgresDriverConfig, PostgresTls };
+export type { PostgresDriverConfig };
 
 /**
  * Stores Astro sessions in PostgreSQL. It needs no options if the environment variable `DATABASE_URL` is set.

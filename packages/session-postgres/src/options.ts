@@ -1,14 +1,14 @@
 import {
   boolean,
-  group,
-  integer,
-  secretString,
-  string,
   type EnvRef,
   type FromEnv,
+  integer,
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
+  string,
+  tls,
+  type TlsOptions,
 } from '@coatcheck/session-core/driver';
 import { sqlKinds, type SqlOptions } from '@coatcheck/session-core/sql';
 import { parsePostgresUrl } from './url.ts';
@@ -29,39 +29,13 @@ export interface PostgresDriverConfig extends SharedOptions, SqlOptions {
    *
    * @default what `sslmode` in the URL says, or no TLS
    */
-  tls?: FromEnv<boolean | PostgresTls>;
+  tls?: FromEnv<boolean | TlsOptions>;
   /**
    * The maximum number of connections to the database. Each process has its own.
    *
    * @default 10
    */
   maxConnections?: number | EnvRef | undefined;
-}
-
-/** Options of Node's `tls.connect()`. Certificates and keys are PEM strings, not file names. */
-export interface PostgresTls {
-  /**
-   * The certificate authority to trust, instead of those that Node trusts.
-   *
-   * @default the certificate authorities that Node trusts
-   */
-  ca?: FromEnv<string>;
-  /** The client certificate, for a database that requires one. Needs `key`. */
-  cert?: FromEnv<string>;
-  /** The private key of `cert`. */
-  key?: FromEnv<string>;
-  /**
-   * The name that the server's certificate must be issued for.
-   *
-   * @default the host
-   */
-  servername?: FromEnv<string>;
-  /**
-   * Whether to reject invalid certificates. `false` accepts any certificate, so it does not protect against an attacker in the middle.
-   *
-   * @default true
-   */
-  rejectUnauthorized?: FromEnv<boolean>;
 }
 
 /** The options of the driver without Astro, which can also take a client that the app has created. */
@@ -89,19 +63,6 @@ const postgresUrl: OptionKind<string> = {
     return raw as string;
   },
   holdsSecret: (url) => parsePostgresUrl(url).password !== '' || parsePostgresUrl(url).searchParams.has('password'),
-};
-
-const tlsParts = group<PostgresTls>({
-  ca: string,
-  cert: string,
-  key: secretString,
-  servername: string,
-  rejectUnauthorized: boolean,
-});
-
-const tls: OptionKind<boolean | PostgresTls> = {
-  read: (raw) => (typeof raw === 'object' && raw !== null ? tlsParts.read(raw) : boolean.read(raw)),
-  holdsSecret: (value) => typeof value === 'object' && value.key !== undefined,
 };
 
 const client: OptionKind<PostgresClient | PostgresJsClient> = {

@@ -1,8 +1,14 @@
 import { checkServerIdentity } from 'node:tls';
-import { createError, missingVariable, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
+import {
+  createError,
+  missingVariable,
+  type ReadEnv,
+  type Resolved,
+  type TlsOptions,
+} from '@coatcheck/session-core/driver';
 import type { PoolConfig } from 'pg';
 import { DRIVER } from './errors.ts';
-import { configKinds, type PostgresDriverConfig, type PostgresTls } from './options.ts';
+import { configKinds, type PostgresDriverConfig } from './options.ts';
 import { parsePostgresUrl } from './url.ts';
 import { LIBPQ } from './variables.ts';
 
@@ -40,7 +46,7 @@ function forPg(raw: string, hasTls: boolean): string {
   return url.href;
 }
 
-function tlsOf(tls: boolean | PostgresTls): PoolConfig['ssl'] {
+function tlsOf(tls: boolean | TlsOptions): PoolConfig['ssl'] {
   if (typeof tls === 'boolean') return tls;
   const { servername } = tls;
   // A copy, because pg changes it. pg replaces `servername` by the host, unless the host is an address.

@@ -1,10 +1,11 @@
 import { driverConfig, type SessionDriverConfig } from '@coatcheck/session-core/driver';
-import { redisKinds, type RedisDriverConfig, type RedisNode, type RedisSentinel, type RedisTls } from './options.ts';
+import { redisKinds, type RedisDriverConfig, type RedisNode, type RedisSentinel } from './options.ts';
 import { checkTogether } from './target.ts';
 
 export { check, fromEnv } from '@coatcheck/session-core';
 export type { MigrateFrom } from '@coatcheck/session-core';
-export type { RedisDriverConfig, RedisNode, RedisSentinel, RedisTls };
+export type { TlsOptions } from '@coatcheck/session-core/driver';
+export type { RedisDriverConfig, RedisNode, RedisSentinel };
 
 /**
  * Stores Astro sessions in Redis or Valkey. It needs no options if the environment variable `REDIS_URL` is set.

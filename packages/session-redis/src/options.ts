@@ -1,15 +1,17 @@
 import {
   boolean,
-  group,
-  list,
-  secretString,
-  string,
-  integer,
+  type EnvRef,
   type FromEnv,
+  group,
+  integer,
+  list,
   type OptionKind,
   type OptionKinds,
+  secretString,
   type SharedOptions,
-  type EnvRef,
+  string,
+  tls,
+  type TlsOptions,
 } from '@coatcheck/session-core/driver';
 
 /**
@@ -59,7 +61,7 @@ export interface RedisDriverConfig extends SharedOptions {
    *
    * @default true for a `rediss://` URL, false otherwise
    */
-  tls?: FromEnv<boolean | RedisTls>;
+  tls?: FromEnv<boolean | TlsOptions>;
   /** Some nodes of a Redis Cluster. The driver finds the others. In an environment variable: `host:port,host:port`. */
   cluster?: FromEnv<readonly (RedisNode | string)[]>;
   /** The Sentinels, which know which server is the master. */
@@ -110,32 +112,6 @@ export interface RedisNode {
   port?: FromEnv<number>;
 }
 
-/** Options of Node's `tls.connect()`. Certificates and keys are PEM strings, not file names. */
-export interface RedisTls {
-  /**
-   * The certificate authority to trust, instead of those that Node trusts.
-   *
-   * @default the certificate authorities that Node trusts
-   */
-  ca?: FromEnv<string>;
-  /** The client certificate, for a Redis that requires one. Needs `key`. */
-  cert?: FromEnv<string>;
-  /** The private key of `cert`. */
-  key?: FromEnv<string>;
-  /**
-   * The name that the server's certificate must be issued for.
-   *
-   * @default the host
-   */
-  servername?: FromEnv<string>;
-  /**
-   * Whether to reject invalid certificates. `false` accepts any certificate, so it does not protect against an attacker in the middle.
-   *
-   * @default true
-   */
-  rejectUnauthorized?: FromEnv<boolean>;
-}
-
 /** The Sentinels of a group of servers, and how to connect to them. */
 export interface RedisSentinel {
   /** The name of the group in the configuration of the Sentinels. */
@@ -159,7 +135,7 @@ export interface RedisSentinel {
    *
    * @default false
    */
-  tls?: FromEnv<boolean | RedisTls>;
+  tls?: FromEnv<boolean | TlsOptions>;
 }
 
 const URL_FORM =
@@ -233,19 +209,6 @@ const node: OptionKind<RedisNode> = {
     if (!url || url.host !== raw.toLowerCase()) throw new Error("expected 'host:port'");
     return { host: url.hostname.replace(/^\[|\]$/g, ''), ...(url.port !== '' && { port: Number(url.port) }) };
   },
-};
-
-const tlsParts = group<RedisTls>({
-  ca: string,
-  cert: string,
-  key: secretString,
-  servername: string,
-  rejectUnauthorized: boolean,
-});
-
-const tls: OptionKind<boolean | RedisTls> = {
-  read: (raw) => (typeof raw === 'object' && raw !== null ? tlsParts.read(raw) : boolean.read(raw)),
-  holdsSecret: (value) => typeof value === 'object' && value.key !== undefined,
 };
 
 const sentinel = group<RedisSentinel>({

@@ -1,4 +1,10 @@
-import { createError, missingVariable, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
+import {
+  createError,
+  missingVariable,
+  type ReadEnv,
+  type Resolved,
+  type TlsOptions,
+} from '@coatcheck/session-core/driver';
 import type { ClusterNode, RedisOptions } from 'ioredis';
 import { DRIVER } from './errors.ts';
 import {
@@ -7,7 +13,6 @@ import {
   type RedisDriverConfig,
   type RedisNode,
   type RedisRuntimeConfig,
-  type RedisTls,
 } from './options.ts';
 
 /** Where to connect, and as which user, in the form of ioredis's options. */
@@ -71,7 +76,7 @@ export function targetOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): Ta
           sentinels: sentinel.nodes as { host: string; port?: number }[],
           ...(sentinel.username !== undefined && { sentinelUsername: sentinel.username as string }),
           ...(sentinel.password !== undefined && { sentinelPassword: sentinel.password as string }),
-          sentinelTLS: tlsOf(sentinel.tls as boolean | RedisTls | undefined),
+          sentinelTLS: tlsOf(sentinel.tls as boolean | TlsOptions | undefined),
         }
       : cluster
         ? {}
@@ -111,7 +116,7 @@ function urlOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): ParsedUrl | 
   }
 }
 
-function tlsOf(tls: boolean | RedisTls | undefined): RedisOptions['tls'] {
+function tlsOf(tls: boolean | TlsOptions | undefined): RedisOptions['tls'] {
   return typeof tls === 'object' ? (tls as RedisOptions['tls']) : tls ? {} : undefined;
 }
 
