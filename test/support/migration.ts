@@ -1,6 +1,7 @@
 import { cp, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
 import { Redis } from 'ioredis';
 import { startWorkers, workerSite, type Workers } from '../../packages/session-cloudflare-kv/test/support/site.ts';
@@ -34,7 +35,8 @@ export const places: Record<string, () => Promise<Place>> = {
   Redis: () => onRedis(7),
   'Redis, on Astro 6': () => onRedis(6),
   Upstash: onUpstash,
-  files: inFiles,
+  files: () => fromFiles('7-storage', 'fsDriver'),
+  'files, to SQLite': () => fromFiles(7, 'sqliteDriver'),
   'Cloudflare KV': onCloudflareKv,
   'Netlify Blobs': onNetlifyBlobs,
 };
@@ -111,9 +113,9 @@ async function onUpstash(): Promise<Place> {
 }
 
 /** Without a driver, the Node adapter stores files in the build cache of the app, so the server is started in that folder. */
-async function inFiles(): Promise<Place> {
-  const before = await buildSite({ astro: '7-storage', driver: 'undefined' });
-  const after = await buildSite({ astro: '7-storage', driver: `fsDriver(${OPTIONS})` });
+async function fromFiles(astro: SiteSpec['astro'], driver: 'fsDriver' | 'sqliteDriver'): Promise<Place> {
+  const before = await buildSite({ astro, driver: 'undefined' });
+  const after = await buildSite({ astro, driver: `${driver}(${OPTIONS})` });
   const folders = ['node_modules/.astro/sessions', '.sessions'].map((path) => join(before.dir, path));
   const empty = () => Promise.all(folders.map((folder) => rm(folder, { recursive: true, force: true })));
   await empty();
@@ -124,15 +126,23 @@ async function inFiles(): Promise<Place> {
     async stored() {
       const found = folders.map((folder) => readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []));
       const files = (await Promise.all(found)).flat().filter((it) => it.isFile());
-      return valuesOf(
-        files.map((it) => join(it.parentPath, it.name)),
-        (path) => readFile(path, 'utf8'),
-      );
+      const paths = files.map((it) => join(it.parentPath, it.name));
+      // Not the bytes of a database: SQLite leaves in them what was deleted.
+      const database = paths.find((path) => path.endsWith('.db'));
+      const plain = paths.filter((path) => !database || !path.startsWith(database));
+      const stored = await valuesOf(plain, (path) => readFile(path, 'utf8'));
+      return database ? new Map([...stored, ...rowsOf(database)]) : stored;
     },
     async [Symbol.asyncDispose]() {
       await empty();
     },
   };
+}
+
+function rowsOf(file: string): [key: string, fields: string][] {
+  using database = new DatabaseSync(file);
+  const rows = database.prepare('SELECT key, fields FROM coatcheck_sessions').all();
+  return rows.map(({ key, fields }) => [String(key), String(fields)]);
 }
 
 /** Without a driver, the adapter uses the KV namespace SESSION. */

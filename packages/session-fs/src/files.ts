@@ -1,13 +1,7 @@
 import { constants } from 'node:fs';
 import { access, mkdir, readdir, readFile, rename, rm, unlink, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
-import {
-  createError,
-  type LegacySessions,
-  type Lifetime,
-  type StoreCall,
-  type ValueBackend,
-} from '@coatcheck/session-core/driver';
+import { dirname, join } from 'node:path';
+import { createError, type Lifetime, type StoreCall, type ValueBackend } from '@coatcheck/session-core/driver';
 import {
   claimOf,
   codeOf,
@@ -47,7 +41,10 @@ const SWEEP_EVERY_MS = 10_000;
  * @param timeoutMs the timeout of one operation, in milliseconds. A sweep uses half of it.
  */
 export async function openFiles(directory: string, timeoutMs: number): Promise<ValueBackend> {
-  const run = <Result>(work: () => Promise<Result>): Promise<Result> => explained(directory, work);
+  const run = <Result>(work: () => Promise<Result>): Promise<Result> =>
+    work().catch((error: unknown) => {
+      throw explain(error, directory);
+    });
 
   let sweptAt = Date.now();
   /** The folder that was swept last. The next sweep continues after it. */
@@ -115,18 +112,6 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
   };
 }
 
-/** Legacy sessions of Astro's own driver: one file per session, named by the session id. */
-export const legacyFiles: LegacySessions = {
-  read(id, base) {
-    const folder = legacyFolder(base);
-    return explained(folder, () => unlessMissing(readFile(join(folder, id), 'utf8').catch(ifFolder(''))));
-  },
-  remove(id, base) {
-    const folder = legacyFolder(base);
-    return explained(folder, async () => void (await removed(join(folder, id))));
-  },
-};
-
 // Not imported, because loading it takes milliseconds.
 const nodeCrypto = () => process.getBuiltinModule('node:crypto');
 
@@ -136,9 +121,6 @@ function fileOf(directory: string, key: string): string {
   const name = encodeURIComponent(key).replaceAll('.', '%2E');
   return join(directory, digest.slice(0, 2), name.length <= 200 ? name : digest);
 }
-
-/** Where Astro's own driver stores sessions. Its default is in the build cache, which must exist where the server runs. */
-const legacyFolder = (base = 'node_modules/.astro/sessions'): string => resolve(base);
 
 interface Draft extends StoreCall {
   version: string;
@@ -196,14 +178,6 @@ async function writeNew(path: string, text: string): Promise<void> {
 const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
 const DENIED = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
-
-async function explained<Result>(folder: string, work: () => Promise<Result>): Promise<Result> {
-  try {
-    return await work();
-  } catch (error) {
-    throw explain(error, folder);
-  }
-}
 
 /** Replaces known errors of the operating system by errors that say what to do. Returns any other error unchanged. */
 function explain(error: unknown, directory: string): unknown {

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
-import { defineDriver, valueStore, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
-import { legacyFiles, openFiles } from './files.ts';
+import { defineDriver, legacyFiles, valueStore, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
+import { openFiles } from './files.ts';
 import { fsKinds, type FsDriverConfig } from './options.ts';
 
 /** The driver without Astro. Drivers and processes that use the same directory share their sessions. */
@@ -10,7 +10,7 @@ const fs: (config?: FsDriverConfig, host?: Host) => SessionDriver = defineDriver
   // A relative directory is resolved when the server runs: the build may run in another directory, or on another machine.
   open: async ({ directory = '.sessions' }, { timeoutMs }) => ({
     ...valueStore(await openFiles(resolve(directory), timeoutMs)),
-    legacySessions: legacyFiles,
+    legacySessions: legacyFiles('session-fs'),
   }),
 });
 

@@ -1,4 +1,10 @@
-import { createError, type DriverStore, type Resolved } from '@coatcheck/session-core/driver';
+import {
+  createError,
+  type DriverStore,
+  legacyFiles,
+  type LegacySessions,
+  type Resolved,
+} from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
 import { DRIVER } from './errors.ts';
 import { databaseFile } from './file.ts';
@@ -18,5 +24,20 @@ export async function openStore(
       options,
     );
   const { database, close } = await databaseFile(file);
-  return sqlStore({ ...sqliteStatements(database, table, timeoutMs), close: async () => close() }, options);
+  const store = sqlStore({ ...sqliteStatements(database, table, timeoutMs), close: async () => close() }, options);
+  return { ...store, legacySessions: withFiles(store.legacySessions!) };
+}
+
+/** The sessions of unstorage's driver `db0`, and those of Astro's default driver. */
+function withFiles(table: LegacySessions): LegacySessions {
+  const files = legacyFiles(DRIVER);
+  return {
+    read: async (...session) => (await table.read(...session)) ?? files.read(...session),
+    async remove(...session) {
+      // Without a session in it, the table may be missing.
+      if (await table.read(...session)) await table.remove(...session);
+      // An older copy there would otherwise bring back a session that was destroyed.
+      await files.remove(...session);
+    },
+  };
 }

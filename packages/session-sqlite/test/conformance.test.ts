@@ -9,6 +9,7 @@ import { withFakeClock } from '@coatcheck/test-support/clock';
 import { createDatabase } from 'db0';
 import nodeSqlite from 'db0/connectors/node-sqlite';
 import db0Driver from 'unstorage/drivers/db0';
+import fsLite from 'unstorage/drivers/fs-lite';
 import { afterAll, describe, it } from 'vitest';
 import { openStore } from '../src/store.ts';
 
@@ -24,12 +25,18 @@ describe('the store', () => {
   });
 });
 
-describe('the driver', () => {
+const base = join(directory, 'legacy');
+
+describe.each([
+  ['a database', {}, () => db0Driver({ database: createDatabase(nodeSqlite({ path: file })) })],
+  ['files', { base }, () => fsLite({ base })],
+])('the driver, with legacy sessions in %s', (_place, place, legacyDriver) => {
   testDriver({
     it,
-    createDriver: (config) => sqlite({ ...config, file }),
+    createDriver: ({ migrateFrom, ...config }) =>
+      sqlite({ ...config, ...(migrateFrom && { migrateFrom: { ...place, ...migrateFrom } }), file }),
     // Not the bytes of the file: SQLite leaves in it what another driver has deleted.
     dump: async () => JSON.stringify(new DatabaseSync(file).prepare('SELECT * FROM coatcheck_sessions').all()),
-    legacyDriver: () => db0Driver({ database: createDatabase(nodeSqlite({ path: file })) }) as SessionDriver,
+    legacyDriver: () => legacyDriver() as SessionDriver,
   });
 });

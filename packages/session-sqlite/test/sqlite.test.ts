@@ -4,8 +4,9 @@ import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, write
 import { join } from 'node:path';
 import { backup, DatabaseSync } from 'node:sqlite';
 import { fileURLToPath } from 'node:url';
+import { inspect } from 'node:util';
 import { createSessions, sweep } from '@coatcheck/session-core';
-import { recordKey, type SessionDriver } from '@coatcheck/session-core/driver';
+import { legacyKey, recordKey, type SessionDriver } from '@coatcheck/session-core/driver';
 import { createTableSql, sqliteDriver } from '@coatcheck/session-sqlite';
 import sqlite from '@coatcheck/session-sqlite/runtime';
 import { moveClock } from '@coatcheck/test-support/clock';
@@ -402,6 +403,49 @@ describe('sweeps', () => {
     expect(await sweeping).toBe(1000);
     expect(await sweep(driver)).toBe(100);
     expect(await valueIn(driver, cookie)).toBe('bob');
+  });
+});
+
+describe("legacy sessions of Astro's default driver", () => {
+  const until = '2100-01-01';
+  const payload = '[["Map",1,2],"user",{"data":3},"ada"]';
+
+  it('are removed together with a copy in the table of `db0`, so a destroyed session does not come back', async () => {
+    const [file, base, id] = [newFile(), newFolder(), crypto.randomUUID()];
+    const driver = sqlite({ file, migrateFrom: { until, base } });
+    const legacy = connect(file);
+    legacy.exec('CREATE TABLE unstorage (key TEXT PRIMARY KEY, value TEXT)');
+    legacy.prepare('INSERT INTO unstorage VALUES (?, ?)').run(legacyKey(id, base), payload);
+    writeFileSync(join(base, id), payload);
+    await driver.removeItem(id);
+    expect(readdirSync(base)).toEqual([]);
+    expect(rowsIn(file, 'unstorage')).toBe(0);
+  });
+
+  it('are not found in a directory of that name, which stays', async () => {
+    const [base, id] = [newFolder(), crypto.randomUUID()];
+    mkdirSync(join(base, id));
+    const driver = sqlite({ file: newFile(), migrateFrom: { until, base } });
+    expect(await driver.getItem(id)).toBeNull();
+    await driver.removeItem(id);
+    expect(readdirSync(base)).toEqual([id]);
+  });
+
+  it('are not migrated to a database of the app', async () => {
+    const [base, id] = [newFolder(), crypto.randomUUID()];
+    writeFileSync(join(base, id), payload);
+    expect(await sqlite({ client: connect(newFile()), migrateFrom: { until, base } }).getItem(id)).toBeNull();
+    expect(await sqlite({ file: newFile(), migrateFrom: { until, base } }).getItem(id)).not.toBeNull();
+  });
+
+  it('cause an error that names their directory, and not the session id, if it cannot be read', async () => {
+    const [base, id] = [join(newFolder(), 'legacy'), crypto.randomUUID()];
+    writeFileSync(base, '');
+    const driver = sqlite({ file: newFile(), migrateFrom: { until, base } });
+    const error: unknown = await driver.getItem(id).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ driver: 'session-sqlite', code: 'refused', operation: 'read' });
+    expect(inspect(error)).toContain(`${base} (ENOTDIR)`);
+    expect(inspect(error)).not.toContain(id);
   });
 });
 
