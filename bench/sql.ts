@@ -74,7 +74,7 @@ function atStore(
 async function postgres(work: (store: SessionStore) => Work, bareWork: (pool: Pool) => Work) {
   const server = await startPostgres();
   const options = { env: () => undefined, timeoutMs: 60_000 };
-  const store = await openPostgres({ url: server.url, maxConnections: CONNECTIONS } as never, options);
+  const store = await openPostgres({ url: server.url, maxConnections: CONNECTIONS }, options);
   await fill(store);
   await server.query('VACUUM ANALYZE');
   const pool = new Pool({ connectionString: server.url, max: CONNECTIONS });
@@ -91,7 +91,7 @@ async function postgres(work: (store: SessionStore) => Work, bareWork: (pool: Po
 
 async function sqlite(work: (store: SessionStore) => Work, bareWork: (database: DatabaseSync) => Work) {
   const file = `${newFolder()}/sessions.db`;
-  const store = await openSqlite({ file } as never, { timeoutMs: 60_000 });
+  const store = await openSqlite({ file }, { timeoutMs: 60_000 });
   await fill(store);
   const database = new DatabaseSync(file);
   database.exec('PRAGMA synchronous = NORMAL');
@@ -262,7 +262,7 @@ export const onSql: Group = {
       'PostgreSQL: a million sessions, of which 100,000 have expired',
       async (sessions, expired) => {
         const server = await startPostgres();
-        const store = await openPostgres({ url: server.url } as never, { env: () => undefined, timeoutMs: 60_000 });
+        const store = await openPostgres({ url: server.url }, { env: () => undefined, timeoutMs: 60_000 });
         await fill(store);
         await server.query(
           `INSERT INTO coatcheck_sessions (key, until, expires, fields)
@@ -281,7 +281,7 @@ export const onSql: Group = {
     ),
     sweeping('sqlite-sweep', 'SQLite: the same', async (sessions, expired) => {
       const file = `${newFolder()}/sessions.db`;
-      const store = await openSqlite({ file } as never, { timeoutMs: 60_000 });
+      const store = await openSqlite({ file }, { timeoutMs: 60_000 });
       await fill(store);
       const database = new DatabaseSync(file);
       database

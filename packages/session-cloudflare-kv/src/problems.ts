@@ -44,3 +44,13 @@ export function tooManyWrites(cause: unknown): Error {
     { cause },
   );
 }
+
+/** The error for a session of this many bytes. KV takes `maxBytes`. */
+export function tooLarge(bytes: number, maxBytes: number): Error {
+  return createError(
+    'session-cloudflare-kv',
+    'invalid-data',
+    `The session takes ${bytes} bytes, and a value in KV has at most ${maxBytes} (25 MiB). Nothing was stored. Store large ` +
+      'values elsewhere, and only references to them in the session.',
+  );
+}

@@ -1,5 +1,4 @@
 import {
-  createError,
   legacyKey,
   pause,
   valueStore,
@@ -37,7 +36,7 @@ export function kvStore(kv: KvNamespace, timeoutMs: number): DriverStore {
     },
 
     async set(key, value, { lifetimeMs, signal }) {
-      checkSize(value);
+      await checkSize(value);
       await untilAccepted(() => kv.put(key, value, expiration(lifetimeMs)), timeoutMs, { signal });
       return true;
     },
@@ -59,17 +58,12 @@ function expiration(lifetimeMs: Lifetime): { expirationTtl?: number } {
   return { expirationTtl: Math.min(Math.max(seconds, MIN_EXPIRATION_SECONDS), MAX_EXPIRATION_SECONDS) };
 }
 
-function checkSize(value: string): void {
+async function checkSize(value: string): Promise<void> {
   // A UTF-16 code unit takes at most three bytes in UTF-8. So short values need no encoding to be checked.
   if (value.length * 3 <= MAX_VALUE_BYTES) return;
   const bytes = new TextEncoder().encode(value).length;
   if (bytes <= MAX_VALUE_BYTES) return;
-  throw createError(
-    'session-cloudflare-kv',
-    'invalid-data',
-    `The session takes ${bytes} bytes, and a value in KV has at most ${MAX_VALUE_BYTES} (25 MiB). Nothing was stored. Store large ` +
-      'values elsewhere, and only references to them in the session.',
-  );
+  throw (await problems()).tooLarge(bytes, MAX_VALUE_BYTES);
 }
 
 /** Repeats a write that KV refuses with 429 because the key was written too recently, until shortly before the deadline. */

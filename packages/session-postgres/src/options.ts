@@ -1,12 +1,10 @@
 import {
-  boolean,
   type EnvRef,
   type FromEnv,
   integer,
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
-  string,
   tls,
   type TlsOptions,
 } from '@coatcheck/session-core/driver';

@@ -1,5 +1,4 @@
 import {
-  boolean,
   type EnvRef,
   type FromEnv,
   group,
