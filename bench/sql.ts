@@ -7,7 +7,7 @@ import { startPostgres } from '@coatcheck/test-support/postgres-server';
 import { change } from '@coatcheck/test-support/stores';
 import type { SessionStore } from '@coatcheck/session-core/driver';
 import { Pool } from 'pg';
-import { openStore as openPostgres } from '../packages/session-postgres/src/store.ts';
+import { openStore } from '../packages/session-postgres/src/store.ts';
 import { openStore as openSqlite } from '../packages/session-sqlite/src/store.ts';
 import { cookiesOf, loadInTurns, rate, startServer } from './http.ts';
 import { median, quantile, ratio, repeat, takeTurns, wallOf } from './measure.ts';
@@ -71,10 +71,22 @@ function atStore(
   };
 }
 
+/** Opens a store on PostgreSQL. Its connections do not keep this process alive: in an app, the deadline of an operation does. */
+async function openPostgres(options: { url: string; maxConnections?: number }): Promise<SessionStore> {
+  const alive = setInterval(() => undefined, 1000);
+  const { close, ...store } = await openStore(options, { env: () => undefined, timeoutMs: 60_000 });
+  return {
+    ...store,
+    async close() {
+      clearInterval(alive);
+      await close!();
+    },
+  };
+}
+
 async function postgres(work: (store: SessionStore) => Work, bareWork: (pool: Pool) => Work) {
   const server = await startPostgres();
-  const options = { env: () => undefined, timeoutMs: 60_000 };
-  const store = await openPostgres({ url: server.url, maxConnections: CONNECTIONS }, options);
+  const store = await openPostgres({ url: server.url, maxConnections: CONNECTIONS });
   await fill(store);
   await server.query('VACUUM ANALYZE');
   const pool = new Pool({ connectionString: server.url, max: CONNECTIONS });
@@ -262,7 +274,7 @@ export const onSql: Group = {
       'PostgreSQL: a million sessions, of which 100,000 have expired',
       async (sessions, expired) => {
         const server = await startPostgres();
-        const store = await openPostgres({ url: server.url }, { env: () => undefined, timeoutMs: 60_000 });
+        const store = await openPostgres({ url: server.url });
         await fill(store);
         await server.query(
           `INSERT INTO coatcheck_sessions (key, until, expires, fields)

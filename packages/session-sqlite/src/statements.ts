@@ -15,7 +15,7 @@ const NEVER = 8.64e15;
  * @param timeoutMs the timeout of one operation, in milliseconds.
  */
 export function sqliteStatements(open: () => SqliteClient, table: string, timeoutMs: number): SqlStatements {
-  const name = quoteTable(table);
+  const sql = statementsOn(quoteTable(table));
   let database: SqliteClient;
   // Node.js keeps a database as long as it has a statement. Without WeakRef, a client of the app would never be garbage-collected.
   const prepared = new Map<string, WeakRef<SqliteStatement>>();
@@ -59,10 +59,13 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
     });
 
   const load = (key: string): Row | undefined => {
-    const row = valuesOf(
-      prepare(`SELECT until, expires, fields FROM ${name} WHERE key = ? AND until > ?`).get(key, Date.now()),
-    );
-    return row && { until: Number(row[0]), expires: Number(row[1]), fields: row[2] as string | null };
+    const row = prepare(sql.load).get(key, Date.now());
+    if (!row) return undefined;
+    return {
+      until: Number(column(row, 'until', 0)),
+      expires: Number(column(row, 'expires', 1)),
+      fields: column(row, 'fields', 2) as string | null,
+    };
   };
 
   /** Replaces the row `before`, or stores the first one. The bucket is written only if it changes, because its index costs as much as the row. */
@@ -70,20 +73,14 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
     const end = Math.min(until, NEVER);
     const values = [end, Math.min(expires, NEVER), fields, key];
     if (before && bucketOf(before.until) === bucketOf(end)) {
-      prepare(`UPDATE ${name} SET until = ?, expires = ?, fields = ? WHERE key = ?`).run(...values);
-      return;
-    }
-    prepare(
-      `INSERT INTO ${name} (until, expires, fields, key, bucket) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
-       SET until = excluded.until, expires = excluded.expires, fields = excluded.fields, bucket = excluded.bucket`,
-    ).run(...values, bucketOf(end));
+      prepare(sql.update).run(...values);
+    } else prepare(sql.upsert).run(...values, bucketOf(end));
   };
 
   const read = (key: string, call: StoreCall): Promise<Fields | null> =>
     run(call, () => {
-      const sql = `SELECT fields FROM ${name} WHERE key = ? AND until > ? AND fields IS NOT NULL`;
-      const row = valuesOf(prepare(sql).get(key, Date.now()));
-      return row ? unpackFields(row[0] as string) : null;
+      const row = prepare(sql.read).get(key, Date.now());
+      return row ? unpackFields(column(row, 'fields') as string) : null;
     });
 
   const touch = (key: string, idleMs: number, call: StoreCall): Promise<Fields | null> =>
@@ -92,8 +89,8 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
       if (!row || row.fields === null) return null;
       const until = Math.min(row.expires, Date.now() + idleMs);
       const bucket = bucketOf(until);
-      if (bucket === bucketOf(row.until)) prepare(`UPDATE ${name} SET until = ? WHERE key = ?`).run(until, key);
-      else prepare(`UPDATE ${name} SET until = ?, bucket = ? WHERE key = ?`).run(until, bucket, key);
+      if (bucket === bucketOf(row.until)) prepare(sql.touch).run(until, key);
+      else prepare(sql.touchAndMove).run(until, bucket, key);
       return unpackFields(row.fields);
     });
 
@@ -124,9 +121,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
     sweepLimit: 16,
     sweep: (limit, call) =>
       run(call, () => {
-        const { changes } = prepare(
-          `DELETE FROM ${name} WHERE rowid IN (SELECT rowid FROM ${name} WHERE bucket < ? LIMIT ?)`,
-        ).run(bucketOf(Date.now()), limit);
+        const { changes } = prepare(sql.sweep).run(bucketOf(Date.now()), limit);
         return Number(changes);
       }),
 
@@ -137,9 +132,24 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
       run(call, () => {
         // The table is that of unstorage's driver `db0`.
         if (!prepare(`SELECT 1 FROM sqlite_master WHERE name = 'unstorage'`).get()) return undefined;
-        return valuesOf(prepare(`SELECT value FROM unstorage WHERE key = ?`).get(key))?.[0];
+        const row = prepare(`SELECT value FROM unstorage WHERE key = ?`).get(key);
+        return row ? column(row, 'value') : undefined;
       }),
     removeLegacy: (key, call) => transact(call, () => void prepare(`DELETE FROM unstorage WHERE key = ?`).run(key)),
+  };
+}
+
+/** The statements on a table, whose name is quoted. */
+function statementsOn(table: string) {
+  return {
+    read: `SELECT fields FROM ${table} WHERE key = ? AND until > ? AND fields IS NOT NULL`,
+    load: `SELECT until, expires, fields FROM ${table} WHERE key = ? AND until > ?`,
+    update: `UPDATE ${table} SET until = ?, expires = ?, fields = ? WHERE key = ?`,
+    upsert: `INSERT INTO ${table} (until, expires, fields, key, bucket) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+      SET until = excluded.until, expires = excluded.expires, fields = excluded.fields, bucket = excluded.bucket`,
+    touch: `UPDATE ${table} SET until = ? WHERE key = ?`,
+    touchAndMove: `UPDATE ${table} SET until = ?, bucket = ? WHERE key = ?`,
+    sweep: `DELETE FROM ${table} WHERE rowid IN (SELECT rowid FROM ${table} WHERE bucket < ? LIMIT ?)`,
   };
 }
 
@@ -156,9 +166,9 @@ interface Row {
   fields: string | null;
 }
 
-/** The values of a row. The app's client may return rows as arrays, and integers as BigInts. */
-function valuesOf(row: unknown): unknown[] | undefined {
-  return row ? Object.values(row) : undefined;
+/** A column of a row, by its name and its position. The app's client may return rows as arrays, and integers as BigInts. */
+function column(row: unknown, name: string, index = 0): unknown {
+  return Array.isArray(row) ? row[index] : (row as Record<string, unknown>)[name];
 }
 
 function toRecord(fields: string, { until, expires }: Row): StoredRecord {
