@@ -1,7 +1,7 @@
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, closeSync, openSync } from 'node:fs';
-import { mkdtemp, readFile, readdir, realpath } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -149,9 +149,9 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
   };
 
   try {
-    const initdb = join(dirname(await realpath(bin)), 'initdb');
-    const args = ['-D', data, '-U', 'postgres', '--auth=trust', '--no-sync', '--encoding=UTF8', '--locale=C'];
-    await run(initdb, args, { env, ...NOT_ROOT, cwd: dir });
+    const template = process.env[TEMPLATE];
+    if (template) await run('cp', ['-a', template, data]);
+    else await createData(data, dir);
     await start();
   } catch (error) {
     await janitor.finish();
@@ -178,9 +178,31 @@ export function postgresBin(): Promise<Program> {
 }
 
 /** The global setup of Vitest: fetches the server once, before concurrent test files would each do so. */
-export async function setup(): Promise<void> {
+export async function setup(): Promise<() => Promise<void>> {
+  const dir = await newDataFolder();
+  // Copying the data of a new server takes a tenth of the time of creating it.
+  process.env[TEMPLATE] = join(dir, 'data');
   // Without a server, the tests that need one fail with the reason.
-  await postgresBin().catch(() => {});
+  await createData(process.env[TEMPLATE], dir).catch(() => delete process.env[TEMPLATE]);
+  return () => rm(dir, { recursive: true, force: true });
+}
+
+/** The environment variable that names the data of a new server. */
+const TEMPLATE = 'COATCHECK_POSTGRES_TEMPLATE';
+
+/** A new folder that a server may write to. */
+async function newDataFolder(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'coatcheck-postgres-'));
+  if (NOT_ROOT.uid !== undefined) chownSync(dir, NOT_ROOT.uid, NOT_ROOT.gid!);
+  return dir;
+}
+
+/** Creates the data of a new server. */
+async function createData(data: string, dir: string): Promise<void> {
+  const { bin, env } = await postgresBin();
+  const initdb = join(dirname(await realpath(bin)), 'initdb');
+  const args = ['-D', data, '-U', 'postgres', '--auth=trust', '--no-sync', '--encoding=UTF8', '--locale=C'];
+  await run(initdb, args, { env: { ...process.env, ...env, LC_ALL: 'C' }, ...NOT_ROOT, cwd: dir });
 }
 
 function childrenOf(parent: number): number[] {

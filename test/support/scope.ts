@@ -7,6 +7,8 @@ import type { SiteSpec } from './site.ts';
 export const repeatedFiles: string[] = [
   // Runs KV's conformance tests again, inside of the tests of a user's Worker.
   'packages/session-cloudflare-kv/test/vitest-plugin.test.ts',
+  // Runs the conformance tests of PostgreSQL again, through PgBouncer.
+  'packages/session-postgres/test/pgbouncer-conformance.test.ts',
   // Runs `pnpm faults:load` for a few seconds. Single outages are in `outages.test.ts`.
   'test/faults.test.ts',
   // Tests the test harness on Astro's own drivers, without our packages.

@@ -1,9 +1,7 @@
-import { testStore } from '@coatcheck/session-core/testing';
 import { startPgBouncer, type PgBouncer } from '@coatcheck/test-support/pgbouncer';
 import { sharedPostgres } from '@coatcheck/test-support/postgres-server';
 import { call, change, newKey } from '@coatcheck/test-support/stores';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openStore as open } from '../src/store.ts';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { newDatabase, openClient, openStore, sql } from './support/store.ts';
 
 // Through PgBouncer in transaction mode: each statement may be sent to another connection of PostgreSQL.
@@ -18,20 +16,17 @@ beforeAll(async () => {
 });
 afterAll(() => bouncer[Symbol.asyncDispose]());
 
-describe('the store', () => {
-  testStore({
-    it,
-    createStore: () => open({ url, maxConnections: 20 }, { env: () => undefined, timeoutMs: 30_000 }),
-    async timeLeft(key) {
-      const [row] = await sql(
-        direct,
-        'SELECT (until - extract(epoch FROM clock_timestamp()) * 1000)::float AS left, until FROM coatcheck_sessions WHERE key = $1',
-        [key],
-      );
-      if (!row || (row['left'] as number) <= 0) return null;
-      return Number(row['until']) === 8.64e15 ? 'never' : (row['left'] as number);
-    },
-  });
+it('64 concurrent writers on two stores lose no updates, and a destroyed session stays destroyed', async () => {
+  const stores = [await openStore({ url }), await openStore({ url })] as const;
+  const key = newKey();
+  const names = Array.from({ length: 64 }, (_, index) => `field${index}`);
+  const write = (name: string, index: number) =>
+    stores[index % 2 ? 1 : 0].patch(key, change({ set: new Map([[name, ':1']]) }), call());
+  expect(new Set(await Promise.all(names.map(write)))).toEqual(new Set(['applied']));
+  const contents = new Map(names.map((name) => [name, ':1']));
+  expect(await stores[0].read(key, { ...call(), extendIdleMs: 60_000 })).toEqual(contents);
+  expect(await stores[1].destroy(key, 60_000, call())).toEqual(contents);
+  expect(await write('late', 0)).toBe('destroyed');
 });
 
 it('a statement is canceled at its deadline, and not stored later', async () => {
