@@ -1,4 +1,4 @@
 export { type ErrorRule, explainBy, type Failure } from './stores/error-rules.ts';
-export { packFields, packName, unpackFields } from './stores/sql/fields.ts';
+export { packFields, packName, unpackDestroyed, unpackFields } from './stores/sql/fields.ts';
 export { DEFAULT_TABLE, quoteTable, sqlKinds, type SqlOptions } from './stores/sql/options.ts';
 export { sqlStore, type SqlStatements, type SqlStoreOptions } from './stores/sql/store.ts';

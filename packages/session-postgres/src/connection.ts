@@ -62,20 +62,80 @@ export function queryOver<Client>(
       if (failure?.elsewhere) reconnect();
       if (failure) return failure;
       if (wasSent && !isRepeatable) return { error: interrupted(error) };
-      return { error: unreachable(address, error), transient: true };
+      return { error: unreachable(address, error, wasSent), transient: true };
     };
     return retry(attempt, { signal, forMs: timeoutMs / 2, pauseMs: RETRY_MS, judge });
   };
 }
 
-/** Sends statements with a client of the app. */
-export function useClient(client: PostgresClient | PostgresJsClient, timeoutMs: number): Connection {
-  const link: Link<PostgresClient | PostgresJsClient> = {
+/**
+ * Sends statements with a client of the app. Of a pool, it takes a connection first: the pool would send a statement that waits for one even
+ * if its caller was told that it had failed.
+ */
+export function useClient(client: AppClient, timeoutMs: number): Connection {
+  const link: Link<AppConnection> = {
     address: 'the address of `client`',
-    connect: async () => client,
-    // Neon's client has both methods. Its `unsafe` does something else.
-    send: (it, text, values) => ('query' in it ? it.query(text, values) : it.unsafe(text, values)),
+    connect: (signal) => connectionOf(client, signal),
+    async send({ client: it, release }, text, values) {
+      try {
+        // Neon's client has both methods. Its `unsafe` does something else.
+        return await ('query' in it ? it.query(text, values) : it.unsafe(text, values));
+      } finally {
+        release();
+      }
+    },
     reconnect: () => undefined,
   };
   return { query: queryOver(link, timeoutMs) };
+}
+
+type AppClient = PostgresClient | PostgresJsClient;
+
+/** A connection of the app, and how to give it back. */
+interface AppConnection {
+  client: AppClient;
+  release(): void;
+}
+
+/** Takes a connection of a pool. Clients without a pool are their own connection. Rejects when the signal aborts. */
+async function connectionOf(client: AppClient, signal: AbortSignal): Promise<AppConnection> {
+  const take = takerOf(client);
+  if (!take) return { client, release: () => undefined };
+  const taking = take();
+  const aborted = new Promise<never>((_, reject) => {
+    signal.addEventListener('abort', () => reject(new Error('all connections of `client` are busy')));
+  });
+  taking.then(
+    (taken) => signal.aborted && taken.release(),
+    () => undefined,
+  );
+  const taken = await Promise.race([taking, aborted]);
+  // Without a listener, the process would end if the connection broke.
+  const ignore = (): void => undefined;
+  taken.on?.('error', ignore);
+  return {
+    client: taken,
+    release() {
+      taken.off?.('error', ignore);
+      taken.release();
+    },
+  };
+}
+
+/** A connection that a pool has lent: of pg and Neon, or of Postgres.js. */
+type Taken = AppClient & {
+  release(): void;
+  on?(event: 'error', listener: () => void): void;
+  off?(event: 'error', listener: () => void): void;
+};
+
+/** How to take a connection. Undefined if the client has no pool. */
+function takerOf(client: AppClient): (() => Promise<Taken>) | undefined {
+  const { connect, reserve, totalCount } = client as {
+    connect?(): Promise<Taken>;
+    reserve?(): Promise<Taken>;
+    totalCount?: number;
+  };
+  if (connect && totalCount !== undefined) return () => connect.call(client);
+  return reserve && (() => reserve.call(client));
 }

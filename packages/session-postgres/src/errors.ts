@@ -7,10 +7,20 @@ export const DRIVER = 'session-postgres';
 // An error that only writes get is `refused`: with `unavailable`, the circuit breaker would make reads fail as well.
 const RULES: ErrorRule[] = [
   {
+    pattern: /^28P01$/,
+    code: 'configuration',
+    message: 'PostgreSQL refuses the user or the password. Correct them in DATABASE_URL or `url`.',
+  },
+  {
     pattern: /^28/,
     code: 'configuration',
     message:
-      'PostgreSQL refuses the user or the password, or connections without TLS. Correct DATABASE_URL or `url`, or set `tls`.',
+      'PostgreSQL refuses this user, this machine, or connections without TLS (pg_hba.conf). Correct DATABASE_URL or `url`, or set `tls`.',
+  },
+  {
+    pattern: /^(?:42703|42809|42P07)$/,
+    code: 'configuration',
+    message: 'The database has another table or index with this name. Set `table` to another name.',
   },
   {
     pattern: /^3D000$/,
@@ -123,30 +133,41 @@ export function allBusy(maxConnections: number): Error {
 
 /** What it means that there is no connection. Undefined if that may go away by itself. */
 export function noConnection(address: string, cause: unknown): Failure | undefined {
-  const { message } = cause as Error;
+  const message = messageOf(cause);
   const reason = reasonOf(cause);
   let explanation: string;
   if (message.startsWith('SASL: ')) {
     explanation = 'PostgreSQL wants a password. Add it to DATABASE_URL or `url`, or set PGPASSWORD.';
-  } else if (TLS.test(reason) || /does not support SSL/.test(message)) {
+  } else if (/does not support SSL/.test(message)) {
+    explanation = `PostgreSQL at ${address} does not support TLS. Turn on \`ssl\` in PostgreSQL, or leave out \`sslmode\` and \`tls\`.`;
+  } else if (TLS.test(reason)) {
     explanation = `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`;
   } else return undefined;
   return { error: createError(DRIVER, 'configuration', explanation, { cause }) };
 }
 
-/** The error for a statement that got no connection. */
-export function unreachable(address: string, cause: unknown): Error {
+/**
+ * The error for a statement that got no connection.
+ *
+ * @param wasSent whether it was sent before: a read whose connection broke.
+ */
+export function unreachable(address: string, cause: unknown, wasSent: boolean): Error {
   if (isSessionDriverError(cause)) return cause;
   return createError(
     DRIVER,
     'unavailable',
-    `Cannot connect to PostgreSQL at ${address}: ${reasonOf(cause)}. Nothing was sent. Is PostgreSQL running there, and can this machine connect to it?`,
+    `Cannot connect to PostgreSQL at ${address}: ${reasonOf(cause)}.${wasSent ? '' : ' Nothing was sent.'} Is PostgreSQL running there, and can this machine connect to it?`,
     { cause },
   );
 }
 
 function reasonOf(cause: unknown): string {
-  const { code, message } = cause as Error & { code?: unknown };
+  const { code } = (cause ?? {}) as { code?: unknown };
   // The message of PgBouncer says more than its code does.
-  return typeof code === 'string' && !sqlState(cause) ? code : message.replace(/\.$/, '');
+  return typeof code === 'string' && !sqlState(cause) ? code : messageOf(cause).replace(/\.$/, '');
+}
+
+/** The message of anything that a client may throw. */
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
 }

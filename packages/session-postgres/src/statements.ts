@@ -1,5 +1,12 @@
 import type { Change, Fields, PatchResult } from '@coatcheck/session-core/driver';
-import { packFields, packName, quoteTable, unpackFields, type SqlStatements } from '@coatcheck/session-core/sql';
+import {
+  packFields,
+  packName,
+  quoteTable,
+  unpackDestroyed,
+  unpackFields,
+  type SqlStatements,
+} from '@coatcheck/session-core/sql';
 import type { Connection } from './connection.ts';
 import { sqlState } from './errors.ts';
 import { CLOCK, createTableSql, destroyFunction, patchFunction } from './table.ts';
@@ -38,7 +45,7 @@ export function postgresStatements({ query, close }: Connection, table: string, 
 
     async destroy(key, tombstoneMs, call) {
       const contents = await query(DESTROY, [key, String(tombstoneMs), String(timeoutMs)], { call });
-      return contents === 'destroyed' ? contents : toFields(contents);
+      return contents === null || contents === 'destroyed' ? contents : unpackDestroyed(contents);
     },
 
     sweepLimit: 1000,

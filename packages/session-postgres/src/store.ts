@@ -10,7 +10,10 @@ export async function openStore(
   options: Resolved<PostgresRuntimeConfig>,
   { env, timeoutMs }: { env: ReadEnv; timeoutMs: number },
 ): Promise<DriverStore> {
-  const { client, table = DEFAULT_TABLE, createTable = true } = options;
+  const { client, url, tls, maxConnections, table = DEFAULT_TABLE, createTable = true } = options;
+  if (client && (url ?? tls ?? maxConnections) !== undefined) {
+    throw createError(DRIVER, 'configuration', 'With `client`, leave out `url`, `tls` and `maxConnections`.');
+  }
   const connection = client ? useClient(client, timeoutMs) : await connect(options, env, timeoutMs);
   return sqlStore(postgresStatements(connection, table, timeoutMs), { driver: DRIVER, table, createTable, timeoutMs });
 }

@@ -172,3 +172,52 @@ it('a read is sent once', async () => {
   expect(bridge.statements).toHaveLength(4);
   await sql(url, 'SELECT 1');
 });
+
+describe('a pool of the app whose connections are all busy', () => {
+  const pools: [
+    name: string,
+    open: () => { client: PostgresClient | PostgresJsClient; end(): Promise<unknown> },
+    take: (client: never) => Promise<{ release(): void }>,
+  ][] = [
+    [
+      'pg',
+      () => {
+        const client = new pg.Pool({ connectionString: url, max: 1 });
+        return { client, end: () => client.end() };
+      },
+      (client: pg.Pool) => client.connect(),
+    ],
+    [
+      'Postgres.js',
+      () => {
+        const client = postgresJs(url, { max: 1, onnotice: () => undefined });
+        return { client, end: () => client.end() };
+      },
+      (client: postgresJs.Sql) => client.reserve(),
+    ],
+  ];
+
+  it.each(pools)('%s: a write that got no connection in time is not stored later', async (_name, open, take) => {
+    const { client, end } = open();
+    const store = await openStore({ client });
+    const key = newKey();
+    await store.patch(key, change({ set: new Map([['a', ':1']]) }), call());
+    const taken = await take(client as never);
+    const late = store.patch(key, change({ set: new Map([['a', ':2']]) }), call(200));
+    await expect(late).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringMatching(/all connections of `client` are busy\. Nothing was sent\./),
+    });
+    taken.release();
+    expect(await store.read(key, call())).toEqual(new Map([['a', ':1']]));
+    await end();
+  });
+});
+
+it('`client` with another place is an error', async () => {
+  const driver = postgres({ client: { query: async () => [] }, url });
+  await expect(driver.getItem(crypto.randomUUID())).rejects.toMatchObject({
+    code: 'configuration',
+    message: expect.stringContaining('With `client`, leave out `url`'),
+  });
+});

@@ -141,7 +141,7 @@ describe('TLS', () => {
     await using plain = await startPostgres();
     expect(await visit({ url: `${plain.url}?sslmode=require` })).toMatchObject({
       code: 'configuration',
-      message: expect.stringMatching(/The server does not support SSL/),
+      message: expect.stringMatching(/does not support TLS\. Turn on `ssl` in PostgreSQL/),
     });
   });
 });

@@ -108,6 +108,19 @@ describe('the table', () => {
   });
 });
 
+it('a session that cannot be read can be destroyed', async () => {
+  const url = await newDatabase();
+  const store = await openStore({ url });
+  for (const corrupt of ['[]', '5', '"text"', '{"a":5}']) {
+    const key = newKey();
+    await store.patch(key, change({ set: fields }), call());
+    await sql(url, 'UPDATE coatcheck_sessions SET fields = $1 WHERE key = $2', [corrupt, key]);
+    await expect(store.read(key, call())).rejects.toThrow('corrupt');
+    expect(await store.destroy(key, 60_000, call())).toBeNull();
+    expect(await store.patch(key, change({ set: fields }), call())).toBe('destroyed');
+  }
+});
+
 describe('a user of PostgreSQL', () => {
   const newUser = async (url: string): Promise<string> => {
     const user = `user_${nameOf(url)}`;

@@ -40,7 +40,7 @@ export function useClient(client: RedisClient, timeoutMs: number): RedisConnecti
 /** Whether the client sends a command now. ioredis with `lazyConnect` connects when it gets its first command. */
 export function isConnected(client: RedisClient): boolean {
   if ('call' in client) return client.status === 'ready' || client.status === 'wait';
-  return 'slots' in client ? client.isOpen : client.isReady;
+  return 'isReady' in client ? client.isReady : client.isOpen;
 }
 
 type Send = (command: RedisCommand, call: StoreCall) => Promise<unknown>;

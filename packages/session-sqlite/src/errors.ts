@@ -1,7 +1,10 @@
-import { isSessionDriverError } from '@coatcheck/session-core/driver';
+import { createError, isSessionDriverError } from '@coatcheck/session-core/driver';
 import { explainBy, type ErrorRule } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-sqlite';
+
+const CANNOT_OPEN =
+  'The database cannot be opened. It must be a file in a directory that the process can read and write.';
 
 // By the messages of SQLite and of Node.js: the clients have no other property in common. An error that only writes get is `refused`: with
 // `unavailable`, the circuit breaker would make reads fail as well.
@@ -26,7 +29,7 @@ const RULES: ErrorRule[] = [
   {
     pattern: /unable to open|EACCES|EPERM|ENOTDIR|EEXIST|EROFS|EISDIR/,
     code: 'configuration',
-    message: 'The database cannot be opened. It must be a file in a directory that the process can read and write.',
+    message: CANNOT_OPEN,
   },
   { pattern: /not a database/, code: 'configuration', message: 'The file is not an SQLite database.' },
   {
@@ -41,6 +44,12 @@ const RULES: ErrorRule[] = [
     message: 'The app has closed the database that it passed as `client`.',
   },
   {
+    pattern: /no such column|has no column|object name reserved|there is already/,
+    code: 'configuration',
+    message:
+      'The database has another table or index with this name, or the name is reserved. Set `table` to another name.',
+  },
+  {
     pattern: /malformed/,
     code: 'refused',
     message:
@@ -53,16 +62,20 @@ export function isLocked(error: unknown): boolean {
   return /is locked|locking protocol|within a transaction/.test(messageOf(error));
 }
 
-/**
- * The error for a statement that failed. An error without a rule is returned as it is.
- *
- * @param path the file, if the error may come from a wrong path.
- */
-export function explain(error: unknown, path?: string): unknown {
+/** The error for a statement that failed. An error without a rule is returned as it is. */
+export function explain(error: unknown): unknown {
   if (isSessionDriverError(error)) return error;
+  return explainBy(DRIVER, RULES, messageOf(error), error)?.error ?? error;
+}
+
+/** The error for a file that could not be opened. */
+export function cannotOpen(error: unknown, path: string): Error {
+  const { code } = error as { code?: unknown };
+  const reason = typeof code === 'string' && /^E[A-Z]+$/.test(code) ? ` (${code})` : '';
   const known = explainBy(DRIVER, RULES, messageOf(error), error)?.error;
-  if (known && path !== undefined) known.message += ` The file is ${path}.`;
-  return known ?? error;
+  const explained = known ?? createError(DRIVER, 'configuration', CANNOT_OPEN, { cause: error });
+  explained.message += ` The file is ${path}${reason}.`;
+  return explained;
 }
 
 function messageOf(error: unknown): string {

@@ -2,7 +2,7 @@ import { closeSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type * as sqlite from 'node:sqlite';
 import { createError } from '@coatcheck/session-core/driver';
-import { DRIVER, explain, isLocked } from './errors.ts';
+import { cannotOpen, DRIVER, isLocked } from './errors.ts';
 
 /** How often to check that the file is still there, in milliseconds. */
 const CHECK_EVERY_MS = 1000;
@@ -32,7 +32,7 @@ export async function databaseFile(file = '.sessions/sessions.db'): Promise<Data
   let isClosed = false;
 
   const open = (): sqlite.DatabaseSync => {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    createDirectory(dirname(path));
     createFile(path);
     const database = new DatabaseSync(path);
     try {
@@ -64,7 +64,7 @@ export async function databaseFile(file = '.sessions/sessions.db'): Promise<Data
         disconnect();
         return open();
       } catch (error) {
-        throw isLocked(error) ? error : explain(error, path);
+        throw isLocked(error) ? error : cannotOpen(error, path);
       }
     },
     close() {
@@ -72,6 +72,24 @@ export async function databaseFile(file = '.sessions/sessions.db'): Promise<Data
       disconnect();
     },
   };
+}
+
+/** Creates a directory and those above it, for their owner only. Node's own `recursive` never ends where `mkdir` answers ENOENT, as in /proc. */
+function createDirectory(path: string): void {
+  const create = (): void => {
+    try {
+      mkdirSync(path, { mode: 0o700 });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  };
+  try {
+    create();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path) throw error;
+    createDirectory(dirname(path));
+    create();
+  }
 }
 
 /** Creates an empty file, unless there is one. SQLite gives its other files the mode of this one. */

@@ -1,5 +1,5 @@
 import { applyChange, endOf, type Fields, type StoreCall, type StoredRecord } from '@coatcheck/session-core/driver';
-import { packFields, quoteTable, unpackFields, type SqlStatements } from '@coatcheck/session-core/sql';
+import { packFields, quoteTable, unpackDestroyed, unpackFields, type SqlStatements } from '@coatcheck/session-core/sql';
 import { unlocked } from './locks.ts';
 import type { SqliteClient, SqliteStatement } from './options.ts';
 import { BUCKET_MS, createTableSql } from './table.ts';
@@ -114,7 +114,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
         const until = row?.fields === null ? Math.max(row.until, end) : end;
         save(key, row, { until, expires: until, fields: null });
         if (!row) return null;
-        return row.fields === null ? 'destroyed' : contentsOf(row.fields);
+        return row.fields === null ? 'destroyed' : unpackDestroyed(row.fields);
       }),
 
     // About 0.1 ms. Requests wait while SQLite is at work.
@@ -174,15 +174,6 @@ function column(row: unknown, name: string, index = 0): unknown {
 function toRecord(fields: string, { until, expires }: Row): StoredRecord {
   const timestamp = (ms: number): number => (ms >= NEVER ? Infinity : ms);
   return { fields: unpackFields(fields), expires: timestamp(expires), idleUntil: timestamp(until) };
-}
-
-/** The fields of a record that is destroyed; null if it is corrupt, so that its user can sign out. */
-function contentsOf(fields: string): Fields | null {
-  try {
-    return unpackFields(fields);
-  } catch {
-    return null;
-  }
 }
 
 function rollBack(database: SqliteClient): void {

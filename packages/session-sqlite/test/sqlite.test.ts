@@ -159,7 +159,7 @@ describe('a file that cannot be used', () => {
     [
       'is in a file instead of a directory',
       (file) => (rmSync(join(file, '..'), { recursive: true }), writeFileSync(join(file, '..'), '')),
-      /cannot be opened.* The file is .*sessions\.db\.$/,
+      /cannot be opened.* The file is .*sessions\.db \(E[A-Z]+\)\.$/,
     ],
   ])('causes an error if it %s, and works as soon as it is fixed', async (_name, spoil, message) => {
     const file = newFile();
@@ -170,6 +170,13 @@ describe('a file that cannot be used', () => {
     await expect(visit(driver, { user: 'ada' })).rejects.toMatchObject({ ...expected, operation: 'patch' });
     rmSync(existsSync(file) ? file : join(file, '..'), { recursive: true });
     await visit(driver, { user: 'ada' });
+  });
+
+  it.skipIf(process.platform !== 'linux')('causes an error where no directory can be created', async () => {
+    await expect(sqlite({ file: '/proc/nowhere/sessions.db' }).getItem(crypto.randomUUID())).rejects.toMatchObject({
+      code: 'configuration',
+      message: expect.stringMatching(/cannot be opened.* The file is \/proc\/nowhere\/sessions\.db \(ENOENT\)\.$/),
+    });
   });
 
   it('causes an error for writes if it is read-only, and reads go on', async () => {
@@ -380,6 +387,10 @@ describe('sweeps', () => {
     moveClock(31_000);
     await store.patch('late', setting('a'), call());
     await expect.poll(() => rowsIn(file)).toBe(2);
+  });
+
+  it.each([1.5, 0, -1, NaN])('`sweep` rejects the limit %j', async (limit) => {
+    await expect(sweep(sqlite({ file: newFile() }), limit)).rejects.toThrow('a whole number of at least 1');
   });
 
   it('`sweep` removes up to 1000 expired sessions, and other operations go on meanwhile', async () => {

@@ -259,12 +259,20 @@ const migrateFrom: OptionKind<false | MigrateFrom> = {
   },
 };
 
+// Backends store no NUL, and replace half characters, so that two prefixes could become one.
+const keyPrefix: OptionKind<string> = {
+  read: (raw) => {
+    const prefix = string.read(raw);
+    return prefix.isWellFormed() && !prefix.includes('\0') ? prefix : expected('a string without NUL');
+  },
+};
+
 /** The kinds of all options of a driver: the shared ones and its own. */
 export function allKinds<Config extends object>(
   own: OptionKinds<Omit<Config, keyof SharedOptions>>,
 ): OptionKinds<Config> {
   const shared: OptionKinds<SharedOptions> = {
-    prefix: string,
+    prefix: keyPrefix,
     ttl: orFalse(seconds),
     idleTtl: seconds,
     timeout: integer({ from: 1, to: 600_000 }),

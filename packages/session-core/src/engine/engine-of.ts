@@ -19,7 +19,7 @@ export function engineOf(driver: SessionDriver): Engine | undefined {
  *
  * @param limit the maximum number of sessions to remove. Default: 1000.
  * @returns the number of removed sessions; 0 on a backend that expires sessions by itself.
- * @throws a TypeError when the driver is not a Coatcheck driver, and a `SessionDriverError` when the backend failed.
+ * @throws a TypeError when the driver is not a Coatcheck driver or the limit is wrong, and a `SessionDriverError` when the backend failed.
  * @example
  * const removed = await sweep(driver);
  */
@@ -29,5 +29,7 @@ export async function sweep(driver: SessionDriver, limit = 1000): Promise<number
     throw new TypeError(
       'sweep() needs a Coatcheck driver. Create one with the default export of its `/runtime` entry.',
     );
+  if (!(limit > 0) || (limit !== Infinity && !Number.isInteger(limit)))
+    throw new TypeError('sweep() takes the maximum number of sessions to remove, a whole number of at least 1.');
   return engine.sweep(limit);
 }

@@ -203,13 +203,18 @@ function withOptions(
     backend,
     prefix,
     expiry: {
-      ttlMs: ttl === false ? undefined : (ttl ?? DEFAULT_TTL_SECONDS) * 1000,
-      idleMs: idleTtl === undefined ? undefined : idleTtl * 1000,
+      ttlMs: ttl === false ? undefined : milliseconds(ttl ?? DEFAULT_TTL_SECONDS),
+      idleMs: idleTtl === undefined ? undefined : milliseconds(idleTtl),
     },
     timeoutMs: timeout ?? DEFAULT_TIMEOUT_MS,
     secrets,
     migrateFrom: (migrateFrom || undefined) as Resolved<MigrateFrom> | undefined,
   };
+}
+
+/** A lifetime in whole milliseconds, as stores expect it: at least one, and no more than a timestamp can hold. */
+function milliseconds(seconds: number): number {
+  return Math.min(Math.max(Math.round(seconds * 1000), 1), 8.64e15);
 }
 
 const PLAINTEXT: FieldCodecs = [plaintext];

@@ -69,6 +69,15 @@ export function testSessions({ it, createDriver }: DriverTests): void {
     same(values(await driver.getItem(id)), { alive: 2 });
   });
 
+  it('a ttl that is no whole number of milliseconds, or longer than any date, is as good as any other', async () => {
+    for (const ttl of [86_400 / 7, 16.1, 1e300]) {
+      const driver = await createDriver({ ttl });
+      const id = createSessionId();
+      await driver.setItem(id, payload({ user: 'ada' }, undefined));
+      same(values(await driver.getItem(id)), { user: 'ada' });
+    }
+  });
+
   it('sites with different prefixes do not see each other', async () => {
     const [one, other] = [await createDriver({ prefix: 'one:' }), await createDriver({ prefix: 'other:' })];
     const id = createSessionId();

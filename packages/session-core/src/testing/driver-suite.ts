@@ -32,16 +32,16 @@ export const SECRET = 'a-secret-of-the-conformance-suite-42';
 /** One value of a session, as Astro writes it. */
 export interface Entry {
   data: unknown;
-  /** In epoch milliseconds. */
-  expires: number;
+  /** In epoch milliseconds. Undefined: it does not expire by itself. */
+  expires: number | undefined;
 }
 
-export function entry(data: unknown, expires: number): Entry {
+export function entry(data: unknown, expires: number | undefined): Entry {
   return { data, expires };
 }
 
 /** A session as Astro writes it, in which all values expire at the same time. */
-export function payload(data: Record<string, unknown>, expires: number): string {
+export function payload(data: Record<string, unknown>, expires: number | undefined): string {
   return stringify(new Map(Object.entries(data).map(([key, value]) => [key, entry(value, expires)])));
 }
 

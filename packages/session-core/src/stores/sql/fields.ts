@@ -33,6 +33,15 @@ export function unpackFields(packed: string): Fields {
   return fields;
 }
 
+/** Unpacks the fields of a record that is destroyed. Null if they are corrupt, so that its user can sign out. */
+export function unpackDestroyed(packed: string): Fields | null {
+  try {
+    return unpackFields(packed);
+  } catch {
+    return null;
+  }
+}
+
 /** The name of a field in the JSON object. */
 export function packName(name: string): string {
   if (!ESCAPED_BY_JSON.test(name)) return name;

@@ -26,7 +26,9 @@ const tableName: OptionKind<string> = {
   read(raw) {
     const names = typeof raw === 'string' ? raw.split('.') : [];
     if (names.length === 0 || names.length > 2 || !names.every((name) => NAME.test(name))) {
-      throw new Error("expected the name of a table, such as 'sessions' or 'app.sessions', of letters, digits and `_`");
+      throw new Error(
+        "expected the name of a table, such as 'sessions' or 'app.sessions', of up to 40 letters, digits and `_`",
+      );
     }
     return raw as string;
   },

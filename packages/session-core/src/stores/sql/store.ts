@@ -103,7 +103,7 @@ function missingTable(driver: string, table: string): Error {
   return createError(
     driver,
     'configuration',
-    `The table \`${table}\`, or a function of it, is missing, and \`createTable\` is false. Run the statements that \`npx @coatcheck/${driver} ` +
+    `The table \`${table}\`, or something that belongs to it, is missing, and \`createTable\` is false. Run the statements that \`npx @coatcheck/${driver} ` +
       `${table}\` prints, or leave out \`createTable\`.`,
   );
 }
