@@ -2,7 +2,7 @@ import { startPgBouncer, type PgBouncer } from '@coatcheck/test-support/pgbounce
 import { sharedPostgres } from '@coatcheck/test-support/postgres-server';
 import { call, change, newKey } from '@coatcheck/test-support/stores';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { newDatabase, openClient, openStore, sql } from './support/store.ts';
+import { newDatabase, openClient, openStore } from './support/store.ts';
 
 // Through PgBouncer in transaction mode: each statement may be sent to another connection of PostgreSQL.
 

@@ -11,13 +11,13 @@ const RETRY_MS = 5;
  * @param timeoutMs the timeout of one operation, in milliseconds.
  * @throws an error with the code `refused` if the database is locked for most of the timeout.
  */
-export function unlocked<Result>(signal: AbortSignal, timeoutMs: number, work: () => Result): Promise<Result> {
+export async function unlocked<Result>(signal: AbortSignal, timeoutMs: number, work: () => Result): Promise<Result> {
   // Most statements find no lock, and need no more than this.
   try {
     signal.throwIfAborted();
-    return Promise.resolve(work());
+    return work();
   } catch (error) {
-    if (!isLocked(error)) return Promise.reject(explain(error) as Error);
+    if (!isLocked(error)) throw explain(error);
   }
   return retry(work, {
     signal,

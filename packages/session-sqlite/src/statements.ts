@@ -15,7 +15,7 @@ const NEVER = 8.64e15;
  * @param timeoutMs the timeout of one operation, in milliseconds.
  */
 export function sqliteStatements(open: () => SqliteClient, table: string, timeoutMs: number): SqlStatements {
-  const sql = statementsOn(quoteTable(table));
+  const texts = statementsOn(quoteTable(table));
   let database: SqliteClient;
   // Node.js keeps a database as long as it has a statement. Without WeakRef, a client of the app would never be garbage-collected.
   const prepared = new Map<string, WeakRef<SqliteStatement>>();
@@ -59,7 +59,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
     });
 
   const load = (key: string): Row | undefined => {
-    const row = prepare(sql.load).get(key, Date.now());
+    const row = prepare(texts.load).get(key, Date.now());
     if (!row) return undefined;
     return {
       until: Number(column(row, 'until', 0)),
@@ -73,13 +73,13 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
     const end = Math.min(until, NEVER);
     const values = [end, Math.min(expires, NEVER), fields, key];
     if (before && bucketOf(before.until) === bucketOf(end)) {
-      prepare(sql.update).run(...values);
-    } else prepare(sql.upsert).run(...values, bucketOf(end));
+      prepare(texts.update).run(...values);
+    } else prepare(texts.upsert).run(...values, bucketOf(end));
   };
 
   const read = (key: string, call: StoreCall): Promise<Fields | null> =>
     run(call, () => {
-      const row = prepare(sql.read).get(key, Date.now());
+      const row = prepare(texts.read).get(key, Date.now());
       return row ? unpackFields(column(row, 'fields') as string) : null;
     });
 
@@ -89,8 +89,8 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
       if (!row || row.fields === null) return null;
       const until = Math.min(row.expires, Date.now() + idleMs);
       const bucket = bucketOf(until);
-      if (bucket === bucketOf(row.until)) prepare(sql.touch).run(until, key);
-      else prepare(sql.touchAndMove).run(until, bucket, key);
+      if (bucket === bucketOf(row.until)) prepare(texts.touch).run(until, key);
+      else prepare(texts.touchAndMove).run(until, bucket, key);
       return unpackFields(row.fields);
     });
 
@@ -121,7 +121,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
     sweepLimit: 16,
     sweep: (limit, call) =>
       run(call, () => {
-        const { changes } = prepare(sql.sweep).run(bucketOf(Date.now()), limit);
+        const { changes } = prepare(texts.sweep).run(bucketOf(Date.now()), limit);
         return Number(changes);
       }),
 

@@ -27,9 +27,9 @@ type ResolvedOption<Value> = Exclude<Value, EnvRef | undefined>;
 /** A config after environment variables have been read and all values have been validated. An option that is not set is undefined. */
 export type Resolved<Config> = { readonly [Name in keyof Config]: ResolvedOption<Config[Name]> | undefined };
 
-/** A non-empty string. */
+/** A non-empty string without NUL, which no backend stores in a key. */
 export const string: OptionKind<string> = {
-  read: (raw) => (typeof raw === 'string' && raw !== '' ? raw : expected('a non-empty string')),
+  read: (raw) => (typeof raw === 'string' && /^[^\0]+$/.test(raw) ? raw : expected('a non-empty string')),
 };
 
 /** A non-empty string that is a secret, such as a password. Writing it into a config logs a warning. */
@@ -259,20 +259,12 @@ const migrateFrom: OptionKind<false | MigrateFrom> = {
   },
 };
 
-// Backends store no NUL, and replace half characters, so that two prefixes could become one.
-const keyPrefix: OptionKind<string> = {
-  read: (raw) => {
-    const prefix = string.read(raw);
-    return prefix.isWellFormed() && !prefix.includes('\0') ? prefix : expected('a string without NUL');
-  },
-};
-
 /** The kinds of all options of a driver: the shared ones and its own. */
 export function allKinds<Config extends object>(
   own: OptionKinds<Omit<Config, keyof SharedOptions>>,
 ): OptionKinds<Config> {
   const shared: OptionKinds<SharedOptions> = {
-    prefix: keyPrefix,
+    prefix: string,
     ttl: orFalse(seconds),
     idleTtl: seconds,
     timeout: integer({ from: 1, to: 600_000 }),

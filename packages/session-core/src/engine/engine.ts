@@ -212,9 +212,9 @@ function withOptions(
   };
 }
 
-/** A lifetime in whole milliseconds, as stores expect it: at least one, and no more than a timestamp can hold. */
+/** A lifetime in whole milliseconds, as stores expect it, and no longer than a timestamp can hold. */
 function milliseconds(seconds: number): number {
-  return Math.min(Math.max(Math.round(seconds * 1000), 1), 8.64e15);
+  return Math.min(Math.ceil(seconds * 1000), 8.64e15);
 }
 
 const PLAINTEXT: FieldCodecs = [plaintext];
