@@ -31,7 +31,7 @@ export function fromUnstorage(driver: Driver, options: UnstorageDriverConfig = {
     throw createError(
       NAME,
       'configuration',
-      `fromUnstorage() needs an unstorage driver that reads and writes, such as fsLite({ base }). This one has no ` +
+      `fromUnstorage() needs an unstorage driver, such as fsLite({ base }). This one has no ` +
         `${missing.join(', ')}.`,
     );
   }
