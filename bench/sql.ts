@@ -9,7 +9,7 @@ import type { SessionStore } from '@coatcheck/session-core/driver';
 import { Pool } from 'pg';
 import { openStore } from '../packages/session-postgres/src/store.ts';
 import { openStore as openSqlite } from '../packages/session-sqlite/src/store.ts';
-import { cookiesOf, loadInTurns, rate, startServer } from './http.ts';
+import { cookiesOf, loadInTurns, rate, startServer, withQuartiles } from './http.ts';
 import { median, quantile, ratio, repeat, takeTurns, wallOf } from './measure.ts';
 import { digits, spread, times, type Group, type Row } from './report.ts';
 
@@ -188,11 +188,15 @@ function besideExpress(name: string, what: string, open: () => Promise<AsyncDisp
           ourWrite: { server: ours, path: '/write', cookies: ourCookies },
         },
         quick,
+        [
+          ['read', 'ourRead'],
+          ['write', 'ourWrite'],
+        ],
       );
       const gains = [ratio(took.read, took.ourRead), ratio(took.write, took.ourWrite)];
       return {
         cells: [`${rate(took.read)}<br>${rate(took.write)}`, `${rate(took.ourRead)}<br>${rate(took.ourWrite)}`],
-        ours: gains.map(times).join(' / '),
+        ours: `${gains.map(times).join(' / ')}; CPU: ${withQuartiles(took.read, took.ourRead)} / ${withQuartiles(took.write, took.ourWrite)}`,
         reached: gains.every((gain) => gain > 1),
       };
     },

@@ -70,7 +70,6 @@ describe('a config function', () => {
     [{ ttl: '1h' }, '`ttl`: expected a positive number of seconds, or false'],
     [{ timeout: -1 }, '`timeout`: expected a whole number, from 1 to 600000'],
     [{ prefix: '' }, '`prefix`: expected a non-empty string'],
-    [{ prefix: 'a\0' }, '`prefix`: expected a non-empty string'],
     [{ fast: 'maybe' }, '`fast`: expected true or false'],
     [{ mode: 'eventual' }, "`mode`: expected 'strong' or 'weak'"],
     [{ names: [] }, '`names`: expected a list'],

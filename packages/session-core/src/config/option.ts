@@ -27,9 +27,9 @@ type ResolvedOption<Value> = Exclude<Value, EnvRef | undefined>;
 /** A config after environment variables have been read and all values have been validated. An option that is not set is undefined. */
 export type Resolved<Config> = { readonly [Name in keyof Config]: ResolvedOption<Config[Name]> | undefined };
 
-/** A non-empty string without NUL, which no backend stores in a key. */
+/** A non-empty string. */
 export const string: OptionKind<string> = {
-  read: (raw) => (typeof raw === 'string' && /^[^\0]+$/.test(raw) ? raw : expected('a non-empty string')),
+  read: (raw) => (typeof raw === 'string' && raw !== '' ? raw : expected('a non-empty string')),
 };
 
 /** A non-empty string that is a secret, such as a password. Writing it into a config logs a warning. */
