@@ -1,21 +1,11 @@
 import { testStore } from '@coatcheck/session-core/testing';
-import { startPgBouncer, type PgBouncer } from '@coatcheck/test-support/pgbouncer';
-import { sharedPostgres } from '@coatcheck/test-support/postgres-server';
-import { afterAll, beforeAll, it } from 'vitest';
+import { it } from 'vitest';
 import { openStore } from '../src/store.ts';
-import { newDatabase, sql } from './support/store.ts';
+import { newBouncedDatabase, sql } from './support/store.ts';
 
 // The conformance suite again, through PgBouncer in transaction mode. Only in `pnpm test:all`.
 
-let direct: string;
-let url: string;
-let bouncer: PgBouncer;
-beforeAll(async () => {
-  bouncer = await startPgBouncer((await sharedPostgres()).port);
-  direct = await newDatabase();
-  url = direct.replace(/:\d+\//, `:${bouncer.port}/`);
-});
-afterAll(() => bouncer[Symbol.asyncDispose]());
+const { direct, url } = await newBouncedDatabase();
 
 testStore({
   it,

@@ -1,20 +1,10 @@
-import { startPgBouncer, type PgBouncer } from '@coatcheck/test-support/pgbouncer';
-import { sharedPostgres } from '@coatcheck/test-support/postgres-server';
 import { call, change, newKey } from '@coatcheck/test-support/stores';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { newDatabase, openClient, openStore } from './support/store.ts';
+import { expect, it } from 'vitest';
+import { newBouncedDatabase, openClient, openStore } from './support/store.ts';
 
 // Through PgBouncer in transaction mode: each statement may be sent to another connection of PostgreSQL.
 
-let direct: string;
-let url: string;
-let bouncer: PgBouncer;
-beforeAll(async () => {
-  bouncer = await startPgBouncer((await sharedPostgres()).port);
-  direct = await newDatabase();
-  url = direct.replace(/:\d+\//, `:${bouncer.port}/`);
-});
-afterAll(() => bouncer[Symbol.asyncDispose]());
+const { direct, url } = await newBouncedDatabase();
 
 it('64 concurrent writers on two stores lose no updates, and a destroyed session stays destroyed', async () => {
   const stores = [await openStore({ url }), await openStore({ url })] as const;

