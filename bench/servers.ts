@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import fastifyCookie from '@fastify/cookie';
 import fastifySession from '@fastify/session';
-import { createSessions, type SessionDriver } from '@coatcheck/session-core';
+import { createSessions, sweep, type SessionDriver } from '@coatcheck/session-core';
 import postgresRuntime from '@coatcheck/session-postgres/runtime';
 import redisRuntime from '@coatcheck/session-redis/runtime';
 import sqliteRuntime from '@coatcheck/session-sqlite/runtime';
@@ -42,10 +42,12 @@ const WEEK_S = 7 * 86_400;
 /** The connections of a pool. */
 const CONNECTIONS = 32;
 
-/** `node:http` with our `Session`. */
+/** `node:http` with our `Session`. At `/sweep` it removes expired sessions while it goes on to answer, and says how many. */
 async function node({ url }: Options): Promise<Listener> {
-  const sessions = url ? createSessions({ driver: driverAt(url) }) : undefined;
+  const driver = url ? driverAt(url) : undefined;
+  const sessions = driver && createSessions({ driver });
   return async (request, response) => {
+    if (driver && request.url === '/sweep') return response.end(String(await sweep(driver, 10_000)));
     const session = sessions?.open(request.headers.cookie);
     const body = session && (await pageAt(request.url!)(session));
     const setCookie = await session?.commit();

@@ -9,6 +9,7 @@ import type { SessionStore } from '@coatcheck/session-core/driver';
 import { Pool } from 'pg';
 import { openStore } from '../packages/session-postgres/src/store.ts';
 import { openStore as openSqlite } from '../packages/session-sqlite/src/store.ts';
+import { load } from './load.ts';
 import { cookiesOf, loadInTurns, rate, startServer, withQuartiles } from './http.ts';
 import { median, quantile, ratio, repeat, takeTurns, wallOf } from './measure.ts';
 import { digits, spread, times, type Group, type Row } from './report.ts';
@@ -152,7 +153,7 @@ const atStores: Row[] = [
     sqlite(
       (store) => () => store.patch(someKey(), oneField(), call()),
       (database) => {
-        const load = database.prepare(
+        const find = database.prepare(
           'SELECT until, expires, fields FROM coatcheck_sessions WHERE key = ? AND until > ?',
         );
         const save = database.prepare(`UPDATE coatcheck_sessions SET until = ?, expires = ?, fields = ? WHERE key = ?`);
@@ -160,7 +161,7 @@ const atStores: Row[] = [
           const key = someKey();
           const until = Date.now() + 3_600_000;
           database.exec('BEGIN IMMEDIATE');
-          const row = load.get(key, Date.now()) as { fields: string };
+          const row = find.get(key, Date.now()) as { fields: string };
           save.run(until, until, row.fields, key);
           database.exec('COMMIT');
         };
@@ -206,11 +207,11 @@ function besideExpress(name: string, what: string, open: () => Promise<AsyncDisp
 const MILLION = 1_000_000;
 const EXPIRED = 100_000;
 
-/** Reads and changes, one after another, while expired sessions are swept. */
+/** Requests that read and change their session, while expired sessions are swept. */
 function sweeping(
   name: string,
   what: string,
-  open: (sessions: number, expired: number) => Promise<AsyncDisposable & { store: SessionStore }>,
+  open: (sessions: number, expired: number) => Promise<AsyncDisposable & { url: string }>,
 ): Row {
   return {
     name,
@@ -218,36 +219,29 @@ function sweeping(
     reach: 'at most 3 times the median',
     async run(quick) {
       await using subject = await open(quick ? MILLION / 100 : MILLION, quick ? EXPIRED / 100 : EXPIRED);
-      const { store } = subject;
-      const waits = async (isDone: () => boolean): Promise<number[]> => {
+      await using server = await startServer('node', subject.url);
+      const cookies = await cookiesOf(server);
+      const waits = async (isDone: number | (() => boolean)): Promise<number[]> => {
         const took: number[] = [];
-        while (!isDone()) {
-          const startedAt = performance.now();
-          await store.read(someKey(), call());
-          await store.patch(someKey(), oneField(), call());
-          took.push((performance.now() - startedAt) * 1000);
-          await new Promise(setImmediate);
-        }
+        await load(server.address, '/write', cookies, isDone, took);
         return took;
       };
-      let left = quick ? 1000 : 20_000;
-      await waits(() => --left < 0);
-      left = quick ? 1000 : 20_000;
-      const quiet = await waits(() => --left < 0);
+      await waits(quick ? 100 : 4000);
+      const quiet = await waits(quick ? 100 : 4000);
       let isDone = false;
       const swept = (async () => {
         let removed = 0;
-        for (let last = 1; last > 0; removed += last) last = await store.sweep!(10_000, call());
+        for (let last = 1; last > 0; removed += last)
+          last = Number(await (await fetch(`${server.address}/sweep`)).text());
         isDone = true;
         return removed;
       })();
       const busy = await waits(() => isDone);
       const factor = quantile(busy, 1) / median(quiet);
+      const waited = (took: number[]): string =>
+        `${milliseconds(median(took))}, 99.9 %: ${milliseconds(quantile(took, 0.999))}, longest ${milliseconds(quantile(took, 1))}`;
       return {
-        cells: [
-          `${digits(median(quiet))} µs, longest ${digits(quantile(quiet, 1))} µs`,
-          `${digits(median(busy))} µs, 99.9 %: ${digits(quantile(busy, 0.999))} µs, longest ${digits(quantile(busy, 1))} µs; ${(await swept).toLocaleString('en')} removed`,
-        ],
+        cells: [waited(quiet), `${waited(busy)}; ${(await swept).toLocaleString('en')} removed`],
         ours: times(factor),
         reached: factor <= 3,
       };
@@ -255,14 +249,16 @@ function sweeping(
   };
 }
 
+const milliseconds = (us: number): string => `${digits(us / 1000)} ms`;
+
 export const onSql: Group = {
   title: 'On SQL databases',
   about:
     'At the store: wall-clock time of the same statements by the client alone, and by the store of our driver, which also checks, packs and unpacks the ' +
     'fields; `ours` is the part of the speed that is left. Then answers a second over HTTP, with 32 connections, for a read and for a write: ' +
-    'express-session with its store for this database, and `node:http` with `Session`. Then what requests wait for, one after another, while ' +
-    'expired sessions are removed.',
-  columns: ['without us', 'Coatcheck'],
+    'express-session with its store for this database, and `node:http` with `Session`. Then how long requests of 32 connections wait for their ' +
+    'answer: without a sweep, and while expired sessions are removed.',
+  columns: ['without us, or without a sweep', 'Coatcheck'],
   rows: [
     ...atStores,
     besideExpress('postgres-http', 'Express with connect-pg-simple, then `Session`', async () => {
@@ -280,25 +276,21 @@ export const onSql: Group = {
         const server = await startPostgres();
         const store = await openPostgres({ url: server.url });
         await fill(store);
+        await store.close!();
         await server.query(
           `INSERT INTO coatcheck_sessions (key, until, expires, fields)
          SELECT 'other:' || i, u, u, '{"user": ":[\\"ada\\"]"}' FROM generate_series(1, ${sessions}) i,
          LATERAL (SELECT (extract(epoch FROM now()) * 1000)::bigint + CASE WHEN i % ${sessions / expired} = 0 THEN -3600000 - i ELSE 3600000 + i END u) t`,
         );
         await server.query('VACUUM ANALYZE');
-        return {
-          store,
-          async [Symbol.asyncDispose]() {
-            await store.close!();
-            await server[Symbol.asyncDispose]();
-          },
-        };
+        return { url: server.url, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
       },
     ),
     sweeping('sqlite-sweep', 'SQLite: the same', async (sessions, expired) => {
       const file = `${newFolder()}/sessions.db`;
       const store = await openSqlite({ file }, { timeoutMs: 60_000 });
       await fill(store);
+      await store.close!();
       const database = new DatabaseSync(file);
       database
         .prepare(
@@ -309,7 +301,7 @@ export const onSql: Group = {
         .run(sessions, Date.now(), sessions / expired);
       database.exec('PRAGMA wal_checkpoint(TRUNCATE)');
       database.close();
-      return { store, [Symbol.asyncDispose]: () => store.close!() };
+      return { url: `sqlite:${file}`, [Symbol.asyncDispose]: async () => undefined };
     }),
   ],
 };

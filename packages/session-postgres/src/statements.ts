@@ -48,7 +48,8 @@ export function postgresStatements({ query, close }: Connection, table: string, 
       return contents === null || contents === 'destroyed' ? contents : unpackDestroyed(contents);
     },
 
-    sweepLimit: 1000,
+    // Larger steps write so much that requests wait for the disk.
+    sweepLimit: 20,
     sweep: async (limit, call) => Number(await query(SWEEP, [String(limit)], { call, isRepeatable: true })),
 
     async createTable(call) {

@@ -34,11 +34,11 @@ export interface SqlStoreOptions {
   table: string;
   /** Whether to create a missing table. */
   createTable: boolean;
-  /** The timeout of one operation, in milliseconds. A sweep uses half of it. */
+  /** The timeout of one operation, in milliseconds. A sweep stops after half of it. */
   timeoutMs: number;
 }
 
-/** The minimum time between two sweeps that this process starts by itself, in milliseconds. */
+/** The time after which a write starts a sweep again, in milliseconds. It is sooner if the last sweep had to stop before it was done. */
 const SWEEP_EVERY_MS = 60_000;
 
 /**
@@ -58,27 +58,32 @@ export function sqlStore(
       return work();
     });
 
-  const sweep = async (limit: number, call: StoreCall): Promise<number> => {
+  /** Resolves to the number of removed records, and to whether no more of them were found. */
+  const sweep = async (limit: number, call: StoreCall): Promise<{ count: number; isDone: boolean }> => {
     const startedAt = thisMoment();
     let count = 0;
     while (count < limit && msSince(startedAt) < timeoutMs / 2) {
       const next = Math.min(limit - count, statements.sweepLimit);
       const removed = await withTable(call, () => statements.sweep(next, call));
       count += removed;
-      if (removed < next) break;
+      if (removed < next) return { count, isDone: true };
       // Let other operations go first.
       await pause(0, { signal: call.signal });
       call.signal.throwIfAborted();
     }
-    return count;
+    return { count, isDone: false };
   };
 
-  let sweptAt = Date.now();
+  let sweepAt = Date.now() + SWEEP_EVERY_MS;
   const sweepNowAndThen = (): void => {
-    if (Date.now() - sweptAt < SWEEP_EVERY_MS) return;
-    sweptAt = Date.now();
+    if (Date.now() < sweepAt) return;
+    sweepAt = Date.now() + SWEEP_EVERY_MS;
+    const swept = sweep(Infinity, { signal: AbortSignal.timeout(timeoutMs) }).then(({ isDone }) => {
+      // The next write goes on, or a busy server could create sessions faster than it removes them.
+      if (!isDone) sweepAt = 0;
+    });
     // No request waits for this sweep, so nobody needs its error. The next sweep tries again.
-    void waitUntil(sweep(Infinity, { signal: AbortSignal.timeout(timeoutMs) }).catch(() => undefined));
+    void waitUntil(swept.catch(() => undefined));
   };
 
   return {
@@ -90,7 +95,7 @@ export function sqlStore(
       return result;
     },
     destroy: (key, tombstoneMs, call) => withTable(call, () => statements.destroy(key, tombstoneMs, call)),
-    sweep,
+    sweep: async (limit, call) => (await sweep(limit, call)).count,
     legacySessions: {
       read: (id, base, call) => statements.readLegacy(legacyKey(id, base), call),
       remove: (id, base, call) => statements.removeLegacy(legacyKey(id, base), call),
