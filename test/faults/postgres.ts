@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import postgres from '@coatcheck/session-postgres/runtime';
 import { Client } from 'pg';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
-import { startPostgres, type PostgresServer } from '../support/postgres-server.ts';
+import { startPostgres, type PostgresOptions, type PostgresServer } from '../support/postgres-server.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 
 type Actions = Pick<Scene, 'inject' | 'repair'>;
@@ -11,14 +11,14 @@ type Actions = Pick<Scene, 'inject' | 'repair'>;
 function postgresFault(
   name: string,
   actionsOn: (server: PostgresServer, proxy: FaultProxy) => Actions,
-  options: Omit<Fault, 'name' | 'open'> & { settings?: Record<string, string | number> } = {},
+  options: Omit<Fault, 'name' | 'open'> & PostgresOptions = {},
 ): Fault {
-  const { settings = {}, ...rest } = options;
+  const { settings = {}, tableDiskMb, ...rest } = options;
   return {
     name: `PostgreSQL: ${name}`,
     ...rest,
     async open() {
-      const server = await startPostgres({ settings });
+      const server = await startPostgres({ settings, ...(tableDiskMb && { tableDiskMb }) });
       const proxy = await startProxy({ target: server.port });
       const url = server.url.replace(`:${server.port}/`, `:${proxy.port}/`);
       return {
@@ -52,6 +52,53 @@ function lockedBy(statement: string): (server: PostgresServer) => Actions {
       repair: () => client.end(),
     };
   };
+}
+
+/** The primary dies. Its address leads to a standby, which accepts no writes until it is promoted 0.5 s later. */
+const failover: Fault = {
+  name: 'PostgreSQL: the primary is killed (`kill -9`); its address leads to a hot standby, which is promoted after 0.5 s ⁴',
+  endsByItself: true,
+  mayLose: true,
+  async open() {
+    const primary = await startPostgres();
+    const standby = await startPostgres({ standbyOf: primary });
+    const proxy = await startProxy({ target: primary.port });
+    const url = primary.url.replace(`:${primary.port}/`, `:${proxy.port}/`);
+    return {
+      driver: postgres({ url, timeout: TIMEOUT_MS }),
+      async inject() {
+        proxy.redirect(standby.port);
+        await primary.kill();
+        await pause(500);
+        await standby.query('SELECT pg_promote()');
+      },
+      note: async ({ acknowledged, lost }) =>
+        `⁴ The replication of PostgreSQL is asynchronous unless \`synchronous_standby_names\` is set, so a failover can lose writes that were just ` +
+        `acknowledged. This one lost ${lost.length} of ${acknowledged.toLocaleString('en')}.`,
+      async close() {
+        await proxy[Symbol.asyncDispose]();
+        for (const server of [standby, primary]) await server[Symbol.asyncDispose]();
+      },
+    };
+  },
+};
+
+/** Fills the disk, and then what is free in the pages of the sessions. */
+async function fillDisk({ query }: PostgresServer): Promise<void> {
+  await query('CREATE TABLE filler (text text)');
+  const fill = async (statement: string): Promise<void> => {
+    for (let size = 8192; size >= 1;) {
+      try {
+        await query(statement, ['x'.repeat(size)]);
+      } catch {
+        size /= 2;
+      }
+    }
+  };
+  await fill('INSERT INTO filler SELECT $1 FROM generate_series(1, 10)');
+  await query('ALTER TABLE coatcheck_sessions SET (fillfactor = 100)');
+  await fill(`INSERT INTO coatcheck_sessions (key, until, expires, fields)
+    VALUES ('filler' || random(), 9e15, 9e15, jsonb_build_object('text', $1::text))`);
 }
 
 export const postgresFaults: Fault[] = [
@@ -133,4 +180,13 @@ export const postgresFaults: Fault[] = [
     },
     { settings: { max_connections: 12 } },
   ),
+  postgresFault(
+    'the disk is full',
+    (server) => ({
+      inject: () => fillDisk(server),
+      repair: () => server.query('DROP TABLE filler'),
+    }),
+    { tableDiskMb: 1 },
+  ),
+  failover,
 ];

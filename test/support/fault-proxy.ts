@@ -31,6 +31,8 @@ export interface FaultProxy extends AsyncDisposable {
   reset(): Promise<void>;
   /** Resets open connections, and refuses new ones, as if nothing listened on the port. */
   refuse(): Promise<void>;
+  /** Connects new clients to another local port. */
+  redirect(target: number): void;
 }
 
 type Mode =
@@ -51,7 +53,8 @@ export function outageOf(proxy: FaultProxy): () => Promise<() => Promise<void>> 
 }
 
 /** Starts a proxy on a free port. It forwards to the local port `target`. */
-export async function startProxy({ target }: { target: number }): Promise<FaultProxy> {
+export async function startProxy({ target: firstTarget }: { target: number }): Promise<FaultProxy> {
+  let target = firstTarget;
   let mode: Mode = { name: 'pass' };
   let connections = 0;
   let bytesFromClients = 0;
@@ -111,6 +114,7 @@ export async function startProxy({ target }: { target: number }): Promise<FaultP
     trickle: () => become({ name: 'trickle' }),
     reset: () => become({ name: 'reset' }),
     refuse: () => become({ name: 'refuse' }),
+    redirect: (port) => void (target = port),
     [Symbol.asyncDispose]: () => become({ name: 'refuse' }),
   };
 }

@@ -1,4 +1,4 @@
-import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, closeSync, openSync } from 'node:fs';
 import { mkdtemp, readFile, readdir, realpath, rm } from 'node:fs/promises';
@@ -39,6 +39,10 @@ export interface PostgresOptions {
   port?: number;
   /** Settings, such as `max_connections`. */
   settings?: Record<string, string | number>;
+  /** Starts a hot standby that replicates this server. `SELECT pg_promote()` makes it a primary. */
+  standbyOf?: PostgresServer;
+  /** New tables are on a disk of so many megabytes of its own, so that they can fill it. Needs root. */
+  tableDiskMb?: number;
 }
 
 let ownServer: Promise<PostgresServer> | undefined;
@@ -49,7 +53,8 @@ export function sharedPostgres(): Promise<PostgresServer> {
 }
 
 /** Resolves when the server answers. */
-export async function startPostgres({ port: wanted, settings = {} }: PostgresOptions = {}): Promise<PostgresServer> {
+export async function startPostgres(options: PostgresOptions = {}): Promise<PostgresServer> {
+  const { port: wanted, settings = {}, standbyOf, tableDiskMb } = options;
   const { bin, env: libraries } = await postgresBin();
   const env = { ...process.env, ...libraries, LC_ALL: 'C' };
   const port = await freePort(wanted);
@@ -57,6 +62,7 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
   if (NOT_ROOT.uid !== undefined) chownSync(dir, NOT_ROOT.uid, NOT_ROOT.gid!);
   const janitor = startJanitor(dir);
   const data = join(dir, 'data');
+  const tables = join(dir, 'tables');
   let child: ChildProcess | undefined;
 
   async function start(): Promise<void> {
@@ -64,13 +70,17 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
     const log = openSync(join(dir, 'postgres.log'), 'w');
     // The operating system keeps what a killed process has written, so the tests do not need `fsync`.
     const all = { listen_addresses: '127.0.0.1', unix_socket_directories: '', fsync: 'off', ...settings };
-    const args = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-    const started = spawn(bin, ['-D', data, '-p', `${port}`, ...args], {
-      env,
-      stdio: ['ignore', log, log],
-      ...NOT_ROOT,
-      cwd: dir,
-    });
+    const args = [
+      '-D',
+      data,
+      '-p',
+      `${port}`,
+      ...Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+    ];
+    const how: SpawnOptions = { env, stdio: ['ignore', log, log], cwd: dir };
+    const started = tableDiskMb
+      ? spawn('unshare', ['--mount', 'sh', '-c', withDisk(tables, tableDiskMb), bin, ...args], how)
+      : spawn(bin, args, { ...how, ...NOT_ROOT });
     closeSync(log);
     child = started;
     started.once('error', () => {});
@@ -150,9 +160,14 @@ export async function startPostgres({ port: wanted, settings = {} }: PostgresOpt
 
   try {
     const template = process.env[TEMPLATE];
-    if (template) await run('cp', ['-a', template, data]);
+    if (standbyOf) await copyServer(standbyOf, data, dir);
+    else if (template) await run('cp', ['-a', template, data]);
     else await createData(data, dir);
     await start();
+    if (tableDiskMb) {
+      await server.query(`CREATE TABLESPACE small LOCATION '${tables}'`);
+      await server.query('ALTER DATABASE postgres SET default_tablespace = small');
+    }
   } catch (error) {
     await janitor.finish();
     throw error;
@@ -199,10 +214,29 @@ async function newDataFolder(): Promise<string> {
 
 /** Creates the data of a new server. */
 async function createData(data: string, dir: string): Promise<void> {
-  const { bin, env } = await postgresBin();
-  const initdb = join(dirname(await realpath(bin)), 'initdb');
   const args = ['-D', data, '-U', 'postgres', '--auth=trust', '--no-sync', '--encoding=UTF8', '--locale=C'];
-  await run(initdb, args, { env: { ...process.env, ...env, LC_ALL: 'C' }, ...NOT_ROOT, cwd: dir });
+  await runTool('initdb', args, dir);
+}
+
+/** Copies the data of a running server, for a standby. */
+async function copyServer({ port }: PostgresServer, data: string, dir: string): Promise<void> {
+  const from = ['-h', '127.0.0.1', '-p', `${port}`, '-U', 'postgres'];
+  await runTool('pg_basebackup', [...from, '-D', data, '--write-recovery-conf', '--checkpoint=fast', '--no-sync'], dir);
+}
+
+/** Runs a program that comes with the server. */
+async function runTool(name: string, args: string[], dir: string): Promise<void> {
+  const { bin, env } = await postgresBin();
+  const tool = join(dirname(await realpath(bin)), name);
+  await run(tool, args, { env: { ...process.env, ...env, LC_ALL: 'C' }, ...NOT_ROOT, cwd: dir });
+}
+
+/** A shell script that mounts a small disk, which only the server sees, and becomes the server. */
+function withDisk(folder: string, mb: number): string {
+  const { uid, gid } = NOT_ROOT;
+  if (uid === undefined) throw new Error('Only root can start a server with a small disk for its tables.');
+  return `mkdir '${folder}' && mount -t tmpfs -o size=${mb}m,uid=${uid},gid=${gid},mode=700 tmpfs '${folder}' &&
+    exec setpriv --reuid=${uid} --regid=${gid} --clear-groups "$0" "$@"`;
 }
 
 function childrenOf(parent: number): number[] {
