@@ -114,7 +114,7 @@ export async function startProxy({ target: firstTarget }: { target: number }): P
     trickle: () => become({ name: 'trickle' }),
     reset: () => become({ name: 'reset' }),
     refuse: () => become({ name: 'refuse' }),
-    redirect: (port) => void (target = port),
+    redirect: (to) => void (target = to),
     [Symbol.asyncDispose]: () => become({ name: 'refuse' }),
   };
 }
