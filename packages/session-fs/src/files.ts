@@ -200,7 +200,8 @@ function explain(error: unknown, directory: string): unknown {
       { cause: error },
     );
   }
-  if (DENIED.has(code)) {
+  // With `recursive`, `mkdir` answers ENOENT for a read-only disk.
+  if (DENIED.has(code) || (code === 'ENOENT' && (error as NodeJS.ErrnoException).syscall === 'mkdir')) {
     return createError(
       'session-fs',
       'configuration',

@@ -10,6 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { openFiles } from '../src/files.ts';
 import { moveClock } from '@coatcheck/test-support/clock';
 import { newFolder } from '@coatcheck/test-support/folder';
+import { canMount, onFullDisk, type Limit } from '@coatcheck/test-support/full-disk';
 import { call } from './support/call.ts';
 
 /** All files in a folder and its subfolders, as relative paths. */
@@ -351,34 +352,23 @@ describe('a folder that cannot be used', () => {
   });
 });
 
-// Runs in a separate process with a limited disk or a limited file size.
 describe('a full disk', () => {
-  const script = new URL('support/full-disk.ts', import.meta.url).pathname;
-  const run = (command: string[], ...more: string[]) => {
-    const directory = join(newFolder(), 'disk');
-    mkdirSync(directory);
-    const [program = '', ...args] = [...command, process.execPath, script, directory, ...more];
-    const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8' });
-    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-    return stdout.trim().split('\n');
-  };
+  const runtime = new URL('../dist/runtime.js', import.meta.url).href;
+  const run = (limit: Limit) => onFullDisk(runtime, (directory) => ({ directory: join(directory, 'sessions') }), limit);
   const intact = 'the session is {"user":"ada"}';
 
   it('refuses a write if the file size is limited', () => {
-    const lines = run(['bash', '-c', 'ulimit -f 16; exec "$@"', 'bash']);
-    expect(lines).toEqual([
+    expect(run({ fileKb: 16 })).toEqual([
       expect.stringMatching(/^refused: \[session-fs\] There is no space .*\(EFBIG\).* Free space/),
       intact,
       'no file is left over',
     ]);
   });
 
-  it('refuses writes if a real disk is full or becomes read-only', ({ skip }) => {
-    if (spawnSync('unshare', ['-rm', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']).status !== 0) {
-      if (process.env['CI']) throw new Error('CI must allow `unshare -rm mount`.');
-      skip('this system does not allow `unshare -rm mount`');
-    }
-    expect(run(['unshare', '-rm'], 'mount')).toEqual([
+  it('refuses writes if a real disk is full or read-only', ({ skip }) => {
+    if (!canMount()) skip('this system does not allow `unshare -rm mount`');
+    expect(run('disk')).toEqual([
+      expect.stringMatching(/^configuration: \[session-fs\] .*is not a directory that this process can read and write/),
       expect.stringMatching(/^refused: \[session-fs\] There is no space .*\(ENOSPC\).* Free space/),
       intact,
       'no file is left over',

@@ -30,7 +30,14 @@ const RULES: ErrorRule[] = [
   {
     pattern: /^3F000$/,
     code: 'configuration',
-    message: 'The database has no schema with the name in `table`. Create it, or correct `table`.',
+    message:
+      'The database has no schema with the name in `table`, or none of the `search_path` of its user. Create it, or correct `table`.',
+  },
+  {
+    pattern: /^22(?:P05|021)$/,
+    code: 'configuration',
+    message:
+      'The database cannot store this text, so nothing was stored. Its encoding must be UTF8, and `prefix` must not contain NUL.',
   },
   {
     pattern: /^42501$/,
@@ -142,6 +149,8 @@ export function noConnection(address: string, cause: unknown): Failure | undefin
     explanation = `PostgreSQL at ${address} does not support TLS. Turn on \`ssl\` in PostgreSQL, or leave out \`sslmode\` and \`tls\`.`;
   } else if (TLS.test(reason)) {
     explanation = `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`;
+  } else if (sqlState(cause)?.startsWith('42')) {
+    explanation = `PostgreSQL refuses the settings of the connection: ${message}. Correct \`options\` in DATABASE_URL or \`url\`, or PGOPTIONS.`;
   } else return undefined;
   return { error: createError(DRIVER, 'configuration', explanation, { cause }) };
 }

@@ -157,6 +157,34 @@ it('a database that does not exist, and a file that does not, are errors at once
   });
 });
 
+it.each([
+  [
+    '-c nonsense=1',
+    /refuses the settings of the connection: unrecognized configuration parameter "nonsense"\. Correct `options`/,
+  ],
+  ['nonsense', /refuses the settings of the connection: invalid command-line argument/],
+])('`options=%s` in the URL is an error at once', async (options, message) => {
+  expect(await visit({ url: `${url}?options=${encodeURIComponent(options)}` })).toMatchObject({
+    code: 'configuration',
+    message: expect.stringMatching(message),
+  });
+});
+
+it('a database that cannot store every text says so', async () => {
+  await using server = await startPostgres();
+  await server.query(`CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0`);
+  const latin = server.url.replace(/\w+$/, 'latin');
+  const store = await openStore({ url: latin });
+  const write = (text: string) => store.patch('key', change({ set: new Map([['user', text]]) }), call());
+  expect(await write(':"Zoë"')).toBe('applied');
+  await expect(write(':"Ada 🧥"')).rejects.toMatchObject({
+    code: 'configuration',
+    message: expect.stringMatching(/cannot store this text.*must be UTF8/),
+  });
+  expect((await store.read('key', call()))!.get('user')).toBe(':"Zoë"');
+  await store.close!();
+});
+
 describe('a PostgreSQL that cannot serve for now', () => {
   it('nobody listens: unavailable, with the address', async () => {
     const port = await freePort();

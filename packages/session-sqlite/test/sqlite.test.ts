@@ -11,6 +11,7 @@ import { createTableSql, sqliteDriver } from '@coatcheck/session-sqlite';
 import sqlite from '@coatcheck/session-sqlite/runtime';
 import { moveClock } from '@coatcheck/test-support/clock';
 import { newFolder } from '@coatcheck/test-support/folder';
+import { canMount, onFullDisk, type Limit } from '@coatcheck/test-support/full-disk';
 import { collectGarbage } from '@coatcheck/test-support/garbage';
 import { call, change, newKey } from '@coatcheck/test-support/stores';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -306,33 +307,25 @@ describe('a full disk', () => {
     expect(await valueIn(driver, next, 'cart')).toHaveLength(100_000);
   });
 
-  // Runs in a separate process with a limited disk or a limited file size.
-  const script = fileURLToPath(new URL('support/full-disk.ts', import.meta.url));
-  const run = (command: string[], ...more: string[]) => {
-    const directory = join(newFolder(), 'disk');
-    mkdirSync(directory);
-    const [program = '', ...args] = [...command, process.execPath, script, directory, ...more];
-    const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8' });
-    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-    return stdout.trim().split('\n');
-  };
+  const runtime = new URL('../dist/runtime.js', import.meta.url).href;
+  const run = (limit: Limit) => onFullDisk(runtime, (directory) => ({ file: join(directory, 'sessions.db') }), limit);
+  const intact = 'the session is {"user":"ada"}';
 
   it('refuses a write if the file size is limited', () => {
-    expect(run(['bash', '-c', 'ulimit -f 100; exec "$@"', 'bash'])).toEqual([
+    expect(run({ fileKb: 100 })).toEqual([
       expect.stringMatching(/^refused: \[session-sqlite\] The disk reports an error, so nothing was stored/),
-      'the session is {"user":"ada"}',
+      intact,
+      'no file is left over',
     ]);
   });
 
   it('refuses writes if a real disk is full or read-only', ({ skip }) => {
-    if (spawnSync('unshare', ['-rm', 'mount', '-t', 'tmpfs', 'tmpfs', '/mnt']).status !== 0) {
-      if (process.env['CI']) throw new Error('CI must allow `unshare -rm mount`.');
-      skip('this system does not allow `unshare -rm mount`');
-    }
-    expect(run(['unshare', '-rm'], 'mount')).toEqual([
+    if (!canMount()) skip('this system does not allow `unshare -rm mount`');
+    expect(run('disk')).toEqual([
       expect.stringMatching(/^configuration: \[session-sqlite\] .*must be a file in a directory that the process can/),
       expect.stringMatching(/^refused: \[session-sqlite\] The disk is full, so nothing was stored/),
-      'the session is {"user":"ada"}',
+      intact,
+      'no file is left over',
       'with space again: {"user":"ada","cart":"x"}',
     ]);
   });
