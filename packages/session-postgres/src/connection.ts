@@ -56,9 +56,9 @@ export function queryOver<Client>(
       // An object or an array: clients have options for the form of rows, and for the names of columns.
       return row === undefined ? null : (Object.values(row as Record<string, string | null>)[0] ?? null);
     };
-    const judge = (error: unknown): Failure => {
+    const judge = async (error: unknown): Promise<Failure> => {
       const wasSent = client !== undefined;
-      const failure = explain(error, wasSent) ?? (wasSent ? undefined : noConnection(address, error));
+      const failure = (await explain(error, wasSent)) ?? (wasSent ? undefined : noConnection(address, error));
       if (failure?.elsewhere) reconnect();
       if (failure) return failure;
       if (wasSent && !isRepeatable) return { error: interrupted(error) };

@@ -3,7 +3,7 @@ import { pause } from '@coatcheck/session-core/driver';
 import pg, { type Client as PgClient, type Pool as PgPool, type PoolClient, type PoolConfig } from 'pg';
 import { cancelStatement, discard } from './cancel.ts';
 import { queryOver, type Connection } from './connection.ts';
-import { allBusy, explain } from './errors.ts';
+import { allBusy, isAnswer } from './errors.ts';
 
 const { Client, Pool } = pg;
 
@@ -96,7 +96,7 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
       release(() => client.release());
       return result;
     } catch (error) {
-      release(explain(error, true) ? () => client.release() : discard);
+      release(isAnswer(error) ? () => client.release() : discard);
       throw error;
     }
   };
