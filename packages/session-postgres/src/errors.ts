@@ -26,13 +26,13 @@ export function isAnswer(error: unknown): boolean {
  *
  * @param isConnected whether a statement was sent. Without a connection, an error without a rule is one of a pooler.
  */
-export async function explain(error: unknown, isConnected: boolean): Promise<Failure | undefined> {
-  if (!isAnswer(error)) return undefined;
-  const state = sqlState(error)!;
+export async function explain(reason: unknown, isConnected: boolean): Promise<Failure | undefined> {
+  if (!isAnswer(reason)) return undefined;
+  const state = sqlState(reason)!;
   // Without the module, the error is still passed on, as one that is not known.
   const { rules } = await import('./error-rules.ts').catch(() => ({ rules: [] }));
-  const known = explainBy(DRIVER, rules, state, error);
-  return known ?? (isConnected ? { error: withoutValues(error as Error, state) } : undefined);
+  const known = explainBy(DRIVER, rules, state, reason);
+  return known ?? (isConnected ? { error: withoutValues(reason as Error, state) } : undefined);
 }
 
 /** The error of PostgreSQL, without its message if that may quote values: those about data, about constraints and of somebody's triggers. */
