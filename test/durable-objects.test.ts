@@ -1,5 +1,8 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startWorkers, type Workers } from '../packages/session-cloudflare-kv/test/support/site.ts';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { startWorkers, workerSite, type Workers } from '../packages/session-cloudflare-kv/test/support/site.ts';
 import { objectsSite } from '../packages/session-durable-objects/test/support/site.ts';
 import { createVisitor } from './support/http.ts';
 import { astros } from './support/scope.ts';
@@ -86,4 +89,30 @@ describe('the binding', () => {
     expect(message).toContain('"new_sqlite_classes": ["CoatcheckSession"]');
     expect(message).toContain("export { CoatcheckSession } from '@coatcheck/session-durable-objects/object';");
   });
+});
+
+it('sessions that the adapter stored in KV are migrated, and can be destroyed', async () => {
+  const persist = await mkdtemp(join(tmpdir(), 'coatcheck-objects-'));
+  onTestFinished(() => rm(persist, { recursive: true, force: true }));
+  const [ada, grace] = await (async () => {
+    await using before = await startWorkers((await buildSite(workerSite({ driver: 'undefined' }))).dist, { persist });
+    const visitors = [createVisitor(before.urls[0]!), createVisitor(before.urls[0]!)] as const;
+    for (const visitor of visitors) await visitor.run([['set', 'cart', ['hat']]]);
+    return visitors;
+  })();
+
+  const driver = `durableObjectsDriver({ migrateFrom: { until: '2100-01-01' } })`;
+  const { dist } = await buildSite(objectsSite({ driver, kv: true }));
+  await using after = await startWorkers(dist, { isolates: 2, persist });
+  const legacy = async (): Promise<string[]> => {
+    const namespace = await after.miniflare.getKVNamespace('SESSION', 'isolate-0');
+    return (await namespace.list()).keys.map(({ name }) => name);
+  };
+  expect((await legacy()).sort()).toEqual([ada.sessionId(), grace.sessionId()].sort());
+  expect(await ada.fork(after.urls[0]).run([['get', 'cart']])).toEqual([['hat']]);
+  expect(await legacy()).toEqual([grace.sessionId()]);
+  expect(await ada.fork(after.urls[1]).run([['get', 'cart']])).toEqual([['hat']]);
+  await grace.fork(after.urls[0]).run([['destroy']]);
+  expect(await legacy()).toEqual([]);
+  expect(await grace.fork(after.urls[1]).run([['keys']])).toEqual([[]]);
 });

@@ -1,3 +1,6 @@
+import type { SessionNamespace } from '@coatcheck/session-durable-objects/runtime';
+import { bundleWorker } from '@coatcheck/test-support/worker';
+import { Miniflare } from 'miniflare';
 import { startIsolates, type Isolates } from '../../../session-cloudflare-kv/test/support/worker.ts';
 
 export type { Isolate } from '../../../session-cloudflare-kv/test/support/worker.ts';
@@ -21,4 +24,26 @@ export async function startObjects(
     },
     shared: persist === undefined ? {} : { durableObjectsPersist: persist },
   });
+}
+
+export interface Namespace extends AsyncDisposable {
+  /** The binding, as Wrangler's `getPlatformProxy()` returns it. */
+  namespace: SessionNamespace;
+}
+
+/** Starts workerd, and makes its Durable Objects available in Node. */
+export async function startNamespace(): Promise<Namespace> {
+  const script = await bundleWorker(new URL('../workers/sessions.ts', import.meta.url));
+  const miniflare = new Miniflare({
+    cf: false,
+    modules: true,
+    script,
+    compatibilityDate: '2026-07-30',
+    compatibilityFlags: ['nodejs_compat'],
+    durableObjects: { SESSIONS: { className: 'InspectedSession', useSQLite: true } },
+  });
+  return {
+    namespace: await miniflare.getDurableObjectNamespace('SESSIONS'),
+    [Symbol.asyncDispose]: () => miniflare.dispose(),
+  };
 }
