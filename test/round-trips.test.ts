@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import { createSessions, type Session, type SessionDriver } from '@coatcheck/session-core';
+import durableObjects from '@coatcheck/session-durable-objects/runtime';
 import fs from '@coatcheck/session-fs/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import postgres from '@coatcheck/session-postgres/runtime';
@@ -16,6 +17,7 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { startKv } from '../packages/session-cloudflare-kv/test/support/kv.ts';
+import { startNamespace } from '../packages/session-durable-objects/test/support/objects.ts';
 import { contextFor, startBlobs, startGateway } from '../packages/session-netlify-blobs/test/support/blobs.ts';
 import { makeDriver } from '../packages/session-unstorage/test/support/make-driver.ts';
 import { readPages, tablesOf } from './support/pages.ts';
@@ -140,6 +142,20 @@ async function countedCloudflareKv(): Promise<Counted> {
   return { driver: cloudflareKv({ namespace }), asked };
 }
 
+async function countedDurableObjects(): Promise<Counted> {
+  const objects = await startNamespace();
+  onEnd(objects);
+  const { namespace } = objects;
+  const object = { operate: (id: object, request: object) => namespace.get(id).operate(request) };
+  const asked = count(object, ['operate']);
+  const client = {
+    idFromName: (name: string) => namespace.idFromName(name),
+    get: (id: object) => ({ operate: (request: object) => object.operate(id, request) }),
+    jurisdiction: () => client,
+  };
+  return { driver: durableObjects({ client }), asked };
+}
+
 function countedUnstorage(): Counted {
   const driver = makeDriver['memory']!({});
   const asked = count(driver, ['getItem', 'setItem', 'removeItem']);
@@ -153,6 +169,7 @@ const backends: Record<string, () => Counted | Promise<Counted>> = {
   'session-netlify-blobs': countedNetlifyBlobs,
   'session-fs': countedFs,
   'session-cloudflare-kv': countedCloudflareKv,
+  'session-durable-objects': countedDurableObjects,
   'session-unstorage': countedUnstorage,
 };
 

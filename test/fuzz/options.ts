@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import type { SessionDriver, SessionDriverConfig } from '@coatcheck/session-core';
+import { durableObjectsDriver } from '@coatcheck/session-durable-objects';
+import durableObjects from '@coatcheck/session-durable-objects/runtime';
 import { fsDriver } from '@coatcheck/session-fs';
 import fs from '@coatcheck/session-fs/runtime';
 import { memoryDriver } from '@coatcheck/session-memory';
@@ -45,6 +47,11 @@ const backends: Backend[] = [
     valid: { file: '/dev/null/sessions.db', table: 'x', createTable: false },
   },
   { config: cloudflareKvDriver, runtime: cloudflareKv, valid: { namespace: 'SESSION' } },
+  {
+    config: durableObjectsDriver,
+    runtime: durableObjects,
+    valid: { namespace: 'SESSIONS', locationHint: 'weur', jurisdiction: 'eu' },
+  },
   {
     config: netlifyBlobsDriver,
     runtime: netlifyBlobs,

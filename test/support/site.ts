@@ -13,7 +13,7 @@ const workspace = fileURLToPath(new URL('../../', import.meta.url));
 /** A site to build: the source in `test/apps/astro-7`, with a session configuration and a version of Astro. */
 export interface SiteSpec {
   /** Selects the folder `test/apps/astro-<this>`. */
-  astro: 6 | 7 | '7-cloudflare' | '7-netlify' | '7-storage' | '7-vercel';
+  astro: 6 | 7 | '6-cloudflare' | '7-cloudflare' | '7-netlify' | '7-storage' | '7-vercel';
   /** The expression after `driver:` in `astro.config.mjs`. It can use the names in `importable`. */
   driver: string;
   /** The other options of `session`. */

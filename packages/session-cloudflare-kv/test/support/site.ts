@@ -49,7 +49,7 @@ export interface WorkersOptions {
   namespace?: string;
   /** Environment variables of the Worker. */
   bindings?: Record<string, string>;
-  /** The folder that keeps the data of KV when the Workers end. */
+  /** The folder that keeps the data when the Workers end. */
   persist?: string;
 }
 
@@ -63,7 +63,13 @@ export async function startWorkers(
     main: string;
     compatibility_date: string;
     compatibility_flags: string[];
+    durable_objects?: { bindings: { name: string; class_name: string }[] };
   };
+  // All isolates use the objects of the first one.
+  const objects = (config.durable_objects?.bindings ?? []).map(({ name, class_name: className }) => [
+    name,
+    { className, scriptName: 'isolate-0', useSQLite: true },
+  ]);
   const files = (await readdir(root, { recursive: true })).filter((path) => path.endsWith('.mjs'));
   const ordered = [config.main, ...files.filter((path) => path !== config.main)];
   const modules = await Promise.all(
@@ -76,7 +82,7 @@ export async function startWorkers(
   const names = Array.from({ length: isolates }, (_, index) => `isolate-${index}`);
   const miniflare = new Miniflare({
     cf: false,
-    ...(persist !== undefined && { kvPersist: persist }),
+    ...(persist !== undefined && { kvPersist: persist, durableObjectsPersist: persist }),
     workers: names.map((name) => ({
       name,
       modulesRoot: root,
@@ -85,6 +91,7 @@ export async function startWorkers(
       compatibilityFlags: config.compatibility_flags,
       bindings,
       kvNamespaces: namespace ? { [namespace]: 'sessions' } : {},
+      durableObjects: Object.fromEntries(objects),
       serviceBindings: { ASSETS: () => new Response('no such asset', { status: 404 }) },
       unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
     })),

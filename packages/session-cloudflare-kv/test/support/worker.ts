@@ -17,6 +17,10 @@ export interface Answer {
 export interface WorkerOptions {
   compatibilityDate?: string;
   compatibilityFlags?: string[];
+  /** More options of Miniflare for each Worker, such as bindings. */
+  worker?: object;
+  /** More options of Miniflare for all Workers, such as where to keep data. */
+  shared?: object;
 }
 
 export interface Worker extends Isolate, AsyncDisposable {}
@@ -25,22 +29,23 @@ export interface Isolates extends AsyncDisposable {
   all: Isolate[];
 }
 
-/** Bundles a module of `test/workers` as Wrangler does, and runs it in workerd. */
-export async function startWorker(entry: string, options: WorkerOptions = {}): Promise<Worker> {
+/** Bundles a module of `test/workers`, or the one at a URL, as Wrangler does, and runs it in workerd. */
+export async function startWorker(entry: string | URL, options: WorkerOptions = {}): Promise<Worker> {
   const isolates = await startIsolates(entry, 1, options);
   return { ...isolates.all[0]!, [Symbol.asyncDispose]: isolates[Symbol.asyncDispose] };
 }
 
 /** Starts several Workers with a shared KV. */
 export async function startIsolates(
-  entry: string,
+  entry: string | URL,
   count: number,
-  { compatibilityDate = '2026-07-30', compatibilityFlags = ['nodejs_compat'] }: WorkerOptions = {},
+  { compatibilityDate = '2026-07-30', compatibilityFlags = ['nodejs_compat'], worker, shared }: WorkerOptions = {},
 ): Promise<Isolates> {
-  const contents = await bundleWorker(new URL(`../workers/${entry}`, import.meta.url));
+  const contents = await bundleWorker(new URL(entry, new URL('../workers/', import.meta.url)));
   const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
   const miniflare = new Miniflare({
     cf: false,
+    ...shared,
     workers: names.map((name) => ({
       name,
       modules: [{ type: 'ESModule', path: 'worker.mjs', contents }],
@@ -48,6 +53,7 @@ export async function startIsolates(
       compatibilityFlags,
       kvNamespaces: { SESSION: 'sessions' },
       unsafeDirectSockets: [{ host: '127.0.0.1', port: 0 }],
+      ...worker,
     })),
   });
   await miniflare.ready;

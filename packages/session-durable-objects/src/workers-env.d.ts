@@ -1,0 +1,8 @@
+// The part of workerd's modules that the driver uses.
+declare module 'cloudflare:workers' {
+  export const env: Record<string, unknown>;
+
+  export class DurableObject {
+    protected ctx: { readonly storage: unknown };
+  }
+}

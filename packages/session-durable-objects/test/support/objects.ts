@@ -1,0 +1,49 @@
+import type { SessionNamespace } from '@coatcheck/session-durable-objects/runtime';
+import { bundleWorker } from '@coatcheck/test-support/worker';
+import { Miniflare } from 'miniflare';
+import { startIsolates, type Isolates } from '../../../session-cloudflare-kv/test/support/worker.ts';
+
+export type { Isolate } from '../../../session-cloudflare-kv/test/support/worker.ts';
+
+export interface ObjectsOptions {
+  isolates?: number;
+  compatibilityDate?: string;
+  /** The folder that keeps the data when the Workers end. */
+  persist?: string;
+}
+
+/** Runs a module of `test/workers` in workerd, in one or more isolates. The objects of all of them run in the first one. */
+export async function startObjects(
+  entry: string,
+  { isolates = 1, persist, ...options }: ObjectsOptions = {},
+): Promise<Isolates> {
+  return startIsolates(new URL(`../workers/${entry}`, import.meta.url), isolates, {
+    ...options,
+    worker: {
+      durableObjects: { SESSIONS: { className: 'InspectedSession', scriptName: 'isolate-0', useSQLite: true } },
+    },
+    shared: persist === undefined ? {} : { durableObjectsPersist: persist },
+  });
+}
+
+export interface Namespace extends AsyncDisposable {
+  /** The binding, as Wrangler's `getPlatformProxy()` returns it. */
+  namespace: SessionNamespace;
+}
+
+/** Starts workerd, and makes its Durable Objects available in Node. */
+export async function startNamespace(): Promise<Namespace> {
+  const script = await bundleWorker(new URL('../workers/sessions.ts', import.meta.url));
+  const miniflare = new Miniflare({
+    cf: false,
+    modules: true,
+    script,
+    compatibilityDate: '2026-07-30',
+    compatibilityFlags: ['nodejs_compat'],
+    durableObjects: { SESSIONS: { className: 'InspectedSession', useSQLite: true } },
+  });
+  return {
+    namespace: await miniflare.getDurableObjectNamespace('SESSIONS'),
+    [Symbol.asyncDispose]: () => miniflare.dispose(),
+  };
+}
