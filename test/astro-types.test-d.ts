@@ -13,6 +13,7 @@ import { upstashDriver } from '@coatcheck/session-upstash';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { sqliteDriver } from '@coatcheck/session-sqlite';
 import { postgresDriver } from '@coatcheck/session-postgres';
+import { d1Driver } from '@coatcheck/session-d1';
 import type { SessionDriver, SessionDriverConfig } from '@coatcheck/session-core';
 import type * as astro6 from 'astro-6';
 import { defineConfig as defineConfig6 } from 'astro-6/config';
@@ -35,6 +36,8 @@ defineConfig6({ session: { driver: sqliteDriver() } });
 defineConfig7({ session: { driver: sqliteDriver() } });
 defineConfig6({ session: { driver: postgresDriver() } });
 defineConfig7({ session: { driver: postgresDriver() } });
+defineConfig6({ session: { driver: d1Driver() } });
+defineConfig7({ session: { driver: d1Driver() } });
 // The entrypoint for a package without a config function.
 defineConfig6({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });
 defineConfig7({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });

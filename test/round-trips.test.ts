@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import { createSessions, type Session, type SessionDriver } from '@coatcheck/session-core';
+import d1 from '@coatcheck/session-d1/runtime';
 import fs from '@coatcheck/session-fs/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import postgres from '@coatcheck/session-postgres/runtime';
@@ -16,6 +17,8 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { startKv } from '../packages/session-cloudflare-kv/test/support/kv.ts';
+import { counted as countD1 } from '../packages/session-d1/test/support/counted.ts';
+import { startD1 } from '../packages/session-d1/test/support/d1.ts';
 import { contextFor, startBlobs, startGateway } from '../packages/session-netlify-blobs/test/support/blobs.ts';
 import { makeDriver } from '../packages/session-unstorage/test/support/make-driver.ts';
 import { readPages, tablesOf } from './support/pages.ts';
@@ -140,6 +143,14 @@ async function countedCloudflareKv(): Promise<Counted> {
   return { driver: cloudflareKv({ namespace }), asked };
 }
 
+async function countedD1(): Promise<Counted> {
+  const started = await startD1('DB');
+  onEnd(started);
+  const { client, usage } = countD1(started.databases['DB']!);
+  let calls = 0;
+  return { driver: d1({ client }), asked: () => inTurn((calls += usage().calls)) };
+}
+
 function countedUnstorage(): Counted {
   const driver = makeDriver['memory']!({});
   const asked = count(driver, ['getItem', 'setItem', 'removeItem']);
@@ -150,6 +161,7 @@ const backends: Record<string, () => Counted | Promise<Counted>> = {
   'session-redis': countedRedis,
   'session-postgres': countedPostgres,
   'session-upstash': countedUpstash,
+  'session-d1': countedD1,
   'session-netlify-blobs': countedNetlifyBlobs,
   'session-fs': countedFs,
   'session-cloudflare-kv': countedCloudflareKv,

@@ -14,6 +14,12 @@ export interface SqlStatements {
   sweep(limit: number, call: StoreCall): Promise<number>;
   /** The largest `limit` with which a sweep does not delay other operations. */
   sweepLimit: number;
+  /**
+   * How many records a sweep after a write removes at most. For platforms that limit the number of statements per request.
+   *
+   * @default no limit
+   */
+  sweepAfterWriteLimit?: number;
   /** Creates everything that the other statements need, unless it exists. May run in several processes at once. */
   createTable(call: StoreCall): Promise<void>;
   /** Whether a statement failed because the table, or anything else that `createTable` creates, is missing. */
@@ -78,7 +84,11 @@ export function sqlStore(
     if (Date.now() - sweptAt < SWEEP_EVERY_MS) return;
     sweptAt = Date.now();
     // No request waits for this sweep, so nobody needs its error. The next sweep tries again.
-    void waitUntil(sweep(Infinity, { signal: AbortSignal.timeout(timeoutMs) }).catch(() => undefined));
+    void waitUntil(
+      sweep(statements.sweepAfterWriteLimit ?? Infinity, { signal: AbortSignal.timeout(timeoutMs) }).catch(
+        () => undefined,
+      ),
+    );
   };
 
   return {
