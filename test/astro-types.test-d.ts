@@ -13,6 +13,7 @@ import { upstashDriver } from '@coatcheck/session-upstash';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { sqliteDriver } from '@coatcheck/session-sqlite';
 import { postgresDriver } from '@coatcheck/session-postgres';
+import { d1Driver } from '@coatcheck/session-d1';
 import { durableObjectsDriver } from '@coatcheck/session-durable-objects';
 import type { SessionDriver, SessionDriverConfig } from '@coatcheck/session-core';
 import type * as astro6 from 'astro-6';
@@ -36,6 +37,8 @@ defineConfig6({ session: { driver: sqliteDriver() } });
 defineConfig7({ session: { driver: sqliteDriver() } });
 defineConfig6({ session: { driver: postgresDriver() } });
 defineConfig7({ session: { driver: postgresDriver() } });
+defineConfig6({ session: { driver: d1Driver() } });
+defineConfig7({ session: { driver: d1Driver() } });
 defineConfig6({ session: { driver: durableObjectsDriver() } });
 defineConfig7({ session: { driver: durableObjectsDriver() } });
 // The entrypoint for a package without a config function.

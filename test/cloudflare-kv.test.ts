@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startWorkers, workerSite, type Workers } from '../packages/session-cloudflare-kv/test/support/site.ts';
-import { createVisitor, type Visitor } from './support/http.ts';
+import { createVisitor } from './support/http.ts';
+import { keptOf64, isNotRestored } from './support/isolate-races.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, type DevSite } from './support/site.ts';
 
@@ -50,55 +51,18 @@ describe('a built Worker', () => {
     expect(await all()).not.toContain('ada-lovelace');
   });
 
-  /** 64 requests on one session. Each reads it, waits, and sets its own key. */
-  async function race(visitors: (visitor: Visitor, index: number) => Visitor): Promise<number> {
-    const visitor = createVisitor(workers.urls[0]!);
-    await visitor.run([['set', 'user', 'ada']]);
-    const answers = await Promise.all(
-      Array.from({ length: 64 }, (_, index) =>
-        visitors(visitor, index).run([
-          ['get', 'user'],
-          ['jitter', 100],
-          ['set', `key${index}`, index],
-        ]),
-      ),
-    );
-    expect(answers.map(([user]) => user)).toEqual(Array.from({ length: 64 }, () => 'ada'));
-    const [keys] = (await visitor.run([['keys']])) as [string[]];
-    expect(keys).toContain('user');
-    return keys.length - 1;
-  }
-
   it('loses no updates of 64 concurrent requests in one isolate', async () => {
-    expect(await race((visitor) => visitor.fork())).toBe(64);
+    expect(await keptOf64([workers.urls[0]!])).toBe(64);
   });
 
   // Without compare-and-set, the last write of a record wins between isolates, as the README says.
   it('keeps a valid session if two isolates write concurrently, but may lose changes', async () => {
-    const kept = await race((visitor, index) => visitor.fork(workers.urls[index % 2]));
+    const kept = await keptOf64(workers.urls);
     console.log(`64 writers in two isolates: ${kept} of 64 changes kept`);
     expect(kept).toBeGreaterThan(0);
   });
 
-  it('a session that is destroyed during concurrent writes stays destroyed', async () => {
-    for (let round = 0; round < 5; round++) {
-      const visitor = createVisitor(workers.urls[0]!);
-      await visitor.run([['set', 'user', 'ada']]);
-      const others = Array.from({ length: 8 }, (_, index) => visitor.fork(workers.urls[index % 2]));
-      const writing = others.map((other, index) =>
-        other.attempt([
-          ['get', 'user'],
-          ['jitter', 100],
-          ['set', `key${index}`, index],
-        ]),
-      );
-      const gone = visitor.fork();
-      await visitor.run([['jitter', 100], ['destroy']]);
-      expect((await Promise.all(writing)).map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 200));
-      for (const url of workers.urls)
-        expect(await gone.fork(url).run([['get', 'user'], ['keys']])).toEqual([undefined, []]);
-    }
-  });
+  it('a session that is destroyed during concurrent writes stays destroyed', () => isNotRestored(workers.urls));
 });
 
 describe('astro dev', () => {

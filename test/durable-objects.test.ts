@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { startWorkers, workerSite, type Workers } from '../packages/session-cloudflare-kv/test/support/site.ts';
 import { objectsSite } from '../packages/session-durable-objects/test/support/site.ts';
 import { createVisitor } from './support/http.ts';
+import { isNotRestored, keptOf64 } from './support/isolate-races.ts';
 import { astros } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, type DevSite } from './support/site.ts';
@@ -22,41 +23,10 @@ describe.each(astros)('a built Worker on Astro %i', (astro) => {
   it('passes the shop scenario', () => isAShop({ url: workers.urls[0]! }));
 
   it('loses no updates of 64 concurrent requests in two isolates', async () => {
-    const visitor = createVisitor(workers.urls[0]!);
-    await visitor.run([['set', 'user', 'ada']]);
-    const answers = await Promise.all(
-      Array.from({ length: 64 }, (_, index) =>
-        visitor.fork(workers.urls[index % 2]).run([
-          ['get', 'user'],
-          ['jitter', 100],
-          ['set', `key${index}`, index],
-        ]),
-      ),
-    );
-    expect(answers.map(([user]) => user)).toEqual(Array.from({ length: 64 }, () => 'ada'));
-    const [keys] = (await visitor.run([['keys']])) as [string[]];
-    expect(keys).toHaveLength(65);
+    expect(await keptOf64(workers.urls)).toBe(64);
   });
 
-  it('a session that is destroyed during concurrent writes stays destroyed', async () => {
-    for (let round = 0; round < 5; round++) {
-      const visitor = createVisitor(workers.urls[0]!);
-      await visitor.run([['set', 'user', 'ada']]);
-      const others = Array.from({ length: 8 }, (_, index) => visitor.fork(workers.urls[index % 2]));
-      const writing = others.map((other, index) =>
-        other.attempt([
-          ['get', 'user'],
-          ['jitter', 100],
-          ['set', `key${index}`, index],
-        ]),
-      );
-      const gone = visitor.fork();
-      await visitor.run([['jitter', 100], ['destroy']]);
-      expect((await Promise.all(writing)).map(({ status }) => status)).toEqual(Array.from({ length: 8 }, () => 200));
-      for (const url of workers.urls)
-        expect(await gone.fork(url).run([['get', 'user'], ['keys']])).toEqual([undefined, []]);
-    }
-  });
+  it('a session that is destroyed during concurrent writes stays destroyed', () => isNotRestored(workers.urls));
 });
 
 describe.each(astros)('astro dev on Astro %i', (astro) => {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import { createSessions, type Session, type SessionDriver } from '@coatcheck/session-core';
+import d1 from '@coatcheck/session-d1/runtime';
 import durableObjects from '@coatcheck/session-durable-objects/runtime';
 import fs from '@coatcheck/session-fs/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
@@ -17,6 +18,8 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { startKv } from '../packages/session-cloudflare-kv/test/support/kv.ts';
+import { counted as countD1 } from '../packages/session-d1/test/support/counted.ts';
+import { startD1 } from '../packages/session-d1/test/support/d1.ts';
 import { startNamespace } from '../packages/session-durable-objects/test/support/objects.ts';
 import { contextFor, startBlobs, startGateway } from '../packages/session-netlify-blobs/test/support/blobs.ts';
 import { makeDriver } from '../packages/session-unstorage/test/support/make-driver.ts';
@@ -142,6 +145,14 @@ async function countedCloudflareKv(): Promise<Counted> {
   return { driver: cloudflareKv({ namespace }), asked };
 }
 
+async function countedD1(): Promise<Counted> {
+  const started = await startD1('DB');
+  onEnd(started);
+  const { client, usage } = countD1(started.databases['DB']!);
+  let calls = 0;
+  return { driver: d1({ client }), asked: () => inTurn((calls += usage().calls)) };
+}
+
 async function countedDurableObjects(): Promise<Counted> {
   const objects = await startNamespace();
   onEnd(objects);
@@ -166,6 +177,7 @@ const backends: Record<string, () => Counted | Promise<Counted>> = {
   'session-redis': countedRedis,
   'session-postgres': countedPostgres,
   'session-upstash': countedUpstash,
+  'session-d1': countedD1,
   'session-netlify-blobs': countedNetlifyBlobs,
   'session-fs': countedFs,
   'session-cloudflare-kv': countedCloudflareKv,

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import type { SessionDriver, SessionDriverConfig } from '@coatcheck/session-core';
+import { d1Driver } from '@coatcheck/session-d1';
+import d1 from '@coatcheck/session-d1/runtime';
 import { durableObjectsDriver } from '@coatcheck/session-durable-objects';
 import durableObjects from '@coatcheck/session-durable-objects/runtime';
 import { fsDriver } from '@coatcheck/session-fs';
@@ -47,6 +49,7 @@ const backends: Backend[] = [
     valid: { file: '/dev/null/sessions.db', table: 'x', createTable: false },
   },
   { config: cloudflareKvDriver, runtime: cloudflareKv, valid: { namespace: 'SESSION' } },
+  { config: d1Driver, runtime: d1, valid: { database: 'DB', table: 'x', createTable: false } },
   {
     config: durableObjectsDriver,
     runtime: durableObjects,

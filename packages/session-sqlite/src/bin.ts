@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-import { printTableSql } from '@coatcheck/session-core/sql';
+import { createSqliteTableSql, printTableSql } from '@coatcheck/session-core/sql';
 import { DRIVER } from './errors.ts';
-import { createTableSql } from './table.ts';
 
-printTableSql(DRIVER, createTableSql);
+printTableSql(DRIVER, createSqliteTableSql);

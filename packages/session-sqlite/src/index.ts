@@ -3,7 +3,7 @@ import { configKinds, type SqliteDriverConfig } from './options.ts';
 
 export { check, fromEnv, sweep } from '@coatcheck/session-core';
 export type { MigrateFrom } from '@coatcheck/session-core';
-export { createTableSql } from './table.ts';
+export { createSqliteTableSql as createTableSql } from '@coatcheck/session-core/sql';
 export type { SqliteDriverConfig };
 
 /**

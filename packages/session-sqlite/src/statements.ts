@@ -1,8 +1,15 @@
 import { applyChange, endOf, type Fields, type StoreCall, type StoredRecord } from '@coatcheck/session-core/driver';
-import { packFields, quoteTable, unpackDestroyed, unpackFields, type SqlStatements } from '@coatcheck/session-core/sql';
+import {
+  BUCKET_MS,
+  createSqliteTableSql,
+  packFields,
+  quoteTable,
+  unpackDestroyed,
+  unpackFields,
+  type SqlStatements,
+} from '@coatcheck/session-core/sql';
 import { unlocked } from './locks.ts';
 import type { SqliteClient, SqliteStatement } from './options.ts';
-import { BUCKET_MS, createTableSql } from './table.ts';
 
 /** The latest timestamp that a Date can represent. It stands for a record that never expires. */
 const NEVER = 8.64e15;
@@ -125,7 +132,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
         return Number(changes);
       }),
 
-    createTable: (call) => transact(call, () => void database.exec(createTableSql(table))),
+    createTable: (call) => transact(call, () => void database.exec(createSqliteTableSql(table))),
     isTableMissing: (error) => /no such table/.test((error as Error).message),
 
     readLegacy: (key, call) =>

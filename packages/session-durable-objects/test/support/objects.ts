@@ -1,9 +1,9 @@
 import type { SessionNamespace } from '@coatcheck/session-durable-objects/runtime';
+import { FIRST_ISOLATE, startIsolates, type Isolates } from '@coatcheck/test-support/isolates';
 import { bundleWorker } from '@coatcheck/test-support/worker';
 import { Miniflare } from 'miniflare';
-import { startIsolates, type Isolates } from '../../../session-cloudflare-kv/test/support/worker.ts';
 
-export type { Isolate } from '../../../session-cloudflare-kv/test/support/worker.ts';
+export type { Isolate } from '@coatcheck/test-support/isolates';
 
 export interface ObjectsOptions {
   isolates?: number;
@@ -15,15 +15,11 @@ export interface ObjectsOptions {
 /** Runs a module of `test/workers` in workerd, in one or more isolates. The objects of all of them run in the first one. */
 export async function startObjects(
   entry: string,
-  { isolates = 1, persist, ...options }: ObjectsOptions = {},
+  { isolates = 1, ...options }: ObjectsOptions = {},
 ): Promise<Isolates> {
-  return startIsolates(new URL(`../workers/${entry}`, import.meta.url), isolates, {
-    ...options,
-    worker: {
-      durableObjects: { SESSIONS: { className: 'InspectedSession', scriptName: 'isolate-0', useSQLite: true } },
-    },
-    shared: persist === undefined ? {} : { durableObjectsPersist: persist },
-  });
+  const objects = { className: 'InspectedSession', scriptName: FIRST_ISOLATE, useSQLite: true } as const;
+  const module = new URL(`../workers/${entry}`, import.meta.url);
+  return startIsolates(module, isolates, { durableObjects: { SESSIONS: objects } }, options);
 }
 
 export interface Namespace extends AsyncDisposable {

@@ -9,9 +9,9 @@ const ESCAPE = /%([0-9A-F]{2})/g;
  * Packs the fields of a record into one JSON object, as all SQL drivers store them. In names, `%`, `"`, `\` and control characters are
  * percent-encoded.
  */
-export function packFields(fields: Fields): string {
+export function packFields(fields: ReadonlyMap<string, string | null>): string {
   // Without a prototype, `__proto__` is a name like any other.
-  const object = Object.create(null) as Record<string, string>;
+  const object = Object.create(null) as Record<string, string | null>;
   for (const [name, value] of fields) object[packName(name)] = value;
   return JSON.stringify(object);
 }

@@ -14,6 +14,12 @@ export interface SqlStatements {
   sweep(limit: number, call: StoreCall): Promise<number>;
   /** The largest `limit` with which a sweep does not delay other operations. */
   sweepLimit: number;
+  /**
+   * How many records a sweep after a write removes at most. For platforms that limit the number of statements per request.
+   *
+   * @default no limit
+   */
+  sweepAfterWriteLimit?: number;
   /** Creates everything that the other statements need, unless it exists. May run in several processes at once. */
   createTable(call: StoreCall): Promise<void>;
   /** Whether a statement failed because the table, or anything else that `createTable` creates, is missing. */
@@ -78,7 +84,8 @@ export function sqlStore(
   const sweepNowAndThen = (): void => {
     if (Date.now() < sweepAt) return;
     sweepAt = Date.now() + SWEEP_EVERY_MS;
-    const swept = sweep(Infinity, { signal: AbortSignal.timeout(timeoutMs) }).then(({ isDone }) => {
+    const limit = statements.sweepAfterWriteLimit ?? Infinity;
+    const swept = sweep(limit, { signal: AbortSignal.timeout(timeoutMs) }).then(({ isDone }) => {
       // The next write goes on, or a busy server could create sessions faster than it removes them.
       if (!isDone) sweepAt = 0;
     });

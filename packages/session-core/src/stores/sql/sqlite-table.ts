@@ -1,24 +1,33 @@
-import { DEFAULT_TABLE, quoteTable } from '@coatcheck/session-core/sql';
+import { DEFAULT_TABLE, quoteTable } from './options.ts';
 
 /** A sweep removes the records of whole buckets of time, so that a write that moves the expiry a little does not change the index. */
 export const BUCKET_MS = 600_000;
 
 /**
- * The SQL statements that create the table of the sessions and its index, for your own migrations. They do nothing if it exists.
+ * The SQL statements that create the table of the sessions and its index in SQLite, for your own migrations. They do nothing if it exists.
  *
  * @param table the option `table` of the driver.
+ * @throws an Error if the name is not a valid `table` option.
  */
-export function createTableSql(table: string = DEFAULT_TABLE): string {
+export function createSqliteTableSql(table: string = DEFAULT_TABLE): string {
+  return sqliteTable(table)
+    .map((statement) => `${statement};\n`)
+    .join('');
+}
+
+/** The same statements, one by one. */
+export function sqliteTable(table: string): string[] {
   const [schema] = table.includes('.') ? table.split('.') : [];
   // In SQLite, the name of an index has the schema, and the name of its table has none.
   const index = quoteTable(table, '_bucket');
-  return `CREATE TABLE IF NOT EXISTS ${quoteTable(table)} (
+  return [
+    `CREATE TABLE IF NOT EXISTS ${quoteTable(table)} (
   key TEXT PRIMARY KEY NOT NULL,
   until INTEGER NOT NULL,   -- when the record expires, in epoch milliseconds: with its longest-lived field, or at its idle limit
   expires INTEGER NOT NULL, -- when its longest-lived field expires
   fields TEXT,              -- a JSON object; NULL for a tombstone, which rejects writes to a destroyed session
   bucket INTEGER NOT NULL   -- until, in units of ${BUCKET_MS / 60_000} minutes
-);
-CREATE INDEX IF NOT EXISTS ${index} ON ${quoteTable(schema === undefined ? table : table.slice(schema.length + 1))} (bucket);
-`;
+)`,
+    `CREATE INDEX IF NOT EXISTS ${index} ON ${quoteTable(schema === undefined ? table : table.slice(schema.length + 1))} (bucket)`,
+  ];
 }
