@@ -136,13 +136,13 @@ async function countedCloudflareKv(): Promise<Counted> {
   const kv = await startKv('SESSION');
   onEnd(kv);
   const { SESSION } = kv.namespaces;
-  const namespace = {
+  const client = {
     get: (key: string, options?: object) => SESSION!.get(key, options),
     put: (key: string, value: string, options?: object) => SESSION!.put(key, value, options),
     delete: (key: string) => SESSION!.delete(key),
   };
-  const asked = count(namespace, ['get', 'put', 'delete']);
-  return { driver: cloudflareKv({ namespace }), asked };
+  const asked = count(client, ['get', 'put', 'delete']);
+  return { driver: cloudflareKv({ client }), asked };
 }
 
 async function countedD1(): Promise<Counted> {

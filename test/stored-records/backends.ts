@@ -132,7 +132,7 @@ async function onCloudflareKv(): Promise<Backend> {
   const namespace = kv.namespaces['SESSION']!;
   return {
     kinds: KINDS,
-    driver: (config) => cloudflareKv({ ...config, namespace }),
+    driver: (config) => cloudflareKv({ ...config, client: namespace }),
     async dump() {
       const { keys } = await namespace.list();
       const stored = keys.map(async ({ name, expiration }): Promise<Stored> => {

@@ -1,21 +1,13 @@
 import { isNamespace, type KvNamespace } from './options.ts';
 
 /**
- * The KV binding: `namespace` itself, or the binding of that name in the environment of the running Worker.
+ * The KV namespace with this binding in the environment of the running Worker.
  *
  * @throws {SessionDriverError} `configuration` if there is no such binding, or if this is not a Worker.
  */
-export async function findNamespace(namespace: string | KvNamespace = 'SESSION'): Promise<KvNamespace> {
-  if (typeof namespace !== 'string') return namespace;
-  const binding = (await workerEnvironment(namespace))[namespace];
+export async function findNamespace(name = 'SESSION'): Promise<KvNamespace> {
+  const worker = await import('cloudflare:workers').catch(() => undefined);
+  const binding = worker?.env[name];
   if (isNamespace(binding)) return binding;
-  throw (await import('./problems.ts')).noNamespace(namespace, binding);
-}
-
-async function workerEnvironment(namespace: string): Promise<Record<string, unknown>> {
-  try {
-    return (await import('cloudflare:workers')).env;
-  } catch (cause) {
-    throw (await import('./problems.ts')).noWorker(namespace, cause);
-  }
+  throw (await import('./problems.ts')).noNamespace(worker?.env, name);
 }

@@ -4,7 +4,6 @@ import {
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
-  type EnvRef,
 } from '@coatcheck/session-core/driver';
 
 /** The part of a KV binding that the driver uses. `env.SESSION` in a Worker is such a binding. */
@@ -24,28 +23,24 @@ export interface CloudflareKvDriverConfig extends SharedOptions {
   namespace?: FromEnv<string>;
 }
 
-/** The options of the driver without Astro, which can also take the binding itself. */
-export interface CloudflareKvRuntimeConfig extends SharedOptions {
-  /**
-   * The KV binding, such as `env.SESSION`, or its name in the environment of the Worker.
-   *
-   * @default 'SESSION'
-   */
-  namespace?: string | KvNamespace | EnvRef | undefined;
+/** The options of the driver without Astro, which can also take the namespace itself. */
+export interface CloudflareKvRuntimeConfig extends CloudflareKvDriverConfig {
+  /** The KV namespace, such as `env.SESSION`, instead of the name of its binding. The driver never closes it. */
+  client?: KvNamespace | undefined;
 }
 
 export const configKinds: OptionKinds<Omit<CloudflareKvDriverConfig, keyof SharedOptions>> = { namespace: string };
 
-const nameOrBinding: OptionKind<string | KvNamespace> = {
+const client: OptionKind<KvNamespace> = {
   read(raw) {
     if (isNamespace(raw)) return raw;
-    if (typeof raw === 'string' && raw !== '') return raw;
-    throw new Error('expected a KV binding, or the name of one');
+    throw new Error('expected a KV namespace, such as `env.SESSION`');
   },
 };
 
 export const runtimeKinds: OptionKinds<Omit<CloudflareKvRuntimeConfig, keyof SharedOptions>> = {
-  namespace: nameOrBinding,
+  ...configKinds,
+  client,
 };
 
 /** Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. */

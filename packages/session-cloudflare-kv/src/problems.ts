@@ -1,28 +1,17 @@
-import { createError } from '@coatcheck/session-core/driver';
+import { createError, missingBinding } from '@coatcheck/session-core/driver';
 
 // Errors that say what to do. Loaded with the first of them.
 
-export function noNamespace(namespace: string, binding: unknown): Error {
-  const problem = binding === undefined ? 'has no' : 'has a variable that is not a';
-  return createError(
-    'session-cloudflare-kv',
-    'configuration',
-    `The Worker's environment ${problem} KV namespace: \`${namespace}\`. Run\n\n` +
-      `  npx wrangler kv namespace create ${namespace}\n\n` +
-      `and add this to wrangler.jsonc, with the id that the command prints:\n\n` +
-      `  "kv_namespaces": [{ "binding": "${namespace}", "id": "<id>" }]\n\n` +
-      'To use a binding with another name, set the option `namespace` to that name.',
-  );
-}
-
-export function noWorker(namespace: string, cause: unknown): Error {
-  return createError(
-    'session-cloudflare-kv',
-    'configuration',
-    `This is not a Cloudflare Worker: the KV namespace \`${namespace}\` cannot be found without the module \`cloudflare:workers\`. Use ` +
-      '`@astrojs/cloudflare`, or pass the binding itself to "@coatcheck/session-cloudflare-kv/runtime" as `namespace`.',
-    { cause },
-  );
+export function noNamespace(env: Record<string, unknown> | undefined, name: string): Error {
+  return missingBinding(env, name, {
+    driver: 'session-cloudflare-kv',
+    kind: 'KV namespace',
+    option: 'namespace',
+    setup:
+      `Run\n\n  npx wrangler kv namespace create ${name}\n\n` +
+      'and add this to wrangler.jsonc, with the id that the command prints:\n\n' +
+      `  "kv_namespaces": [{ "binding": "${name}", "id": "<id>" }]`,
+  });
 }
 
 export function quotaExceeded(cause: unknown): Error {

@@ -1,4 +1,4 @@
-import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
+import { createError, defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { findNamespace } from './namespace.ts';
 import { runtimeKinds, type CloudflareKvRuntimeConfig } from './options.ts';
 import { kvStore } from './store.ts';
@@ -6,16 +6,21 @@ import { kvStore } from './store.ts';
 export type { CloudflareKvRuntimeConfig, KvNamespace } from './options.ts';
 
 /**
- * The driver without Astro. `namespace` can be the KV binding itself.
+ * The driver without Astro. `client` can be the KV namespace itself.
  *
  * @example
- * const driver = cloudflareKv({ namespace: env.SESSION });
+ * const driver = cloudflareKv({ client: env.SESSION });
  */
 const cloudflareKv: (config?: CloudflareKvRuntimeConfig, host?: Host) => SessionDriver =
   defineDriver<CloudflareKvRuntimeConfig>({
     name: 'session-cloudflare-kv',
     options: runtimeKinds,
-    open: async ({ namespace }, { timeoutMs }) => kvStore(await findNamespace(namespace), timeoutMs),
+    async open({ client, namespace }, { timeoutMs }) {
+      if (client && namespace !== undefined) {
+        throw createError('session-cloudflare-kv', 'configuration', 'Set `namespace` or `client`, not both.');
+      }
+      return kvStore(client ?? (await findNamespace(namespace)), timeoutMs);
+    },
   });
 
 export default cloudflareKv;

@@ -5,14 +5,14 @@ import { expectTypeOf } from 'vitest';
 
 declare const env: { SESSION: KVNamespace };
 
-// In a Worker, the option is the binding itself, as Wrangler types it, or its name.
-cloudflareKv({ namespace: env.SESSION });
+// In a Worker, the namespace itself as Wrangler types it, or the name of its binding.
+cloudflareKv({ client: env.SESSION });
 cloudflareKv({ namespace: 'CARTS' });
 
 // In a config, the option is the name: a binding cannot be part of the build.
 cloudflareKvDriver({ namespace: fromEnv('NAMESPACE') });
 // @ts-expect-error
-cloudflareKvDriver({ namespace: env.SESSION });
+cloudflareKvDriver({ client: env.SESSION });
 // @ts-expect-error Astro's adapter overwrites an option of this name.
 cloudflareKvDriver({ binding: 'SESSION' });
 

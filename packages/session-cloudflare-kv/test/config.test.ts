@@ -9,7 +9,7 @@ it('cloudflareKvDriver() validates its options', () => {
   expect(() => cloudflareKvDriver({ binding: 'CARTS' })).toThrow('`binding` is not an option');
   expect(() => cloudflareKvDriver({ namespace: '' })).toThrow('`namespace`: expected a non-empty string');
   // @ts-expect-error A binding cannot be part of the build.
-  expect(() => cloudflareKvDriver({ namespace: new Map() })).toThrow('does not survive the build');
+  expect(() => cloudflareKvDriver({ client: new Map() })).toThrow('does not survive the build');
 });
 
 it('outside of a Worker, the error says where the driver can run', async () => {
@@ -21,8 +21,8 @@ it('outside of a Worker, the error says where the driver can run', async () => {
 
 it('refuses `idleTtl`, which KV cannot support', async () => {
   await using kv = await startKv('SESSION');
-  const namespace = kv.namespaces['SESSION']!;
-  await expect(cloudflareKv({ namespace, idleTtl: 60 }).getItem(crypto.randomUUID())).rejects.toMatchObject({
+  const client = kv.namespaces['SESSION']!;
+  await expect(cloudflareKv({ client, idleTtl: 60 }).getItem(crypto.randomUUID())).rejects.toMatchObject({
     code: 'configuration',
     message: expect.stringContaining('`idleTtl` needs a backend whose changes are atomic'),
   });
@@ -32,7 +32,7 @@ it('accepts a replacement for a binding in Node, and keeps two of them separate'
   await using kv = await startKv('ONE', 'OTHER');
   const { ONE: one, OTHER: other } = kv.namespaces;
   const id = crypto.randomUUID();
-  await cloudflareKv({ namespace: one! }).setItem(id, '[["Map",1,2],"user",{"data":3,"expires":-1},"ada"]');
-  expect(await cloudflareKv({ namespace: one! }).getItem(id)).not.toBeNull();
-  expect(await cloudflareKv({ namespace: other! }).getItem(id)).toBeNull();
+  await cloudflareKv({ client: one! }).setItem(id, '[["Map",1,2],"user",{"data":3,"expires":-1},"ada"]');
+  expect(await cloudflareKv({ client: one! }).getItem(id)).not.toBeNull();
+  expect(await cloudflareKv({ client: other! }).getItem(id)).toBeNull();
 });

@@ -20,6 +20,7 @@ export {
   string,
   integer,
 } from './config/option.ts';
+export { missingBinding } from './config/missing-binding.ts';
 export { missingVariable } from './config/resolve.ts';
 export { tls, type TlsOptions } from './config/tls.ts';
 export { report, type ReportedEvent } from './contract/diagnostics.ts';

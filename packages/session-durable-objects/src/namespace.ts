@@ -17,7 +17,7 @@ export async function findNamespace({
   namespace = 'SESSIONS',
   jurisdiction,
 }: Resolved<DurableObjectsRuntimeConfig>): Promise<SessionNamespace> {
-  const found = client ?? (await binding(namespace));
+  const found = client ?? (await findBinding(namespace));
   if (jurisdiction === undefined) return found;
   try {
     return found.jurisdiction(jurisdiction);
@@ -26,18 +26,11 @@ export async function findNamespace({
   }
 }
 
-async function binding(name: string): Promise<SessionNamespace> {
-  const value = (await workerEnvironment(name))[name];
-  if (isNamespace(value)) return value;
-  throw (await import('./problems.ts')).noNamespace(name, value);
-}
-
-async function workerEnvironment(name: string): Promise<Record<string, unknown>> {
-  try {
-    return (await import('cloudflare:workers')).env;
-  } catch (cause) {
-    throw (await import('./problems.ts')).noWorker(name, cause);
-  }
+async function findBinding(name: string): Promise<SessionNamespace> {
+  const worker = await import('cloudflare:workers').catch(() => undefined);
+  const binding = worker?.env[name];
+  if (isNamespace(binding)) return binding;
+  throw (await import('./problems.ts')).noNamespace(worker?.env, name);
 }
 
 /** The KV binding in which Astro's Cloudflare adapter stores sessions by default. Undefined if the Worker has none. */

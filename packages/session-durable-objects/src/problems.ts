@@ -1,4 +1,4 @@
-import { createError } from '@coatcheck/session-core/driver';
+import { createError, missingBinding } from '@coatcheck/session-core/driver';
 import { explainBy, type ErrorRule } from '@coatcheck/session-core/sql';
 
 // Errors that say what to do. Loaded with the first of them.
@@ -88,29 +88,18 @@ function interrupted(cause: unknown): Error {
 }
 
 /** The error for a binding that is missing, or that is something else. */
-export function noNamespace(namespace: string, binding: unknown): Error {
-  const problem = binding === undefined ? 'has no' : 'has a variable that is not a';
-  return createError(
-    DRIVER,
-    'configuration',
-    `The Worker's environment ${problem} Durable Object namespace: \`${namespace}\`. Add this to wrangler.jsonc:\n\n` +
-      `  "durable_objects": { "bindings": [{ "name": "${namespace}", "class_name": "CoatcheckSession" }] },\n` +
+export function noNamespace(env: Record<string, unknown> | undefined, name: string): Error {
+  return missingBinding(env, name, {
+    driver: DRIVER,
+    kind: 'Durable Object namespace',
+    option: 'namespace',
+    setup:
+      'Add this to wrangler.jsonc:\n\n' +
+      `  "durable_objects": { "bindings": [{ "name": "${name}", "class_name": "CoatcheckSession" }] },\n` +
       '  "migrations": [{ "tag": "coatcheck-1", "new_sqlite_classes": ["CoatcheckSession"] }]\n\n' +
       'and this to the module that it names as `main`:\n\n' +
-      "  export { CoatcheckSession } from '@coatcheck/session-durable-objects/object';\n\n" +
-      'To use a binding with another name, set the option `namespace` to that name.',
-  );
-}
-
-/** The error outside of Cloudflare Workers. */
-export function noWorker(namespace: string, cause: unknown): Error {
-  return createError(
-    DRIVER,
-    'configuration',
-    `This is not a Cloudflare Worker: the Durable Object namespace \`${namespace}\` cannot be found without the module ` +
-      '`cloudflare:workers`. Use `@astrojs/cloudflare`, or pass the binding itself to "@coatcheck/session-durable-objects/runtime" as `client`.',
-    { cause },
-  );
+      "  export { CoatcheckSession } from '@coatcheck/session-durable-objects/object';",
+  });
 }
 
 /** The error for a jurisdiction or a location that Cloudflare does not know. */

@@ -21,7 +21,7 @@ function workerds(): number[] {
   const rows = execFileSync('ps', ['-A', '-o', 'pid=,ppid=,comm='], { encoding: 'utf8' }).trim().split('\n');
   const processes = rows.map((row) => row.trim().split(/\s+/));
   return processes
-    .filter(([, parent, command]) => Number(parent) === process.pid && /workerd$/.test(command!))
+    .filter(([, parent, command]) => Number(parent) === process.pid && command!.endsWith('workerd'))
     .map(([pid]) => Number(pid));
 }
 
@@ -37,7 +37,7 @@ function patch(at: Isolate, name: string): Promise<{ status: number; body: unkno
 
 const read = async (at: Isolate): Promise<string[]> => {
   const { body } = await ask(at, `/read?key=${KEY}`);
-  return Object.keys((body ?? {}) as Record<string, string>);
+  return Object.keys(body ?? {});
 };
 
 /** Each change is complete or absent, and each acknowledged one is there. */

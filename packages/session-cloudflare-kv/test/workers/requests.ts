@@ -37,7 +37,7 @@ export default {
   async fetch(request: Request, env: { SESSION: KvNamespace }): Promise<Response> {
     const { pathname, searchParams } = new URL(request.url);
     const query = Object.fromEntries(searchParams);
-    const driver = (onlyDriver ??= cloudflareKv({ namespace: slow(env.SESSION), timeout: 3000 }));
+    const driver = (onlyDriver ??= cloudflareKv({ client: slow(env.SESSION), timeout: 3000 }));
     const sessions = createSessions({ driver });
     try {
       return await routes[pathname]!(query, { request, driver, session: sessions.open(request) });
