@@ -26,7 +26,7 @@ export interface Resources {
 export interface ObjectClass {
   className: string;
   scriptName: string;
-  useSQLite: true;
+  useSQLite: boolean;
 }
 
 /** The first of several Workers. The Durable Objects of all of them run in it. */

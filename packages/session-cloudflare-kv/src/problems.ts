@@ -14,6 +14,10 @@ export function noNamespace(env: Record<string, unknown> | undefined, name: stri
   });
 }
 
+export function bothGiven(): Error {
+  return createError('session-cloudflare-kv', 'configuration', 'Set `namespace` or `client`, not both.');
+}
+
 export function quotaExceeded(cause: unknown): Error {
   return createError(
     'session-cloudflare-kv',

@@ -1,4 +1,4 @@
-import { createError, defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
+import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { findNamespace } from './namespace.ts';
 import { runtimeKinds, type CloudflareKvRuntimeConfig } from './options.ts';
 import { kvStore } from './store.ts';
@@ -16,9 +16,7 @@ const cloudflareKv: (config?: CloudflareKvRuntimeConfig, host?: Host) => Session
     name: 'session-cloudflare-kv',
     options: runtimeKinds,
     async open({ client, namespace }, { timeoutMs }) {
-      if (client && namespace !== undefined) {
-        throw createError('session-cloudflare-kv', 'configuration', 'Set `namespace` or `client`, not both.');
-      }
+      if (client && namespace !== undefined) throw (await import('./problems.ts')).bothGiven();
       return kvStore(client ?? (await findNamespace(namespace)), timeoutMs);
     },
   });

@@ -46,6 +46,7 @@ export { msSince, thisMoment, type Moment } from './platform/clock.ts';
 export { pause, retry } from './platform/retry.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { legacyFiles } from './stores/legacy-files.ts';
+export { type ErrorRule, explainBy, type Failure } from './stores/error-rules.ts';
 export { createTombstones, type Tombstones } from './stores/tombstones.ts';
 export type { RecordCodec, StoredValue, ValueBackend } from './stores/value-layout.ts';
 export { valueStore } from './stores/value-store.ts';

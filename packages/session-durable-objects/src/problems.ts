@@ -1,5 +1,10 @@
-import { createError, missingBinding } from '@coatcheck/session-core/driver';
-import { explainBy, type ErrorRule } from '@coatcheck/session-core/sql';
+import {
+  createError,
+  explainBy,
+  isSessionDriverError,
+  missingBinding,
+  type ErrorRule,
+} from '@coatcheck/session-core/driver';
 
 // Errors that say what to do. Loaded with the first of them.
 
@@ -34,7 +39,7 @@ const RULES: ErrorRule[] = [
       'in `class_name` of the binding.',
   },
   {
-    pattern: /reading 'get'/,
+    pattern: /only available for SQLite-backed/,
     code: 'configuration',
     message:
       'The Durable Object class has no SQLite storage. Name it in `new_sqlite_classes` of its migration, not in `new_classes`. A class that ' +
@@ -64,6 +69,7 @@ export function explainWrite(error: unknown): unknown {
 }
 
 function explain(error: unknown): Error | undefined {
+  if (isSessionDriverError(error)) return error;
   if ((error as { overloaded?: unknown }).overloaded === true) return overloaded(error);
   return explainBy(DRIVER, RULES, error instanceof Error ? error.message : '', error)?.error;
 }
@@ -102,14 +108,12 @@ export function noNamespace(env: Record<string, unknown> | undefined, name: stri
   });
 }
 
-/** The error for a jurisdiction or a location that Cloudflare does not know. */
+/** The error for a namespace that gives no object. */
 export function wrongPlace(cause: unknown): Error {
   return createError(
     DRIVER,
     'configuration',
-    'Cloudflare does not accept the option `jurisdiction` here. See the cause.',
-    {
-      cause,
-    },
+    'Cloudflare does not accept the option `jurisdiction` or `locationHint`. See the cause.',
+    { cause },
   );
 }

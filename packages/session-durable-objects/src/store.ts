@@ -28,8 +28,13 @@ export function durableObjectsStore(
 ): DriverStore {
   const ask = async (key: string, request: Request, { signal }: StoreCall): Promise<Result> => {
     signal.throwIfAborted();
-    // A new stub each time, because a stub no longer works after some errors.
-    const stub = namespace.get(namespace.idFromName(key), locationHint === undefined ? {} : { locationHint }) as Stub;
+    let stub: Stub;
+    try {
+      // A new one each time, because a stub no longer works after some errors.
+      stub = namespace.get(namespace.idFromName(key), locationHint === undefined ? {} : { locationHint }) as Stub;
+    } catch (error) {
+      throw (await import('./problems.ts')).wrongPlace(error);
+    }
     const answer = await unlessAborted(stub.operate(request), signal);
     if (!isResult(answer)) throw new Error('The answer is of another version.');
     return answer;

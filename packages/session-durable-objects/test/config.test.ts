@@ -55,3 +55,15 @@ it('a jurisdiction is part of the namespace', async () => {
   expect(await durableObjects({ client, jurisdiction: 'eu' }).getItem(crypto.randomUUID())).toBeNull();
   expect(asked).toEqual(['eu']);
 });
+
+it('a location that Cloudflare does not accept is an error that says so, and nothing was written', async () => {
+  const refuse = () => {
+    throw new TypeError('Invalid locationHint.');
+  };
+  const client = { idFromName: () => ({}), get: refuse, jurisdiction: () => client };
+  const driver = durableObjects({ client, locationHint: 'moon' });
+  const id = crypto.randomUUID();
+  const rejection = { code: 'configuration', message: expect.stringContaining('`locationHint`') };
+  await expect(driver.getItem(id)).rejects.toMatchObject(rejection);
+  await expect(driver.removeItem(id)).rejects.toMatchObject(rejection);
+});

@@ -163,3 +163,11 @@ describe('when an object fails', () => {
     },
   );
 });
+
+it('a class without SQLite is an error that says what to do', async () => {
+  await using own = await startObjects('sessions.ts', { useSQLite: false });
+  for (const path of ['/all', '/set?key=cart&value=hat']) {
+    const { error } = await browser(own.all[0]!, `astro-session=${crypto.randomUUID()}`).go(path);
+    expect(error).toMatchObject({ code: 'configuration', message: expect.stringContaining('`new_sqlite_classes`') });
+  }
+});

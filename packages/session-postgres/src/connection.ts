@@ -1,5 +1,4 @@
-import { retry, type StoreCall } from '@coatcheck/session-core/driver';
-import type { Failure } from '@coatcheck/session-core/sql';
+import { retry, type StoreCall, type Failure } from '@coatcheck/session-core/driver';
 import { explain, interrupted, noConnection, unreachable } from './errors.ts';
 import type { PostgresClient, PostgresJsClient } from './options.ts';
 

@@ -1,4 +1,4 @@
-import type { ErrorRule } from '@coatcheck/session-core/sql';
+import type { ErrorRule } from '@coatcheck/session-core/driver';
 
 /**
  * What the errors of PostgreSQL mean, by their SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -1,5 +1,4 @@
-import { createError, isSessionDriverError } from '@coatcheck/session-core/driver';
-import { explainBy, type Failure } from '@coatcheck/session-core/sql';
+import { createError, isSessionDriverError, explainBy, type Failure } from '@coatcheck/session-core/driver';
 
 export const DRIVER = 'session-postgres';
 

@@ -1,5 +1,5 @@
-import { createError, isSessionDriverError, retry, type StoreCall } from '@coatcheck/session-core/driver';
-import type { Failure, RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
+import { createError, isSessionDriverError, retry, type StoreCall, type Failure } from '@coatcheck/session-core/driver';
+import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import { DRIVER, explain, interrupted } from './errors.ts';
 import type { IoRedisClient, NodeRedisClient, NodeRedisCluster, RedisClient } from './options.ts';
 

@@ -1,5 +1,4 @@
-import { createError, isSessionDriverError } from '@coatcheck/session-core/driver';
-import { explainBy, type ErrorRule } from '@coatcheck/session-core/sql';
+import { createError, isSessionDriverError, explainBy, type ErrorRule } from '@coatcheck/session-core/driver';
 
 export const DRIVER = 'session-sqlite';
 

@@ -1,5 +1,5 @@
-import { pause } from '@coatcheck/session-core/driver';
-import type { Failure, RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
+import { pause, type Failure } from '@coatcheck/session-core/driver';
+import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
 import type * as upstash from '@upstash/redis/cloudflare';
 import { explain, interrupted, notSent, unusableReply } from './errors.ts';
 import type { Target } from './options.ts';

@@ -1,4 +1,4 @@
-import type { ErrorRule } from '@coatcheck/session-core/redis';
+import type { ErrorRule } from '@coatcheck/session-core/driver';
 
 /**
  * What the error responses of Upstash mean. Loaded with the first of them.

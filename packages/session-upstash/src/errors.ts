@@ -1,5 +1,5 @@
-import { createError } from '@coatcheck/session-core/driver';
-import { explainReply, unknownReply, type Failure } from '@coatcheck/session-core/redis';
+import { createError, type Failure } from '@coatcheck/session-core/driver';
+import { explainReply, unknownReply } from '@coatcheck/session-core/redis';
 
 export const DRIVER = 'session-upstash';
 

@@ -296,11 +296,8 @@ export function isData(value: unknown): boolean {
   if (typeof value === 'function') return false;
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return true;
   const prototype: unknown = Object.getPrototypeOf(value);
-  // In Node, Wrangler's `getPlatformProxy` creates bindings without a prototype. That of KV has no keys. That of D1 has a `fetcher`, which
-  // sends a request when a property of it is read.
-  return (
-    prototype === Object.prototype || (prototype === null && Object.keys(value).length > 0 && !('fetcher' in value))
-  );
+  // Without a prototype, it is a binding that Wrangler's `getPlatformProxy` has created in Node.
+  return prototype === Object.prototype;
 }
 
 /**

@@ -8,6 +8,8 @@ export type { Isolate } from '@coatcheck/test-support/isolates';
 export interface ObjectsOptions {
   isolates?: number;
   compatibilityDate?: string;
+  /** Whether the class is in `new_sqlite_classes`. */
+  useSQLite?: boolean;
   /** The folder that keeps the data when the Workers end. */
   persist?: string;
 }
@@ -15,9 +17,9 @@ export interface ObjectsOptions {
 /** Runs a module of `test/workers` in workerd, in one or more isolates. The objects of all of them run in the first one. */
 export async function startObjects(
   entry: string,
-  { isolates = 1, ...options }: ObjectsOptions = {},
+  { isolates = 1, useSQLite = true, ...options }: ObjectsOptions = {},
 ): Promise<Isolates> {
-  const objects = { className: 'InspectedSession', scriptName: FIRST_ISOLATE, useSQLite: true } as const;
+  const objects = { className: 'InspectedSession', scriptName: FIRST_ISOLATE, useSQLite };
   const module = new URL(`../workers/${entry}`, import.meta.url);
   return startIsolates(module, isolates, { durableObjects: { SESSIONS: objects } }, options);
 }
