@@ -21,7 +21,8 @@ export async function startObjects(
 ): Promise<Isolates> {
   const objects = { className: 'InspectedSession', scriptName: FIRST_ISOLATE, useSQLite };
   const module = new URL(`../workers/${entry}`, import.meta.url);
-  return startIsolates(module, isolates, { durableObjects: { SESSIONS: objects } }, options);
+  const resources = { durableObjects: { SESSIONS: objects }, kvNamespaces: { SESSION: 'sessions' } };
+  return startIsolates(module, isolates, resources, options);
 }
 
 export interface Namespace extends AsyncDisposable {
