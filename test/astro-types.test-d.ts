@@ -15,6 +15,7 @@ import { sqliteDriver } from '@coatcheck/session-sqlite';
 import { postgresDriver } from '@coatcheck/session-postgres';
 import { d1Driver } from '@coatcheck/session-d1';
 import { durableObjectsDriver } from '@coatcheck/session-durable-objects';
+import { libsqlDriver } from '@coatcheck/session-libsql';
 import type { SessionDriver, SessionDriverConfig } from '@coatcheck/session-core';
 import type * as astro6 from 'astro-6';
 import { defineConfig as defineConfig6 } from 'astro-6/config';
@@ -41,6 +42,8 @@ defineConfig6({ session: { driver: d1Driver() } });
 defineConfig7({ session: { driver: d1Driver() } });
 defineConfig6({ session: { driver: durableObjectsDriver() } });
 defineConfig7({ session: { driver: durableObjectsDriver() } });
+defineConfig6({ session: { driver: libsqlDriver() } });
+defineConfig7({ session: { driver: libsqlDriver() } });
 // The entrypoint for a package without a config function.
 defineConfig6({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });
 defineConfig7({ session: { driver: { entrypoint: new URL('./src/session-driver.ts', import.meta.url) } } });

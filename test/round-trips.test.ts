@@ -9,6 +9,7 @@ import { createSessions, type Session, type SessionDriver } from '@coatcheck/ses
 import d1 from '@coatcheck/session-d1/runtime';
 import durableObjects from '@coatcheck/session-durable-objects/runtime';
 import fs from '@coatcheck/session-fs/runtime';
+import libsql from '@coatcheck/session-libsql/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import postgres from '@coatcheck/session-postgres/runtime';
 import redis from '@coatcheck/session-redis/runtime';
@@ -21,6 +22,7 @@ import { startKv } from '../packages/session-cloudflare-kv/test/support/kv.ts';
 import { counted as countD1 } from '../packages/session-d1/test/support/counted.ts';
 import { startD1 } from '../packages/session-d1/test/support/d1.ts';
 import { startNamespace } from '../packages/session-durable-objects/test/support/objects.ts';
+import { startSqld } from '../packages/session-libsql/test/support/sqld.ts';
 import { contextFor, startBlobs, startGateway } from '../packages/session-netlify-blobs/test/support/blobs.ts';
 import { makeDriver } from '../packages/session-unstorage/test/support/make-driver.ts';
 import { readPages, tablesOf } from './support/pages.ts';
@@ -167,6 +169,15 @@ async function countedDurableObjects(): Promise<Counted> {
   return { driver: durableObjects({ client }), asked };
 }
 
+async function countedLibsql(): Promise<Counted> {
+  const server = await startSqld();
+  onEnd(server);
+  const original = globalThis.fetch;
+  onTestFinished(() => void (globalThis.fetch = original));
+  const asked = count(globalThis as { fetch(...args: unknown[]): unknown }, ['fetch']);
+  return { driver: libsql({ url: server.url, authToken: server.authToken }), asked };
+}
+
 function countedUnstorage(): Counted {
   const driver = makeDriver['memory']!({});
   const asked = count(driver, ['getItem', 'setItem', 'removeItem']);
@@ -178,6 +189,7 @@ const backends: Record<string, () => Counted | Promise<Counted>> = {
   'session-postgres': countedPostgres,
   'session-upstash': countedUpstash,
   'session-d1': countedD1,
+  'session-libsql': countedLibsql,
   'session-netlify-blobs': countedNetlifyBlobs,
   'session-fs': countedFs,
   'session-cloudflare-kv': countedCloudflareKv,

@@ -9,6 +9,8 @@ import { durableObjectsDriver } from '@coatcheck/session-durable-objects';
 import durableObjects from '@coatcheck/session-durable-objects/runtime';
 import { fsDriver } from '@coatcheck/session-fs';
 import fs from '@coatcheck/session-fs/runtime';
+import { libsqlDriver } from '@coatcheck/session-libsql';
+import libsql from '@coatcheck/session-libsql/runtime';
 import { memoryDriver } from '@coatcheck/session-memory';
 import memory from '@coatcheck/session-memory/runtime';
 import { netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';
@@ -59,6 +61,11 @@ const backends: Backend[] = [
     config: netlifyBlobsDriver,
     runtime: netlifyBlobs,
     valid: { name: 'sessions', deployScoped: false, siteID: 'x', token: SECRET },
+  },
+  {
+    config: libsqlDriver,
+    runtime: libsql,
+    valid: { url: 'http://127.0.0.1:1', authToken: SECRET, table: 'x', createTable: false },
   },
   { config: upstashDriver, runtime: upstash, valid: { url: 'http://127.0.0.1:1', token: SECRET } },
   {

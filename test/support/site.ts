@@ -31,6 +31,7 @@ const importable: Record<string, string> = {
   fsDriver: '@coatcheck/session-fs',
   sqliteDriver: '@coatcheck/session-sqlite',
   postgresDriver: '@coatcheck/session-postgres',
+  libsqlDriver: '@coatcheck/session-libsql',
   fromEnv: '@coatcheck/session-core',
   sessionDrivers: 'astro/config',
   documentedDriver: './src/drivers/documented/config.ts',

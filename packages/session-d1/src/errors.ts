@@ -74,6 +74,8 @@ const BROKEN =
 export function explain(error: unknown, isRepeatable: boolean): Failure {
   if (isSessionDriverError(error)) return { error };
   const cause = error instanceof Error ? error : new Error(String(error));
+  // The name of the table follows, which could look like another error.
+  if (cause.message.includes('no such table')) return { error: cause };
   const known = explainBy(DRIVER, RULES, cause.message, cause);
   if (known) return known;
   if (!BROKEN.test(cause.message)) return { error: cause };

@@ -267,6 +267,11 @@ describe('the table', () => {
     expect(await userOf(await signIn())).toBe('ada');
   });
 
+  it('can have a name that looks like an error', async () => {
+    const named = d1({ client: database, table: 'auth_overloaded_timeout' });
+    expect(await userOf(await signIn(named), named)).toBe('ada');
+  });
+
   it('is not created with `createTable: false`, and the error names the command that prints its SQL', async () => {
     const manual = d1({ client: database, table: 'visitors', createTable: false });
     const expected = {

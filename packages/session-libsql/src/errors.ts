@@ -1,0 +1,94 @@
+import { createError, isSessionDriverError } from '@coatcheck/session-core/driver';
+import { explainBy, type ErrorRule, type Failure } from '@coatcheck/session-core/sql';
+
+export const DRIVER = 'session-libsql';
+
+// By the messages: of the server's errors, they begin with the code. An error that only writes get is `refused`: with `unavailable`, the
+// circuit breaker would make reads fail as well.
+const RULES: ErrorRule[] = [
+  {
+    pattern: /HTTP status 40[13]|^AUTH_/,
+    code: 'configuration',
+    message:
+      'The server refuses the token. Correct LIBSQL_AUTH_TOKEN, TURSO_AUTH_TOKEN or `authToken`. A read-only token is not enough.',
+  },
+  {
+    pattern: /HTTP status 404/,
+    code: 'configuration',
+    message: 'The server has no database at this URL. Correct LIBSQL_URL, TURSO_DATABASE_URL or `url`.',
+  },
+  {
+    // The server did not start the batch, or rolled it back.
+    pattern: /SQLITE_BUSY|is locked|HTTP status 429/,
+    code: 'refused',
+    message: 'The database is busy, so nothing was stored. Does another transaction keep it locked?',
+    transient: true,
+  },
+  {
+    pattern: /^BLOCKED/,
+    code: 'refused',
+    message: 'The provider has blocked the database; the cause says why. A limit of the plan may be used up.',
+  },
+  {
+    pattern: /SQLITE_FULL|is full|disk I\/O error/,
+    code: 'refused',
+    message: 'The disk of the server is full or broken, so nothing was stored.',
+  },
+  {
+    pattern: /TOOBIG|too big|HTTP status 413/,
+    code: 'invalid-data',
+    message:
+      'The session is larger than the server accepts. Nothing was stored. Store large values elsewhere, and only references to them in the session.',
+  },
+  {
+    pattern: /unknown database/,
+    code: 'configuration',
+    message: 'The database has no schema with the name in `table`. Set `table` to a name without a dot.',
+  },
+  {
+    pattern: /no such column|has no column|object name reserved|there is already/,
+    code: 'configuration',
+    message: 'The database has another table or index with this name. Set `table` to another name.',
+  },
+  {
+    pattern: /malformed JSON/,
+    code: 'refused',
+    message: 'The stored record is corrupt, or a newer version wrote it.',
+  },
+];
+
+/** Matches the codes of connections that were never opened. */
+const NOT_CONNECTED = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT|UND_ERR_CONNECT_TIMEOUT/;
+
+/**
+ * What an error of the client means.
+ *
+ * @param isRepeatable whether the batch may be sent again if it is unknown whether the server has run it.
+ */
+export function explain(error: unknown, isRepeatable: boolean): Failure {
+  if (isSessionDriverError(error)) return { error };
+  const cause = error instanceof Error ? error : new Error(String(error));
+  // The name of the table follows, which could look like another error.
+  if (cause.message.includes('no such table')) return { error: cause };
+  const known = explainBy(DRIVER, RULES, cause.message, cause);
+  if (known) return known;
+  if (wasAnswered(cause)) return { error: cause };
+  const reason = reasonOf(cause);
+  const wasSent = !NOT_CONNECTED.test(reason);
+  if (wasSent && !isRepeatable) {
+    const message = 'The connection to libSQL broke during a write. It may have been stored; it is not sent again.';
+    return { error: createError(DRIVER, 'interrupted', message, { cause }) };
+  }
+  const message = `libSQL cannot be reached: ${reason}.${wasSent ? '' : ' Nothing was sent.'} Is the server running, and can this machine connect to it?`;
+  return { error: createError(DRIVER, 'unavailable', message, { cause }), transient: true };
+}
+
+/** Whether the server has run the batch and answered with an error of SQLite. */
+function wasAnswered({ message }: Error): boolean {
+  return message.startsWith('SQL');
+}
+
+function reasonOf({ message, cause }: Error): string {
+  const { code } = (cause ?? {}) as { code?: unknown };
+  return typeof code === 'string' ? code : message.replace(/\.$/, '');
+}
