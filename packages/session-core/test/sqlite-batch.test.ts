@@ -38,6 +38,7 @@ describe('the store', () => {
 
 // Names and values are well-formed. Most names have what JSON or `packName` escapes.
 const name = fc.oneof(
+  fc.constantFrom('a', 'b'),
   fc.constantFrom(
     'a',
     'b',
@@ -68,7 +69,8 @@ const name = fc.oneof(
 );
 const NOW = 1_800_000_000_000;
 const expiry = fc.oneof(
-  { weight: 5, arbitrary: fc.integer({ min: -2000, max: 2000 }).map((ms) => `${NOW + ms}`) },
+  { weight: 5, arbitrary: fc.constantFrom(-1000, -1, 0, 1, 1000).map((ms) => `${NOW + ms}`) },
+  { weight: 2, arbitrary: fc.integer({ min: -2000, max: 2000 }).map((ms) => `${NOW + ms}`) },
   { weight: 3, arbitrary: fc.constant('') },
   fc.constantFrom(
     '0',
@@ -130,7 +132,8 @@ const step: fc.Arbitrary<Step> = fc.record({
       lifetimeMs: fc.oneof(lifetime, fc.constant('never' as const)),
       defaultTtlMs: maybe(lifetime),
       idleMs: maybe(lifetime),
-      now: fc.integer({ min: NOW - 3000, max: NOW + 3000 }),
+      // Often the very millisecond in which a field expires.
+      now: fc.oneof(fc.constantFrom(NOW - 1000, NOW, NOW + 1000), fc.integer({ min: NOW - 3000, max: NOW + 3000 })),
     })
     .map(({ condition, ifAbsent, purge, defaultTtlMs, idleMs, ...change }) => ({
       ...change,
