@@ -1,5 +1,5 @@
 import { createError, isSessionDriverError } from '@coatcheck/session-core/driver';
-import { explainBy, type ErrorRule, type Failure } from '@coatcheck/session-core/sql';
+import { explainBy, type ErrorRule, type Failure } from '@coatcheck/session-core/driver';
 
 export const DRIVER = 'session-libsql';
 
