@@ -258,6 +258,53 @@ describe('a built site', () => {
   });
 });
 
+describe('the checks', () => {
+  const memory = { driver: 'memoryDriver()', from: '@coatcheck/session-memory' };
+
+  test('fail a build only for what cannot work', async () => {
+    const cookie = { sameSite: 'none', secure: false };
+    await expect(buildSite(siteWith(7, { ...memory, cookie }))).rejects.toThrow(
+      /`session\.cookie\.sameSite: 'none'` needs `session\.cookie\.secure`: browsers drop the cookie/,
+    );
+    const built = await buildSite(siteWith(7, { ...memory, cookie: { domain: 'vercel.app' } }));
+    expect(built.log).toMatch(/\[@coatcheck\/astro\] `session\.cookie\.domain` is `vercel\.app`: browsers drop/);
+  });
+
+  test('say nothing that the site ignores, and nothing about a site without problems', async () => {
+    const ignoring = { ...memory, cookie: { domain: 'vercel.app' }, options: "{ ignore: ['cookie'] }" };
+    for (const options of [ignoring, memory]) {
+      expect((await buildSite(siteWith(7, options))).log).not.toContain('[@coatcheck/astro]');
+    }
+  });
+
+  test('warn of a missing variable in development only, and once', async () => {
+    const driver = "memoryDriver({ prefix: { fromEnv: 'COATCHECK_PREFIX' } })";
+    const spec = siteWith(7, { ...memory, driver });
+    expect((await buildSite(spec)).log).not.toContain('COATCHECK_PREFIX');
+    const warning = /COATCHECK_PREFIX is not set, and session-memory needs it/g;
+    {
+      await using site = await devSite(spec);
+      expect(site.logs().match(warning)).toHaveLength(1);
+      // The server restarts with the new configuration, and still has the problem.
+      const restarted = site.logs().length;
+      await site.edit('astro.config.mjs', (text) => text.replace('memoryDriver({', 'memoryDriver({ ttl: 60,'));
+      await expect.poll(() => site.logs().slice(restarted)).toMatch(/restart/i);
+      await expect.poll(async () => (await fetch(`${site.url}/plain`)).status).toBe(200);
+      expect(site.logs().match(warning)).toHaveLength(1);
+    }
+    await using site = await devSite({ ...spec, files: { ...spec.files, '.env': 'COATCHECK_PREFIX=shop:' } });
+    expect(site.logs()).not.toMatch(warning);
+  });
+
+  test.each([
+    ["{ schema: './src/missing.ts' }", /`schema` is '\.\/src\/missing\.ts', but there is no such file/],
+    ["{ schema: 'valibot' }", /`schema` is 'valibot', but there is no such file/],
+    ["{ schema: './src/gates.ts' }", /`schema` is '\.\/src\/gates\.ts', but the module has no default export/],
+  ])('refuse the schema of %s', async (options, message) => {
+    await expect(buildSite(siteWith(7, { ...memory, options }))).rejects.toThrow(message);
+  });
+});
+
 test.each(astros)('`astro dev` on Astro %i', async (astro) => {
   await using site = await devSite(siteWith(astro, idle));
   const visitor = await visitorWithSession(site.url);

@@ -142,7 +142,7 @@ function optionChecks(page: Page): Source[] {
       const path = name.split('.');
       const group = typeOf(path.slice(0, -1));
       groups.set(group, [...(groups.get(group) ?? []), `'${path.at(-1)}'`]);
-      for (const [word] of type.matchAll(/\b[A-Z]\w+/g)) named.add(word);
+      for (const [word] of type.matchAll(/\b(?!URL\b)[A-Z]\w+/g)) named.add(word);
       const actual = typeOf(path);
       lines[line - table.line] =
         `{ let table: ${type} = null! as ${actual}; let real: ${actual} = null! as (${type}); }`;
