@@ -245,6 +245,52 @@ describe('a built site', () => {
     expect(cookiesOf(await (await visitorWithSession(site.url)).fetch('/read'))).toEqual([]);
   });
 
+  test('renews no cookie in a response that Astro caches', async () => {
+    const { 'astro.config.mjs': config, ...others } = siteWith(7, idle).files!;
+    const cached = config!
+      .replace('{ defineConfig', '{ memoryCache, defineConfig')
+      .replace('session: {', 'cache: { provider: memoryCache() },\n      session: {');
+    const page = `
+      export const GET = async ({ cache, session, url }) => {
+        cache.set(JSON.parse(url.searchParams.get('options')));
+        return Response.json(await session.get('user'));
+      };`;
+    const spec = {
+      ...siteWith(7, idle),
+      files: { ...others, 'astro.config.mjs': cached, 'src/pages/cached.ts': page },
+    };
+    await using site = await startSite(await buildSite(spec));
+    const cookies: number[] = [];
+    for (const options of [{ maxAge: 60 }, { tags: ['a'] }, false]) {
+      const visitor = await visitorWithSession(site.url);
+      const answer = await visitor.fetch(`/cached?options=${encodeURIComponent(JSON.stringify(options))}`);
+      expect(answer.body).toBe('"ada"');
+      cookies.push(cookiesOf(answer).length);
+    }
+    expect(cookies).toEqual([0, 0, 2]);
+  });
+
+  test('with a driver in a module of its own has `locals.sessions`, and renews cookies if it says so', async () => {
+    const own = `
+      import memory from '@coatcheck/session-memory/runtime';
+      export default () => memory({ idleTtl: 1800 });`;
+    const spec = siteWith(7, {
+      ...idle,
+      driver: "{ entrypoint: new URL('./src/own.js', import.meta.url) }",
+      from: '',
+      options: '{ renewCookie: true }',
+    });
+    const built = await buildSite({ ...spec, files: { ...spec.files, 'src/own.js': own } });
+    expect(built.log).not.toContain('[@coatcheck/astro]');
+    await using site = await startSite(built);
+    const visitor = await visitorWithSession(site.url);
+    expect(cookiesOf(await visitor.fetch('/read'))).toHaveLength(2);
+    expect(JSON.parse((await visitor.fetch('/current?read')).body)).toMatchObject({
+      user: 'ada',
+      current: { created: null },
+    });
+  });
+
   test("with a driver that is not Coatcheck's works, but `locals.sessions` says what it needs", async () => {
     const driver = 'sessionDrivers.lruCache({ max: 100 })';
     const built = await buildSite(siteWith(7, { driver, from: '', cookie: { maxAge: 3600 } }));
@@ -253,6 +299,8 @@ describe('a built site', () => {
     await using site = await startSite(built);
     const visitor = await visitorWithSession(site.url);
     expect((await visitor.fetch('/read')).body).toBe('"ada"');
+    // Also for visitors without a session.
+    expect((await createVisitor(site.url).fetch('/current')).status).toBe(500);
     expect((await visitor.fetch('/current')).status).toBe(500);
     await site.logged(/\[@coatcheck\/astro\] `locals\.sessions` needs a Coatcheck driver/);
   });

@@ -1,4 +1,10 @@
-import { createError, describeSession, isCoatcheckDriver, type SessionDriver } from '@coatcheck/session-core/driver';
+import {
+  createError,
+  describeSession,
+  isCoatcheckDriver,
+  type SessionDriver,
+  type SessionDriverError,
+} from '@coatcheck/session-core/driver';
 import type { APIContext, MiddlewareHandler } from 'astro';
 import type { CurrentSession, RequestSessions } from './types.ts';
 
@@ -28,18 +34,17 @@ export interface MiddlewareOptions {
  */
 export function createMiddleware(options: MiddlewareOptions): MiddlewareHandler {
   let creating: Promise<SessionDriver> | undefined;
-  const describe = async (id: string): Promise<CurrentSession | null> => {
+  const describe = async (id: string | undefined): Promise<CurrentSession | null> => {
+    // Also without a session: otherwise, only visitors with a session would meet the error.
+    if (!options.createDriver) throw noDriver();
+    if (!id) return null;
     // After a failure, the next call tries again.
-    creating ??= options.createDriver?.().catch((error: unknown) => {
+    creating ??= options.createDriver().catch((error: unknown) => {
       creating = undefined;
       throw error;
     });
     const driver = await creating;
-    if (!isCoatcheckDriver(driver)) {
-      const message =
-        '`locals.sessions` needs a Coatcheck driver in `session.driver`. When the site starts, the integration logs the line to write.';
-      throw createError('@coatcheck/astro', 'configuration', message);
-    }
+    if (!isCoatcheckDriver(driver)) throw noDriver();
     return describeSession(driver, id);
   };
 
@@ -59,7 +64,14 @@ export function createMiddleware(options: MiddlewareOptions): MiddlewareHandler 
   };
 }
 
-type Describe = (id: string) => Promise<CurrentSession | null>;
+/** Describes the stored session with an id; null if there is no id. */
+type Describe = (id: string | undefined) => Promise<CurrentSession | null>;
+
+function noDriver(): SessionDriverError {
+  const message =
+    '`locals.sessions` needs a Coatcheck driver in `session.driver`. When the site starts, the integration logs the line to write.';
+  return createError('@coatcheck/astro', 'configuration', message);
+}
 
 function sessionsOf(
   context: APIContext,
@@ -67,17 +79,17 @@ function sessionsOf(
   cookieName: string,
   describe: Describe,
 ): RequestSessions {
-  let last: { id: string; description: Promise<CurrentSession | null> } | undefined;
+  let last: { id: string | undefined; description: Promise<CurrentSession | null> } | undefined;
   return {
     async current() {
       // Until the page uses its session, Astro does not say which one it is. The cookie does, including one that was set or deleted here.
       const id = context.session?.sessionID ?? context.cookies.get(cookieName)?.value;
-      if (!id) return null;
-      if (last?.id !== id) last = { id, description: describe(id) };
+      if (!last || last.id !== id) last = { id, description: describe(id) };
       return last.description;
     },
     async destroyed() {
-      return hasLoaded(context, sentId) && (await describe(sentId)) === null;
+      const id = hasLoaded(context, sentId) ? sentId : undefined;
+      return (await describe(id)) === null && id !== undefined;
     },
   };
 }
@@ -120,7 +132,8 @@ function isSet(context: APIContext, name: string): boolean {
 
 /** Whether a shared cache may store the response. It would give the cookie of one visitor to others. */
 function isShared(context: APIContext, { headers }: Response): boolean {
-  if (context.cache?.options.maxAge !== undefined) return true;
+  const { maxAge, tags = [] } = context.cache?.options ?? {};
+  if (maxAge !== undefined || tags.length > 0) return true;
   return [...headers].some(
     ([name, value]) =>
       (name === 'cache-control' && /\b(?:public|s-maxage)\b/i.test(value)) ||
