@@ -10,9 +10,9 @@ export interface RequestSessions {
    */
   current(): Promise<CurrentSession | null>;
   /**
-   * Whether the session that this request has loaded is gone by now: another request has destroyed or regenerated it, or it has expired.
-   * Asks the backend at each call, so that a long request can find out. False, without asking, if this request has loaded no stored
-   * session, or has destroyed or regenerated it itself.
+   * Whether the session that this request came with, and has used, is gone by now: another request has destroyed or regenerated it, or it
+   * has expired. Asks the backend at each call, so that a long request can find out. False, without asking, if this request has not used
+   * its session yet, or has destroyed or regenerated it itself.
    *
    * @throws {SessionDriverError} as `current()`.
    * @example
