@@ -344,6 +344,26 @@ describe('the checks', () => {
     expect(site.logs()).not.toMatch(warning);
   });
 
+  test("refuse middleware on Vercel's edge, where there are no sessions", async () => {
+    const config = `
+      import vercel from '@astrojs/vercel';
+      import coatcheck from '@coatcheck/astro';
+      import { upstashDriver } from '@coatcheck/session-upstash';
+      import { defineConfig } from 'astro/config';
+      export default defineConfig({
+        output: 'server',
+        adapter: vercel({ middlewareMode: 'edge' }),
+        integrations: [coatcheck()],
+        session: { driver: upstashDriver() },
+      });`;
+    const spec = (text: string): SiteSpec => ({ astro: '7-vercel', driver: '', files: { 'astro.config.mjs': text } });
+    await expect(buildSite(spec(config))).rejects.toThrow(
+      /\[@coatcheck\/astro\] The adapter runs middleware on the edge/,
+    );
+    const classic = await buildSite(spec(config.replace("{ middlewareMode: 'edge' }", '')));
+    expect(classic.log).not.toContain('[@coatcheck/astro]');
+  });
+
   test.each([
     ["{ schema: './src/missing.ts' }", /`schema` is '\.\/src\/missing\.ts', but there is no such file/],
     ["{ schema: 'valibot' }", /`schema` is 'valibot', but there is no such file/],

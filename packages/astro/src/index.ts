@@ -87,12 +87,20 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
         const errors = problems.filter(({ isError }) => isError).map(({ message }) => message);
         if (errors.length > 0) throw createError(NAME, 'configuration', errors.join('\n\n'));
       },
+      // Astro passes this path only if the adapter runs middleware on the edge. Nothing tells it earlier.
+      'astro:build:ssr'({ middlewareEntryPoint }) {
+        if (middlewareEntryPoint) throw createError(NAME, 'configuration', ON_THE_EDGE);
+      },
     },
   };
 }
 
 const EXACTLY_MIDDLEWARE = new RegExp(`^${MIDDLEWARE}$`);
 const EXACTLY_RESOLVED = new RegExp(`^\0${MIDDLEWARE}$`);
+
+const ON_THE_EDGE =
+  "The adapter runs middleware on the edge, where Astro has no sessions and a driver may not run. Remove `middlewareMode: 'edge'` from the " +
+  'options of the adapter, or remove this integration.';
 
 const SUBJECTS: readonly ProblemSubject[] = [
   'no-driver',
