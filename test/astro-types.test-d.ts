@@ -1,3 +1,4 @@
+import coatcheck from '@coatcheck/astro';
 import { cloudflareKvDriver } from '@coatcheck/session-cloudflare-kv';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
 import { fsDriver } from '@coatcheck/session-fs';
@@ -50,6 +51,15 @@ defineConfig7({ session: { driver: { entrypoint: new URL('./src/session-driver.t
 defineConfig6({ session: { driver: memoryDriver({ maxSessions: 10 }), ttl: 60, cookie: { name: 'shop' } } });
 defineConfig7({ session: { driver: memoryDriver({ maxSessions: 10 }), ttl: 60, cookie: { name: 'shop' } } });
 defineConfig7({ session: { driver: redisDriver({ url: process.env['REDIS_URL'] }) } });
+
+// The integration, with all its options.
+defineConfig6({ integrations: [coatcheck()], session: { driver: redisDriver() } });
+defineConfig7({ integrations: [coatcheck()], session: { driver: redisDriver() } });
+defineConfig7({
+  integrations: [coatcheck({ schema: './src/schema.ts', renewCookie: true, ignore: ['no-driver', 'unsuited-driver'] })],
+});
+// @ts-expect-error -- there is no such advice
+coatcheck({ ignore: ['nothing'] });
 
 // Our types and Astro's types are assignable to each other.
 expectTypeOf<SessionDriver>().toExtend<astro6.SessionDriver>();

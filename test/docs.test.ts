@@ -21,7 +21,7 @@ import {
 const manifest = JSON.parse(readFileSync(join(workspace, 'package.json'), 'utf8'));
 const pages = readPages();
 const packages = pages.filter(({ path }) => /^packages\/[^/]+\/README\.md$/.test(path));
-const drivers = packages.filter((page) => folderOf(page) !== 'session-core');
+const drivers = packages.filter((page) => folderOf(page).startsWith('session-') && folderOf(page) !== 'session-core');
 
 let problems: string[];
 
@@ -60,8 +60,12 @@ test('there are no other errors in the code of the pages', () => {
 
 describe.each(packages)('the README of a package, $path', (page) => {
   test('has its sections in the common order', () => {
-    const use = drivers.includes(page) ? 'Configure' : 'Use';
-    const order = new Set(['Install', use, 'Options', 'Expiry and consistency', 'Errors']);
+    const isIntegration = folderOf(page) === 'astro';
+    const use = drivers.includes(page) || isIntegration ? 'Configure' : 'Use';
+    const own = isIntegration
+      ? ['What it checks', 'Renewing the cookie', 'Locals', 'Types']
+      : ['Expiry and consistency'];
+    const order = new Set(['Install', use, 'Options', ...own, 'Errors']);
     expect(headingsOf(page).filter((heading) => order.has(heading))).toEqual([...order]);
   });
 
@@ -108,11 +112,15 @@ function driverName(page: Page): string {
 /** The tables of options, and the name of the type that each documents. */
 function optionTables(page: Page): { table: Table; config: string }[] {
   const name = driverName(page);
-  const ofCore: Record<string, string> = { createSessions: 'SessionsOptions', driver: 'SharedOptions' };
+  const types: Record<string, string> = {
+    createSessions: 'SessionsOptions',
+    driver: 'SharedOptions',
+    integration: 'CoatcheckOptions',
+  };
   return tablesOf(page, 'Options').flatMap((table) => {
     const [first = '', second] = table.header;
     if (second !== 'type') return [];
-    return [{ table, config: ofCore[first] ?? `${name[0]!.toUpperCase()}${name.slice(1)}DriverConfig` }];
+    return [{ table, config: types[first] ?? `${name[0]!.toUpperCase()}${name.slice(1)}DriverConfig` }];
   });
 }
 
@@ -134,7 +142,7 @@ function optionChecks(page: Page): Source[] {
       const path = name.split('.');
       const group = typeOf(path.slice(0, -1));
       groups.set(group, [...(groups.get(group) ?? []), `'${path.at(-1)}'`]);
-      for (const [word] of type.matchAll(/\b[A-Z]\w+/g)) named.add(word);
+      for (const [word] of type.matchAll(/\b(?!URL\b)[A-Z]\w+/g)) named.add(word);
       const actual = typeOf(path);
       lines[line - table.line] =
         `{ let table: ${type} = null! as ${actual}; let real: ${actual} = null! as (${type}); }`;

@@ -11,8 +11,9 @@ import { importsOf, isBare, modulesOf, workspace, type Import } from './support/
 const CORE = 'session-core';
 
 const folders = globSync('packages/*/package.json', { cwd: workspace }).map(folderOf).sort();
-// Core, and the package for a site's own entrypoint, have no function for `astro.config`.
-const drivers = folders.filter((folder) => ![CORE, 'session-unstorage'].includes(folder));
+const INTEGRATION = 'astro';
+// Core, the package for a site's own entrypoint, and the integration have no driver for `astro.config`.
+const drivers = folders.filter((folder) => ![CORE, 'session-unstorage', INTEGRATION].includes(folder));
 const modules = modulesOf('packages/*');
 
 const imports: Import[] = modules.flatMap(importsOf);
@@ -65,9 +66,10 @@ test('a driver imports core and no other driver', () => {
   expect(outside.map(show)).toEqual([]);
 });
 
-test('only the entrypoint for Astro imports from Astro, and only its environment variables', () => {
+test('only the entrypoint for Astro imports from Astro, and only its environment variables; the integration imports types', () => {
   const astro = imports.filter(({ what }) => /^(?:astro\b|@astrojs\/)/.test(what));
-  const allowed = ({ from, what }: Import) => from.endsWith('/src/astro.ts') && what === 'astro:env/server';
+  const allowed = ({ from, what, typeOnly }: Import) =>
+    (from.endsWith('/src/astro.ts') && what === 'astro:env/server') || (folderOf(from) === INTEGRATION && typeOnly);
   expect(astro.filter((it) => !allowed(it)).map(show)).toEqual([]);
 });
 

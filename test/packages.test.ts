@@ -66,7 +66,7 @@ describe.each(folders)('%s', (folder) => {
 
   test('its manifest has all fields for a registry', () => {
     expect(manifest).toMatchObject({
-      name: expect.stringMatching(/^@coatcheck\/session-[a-z0-9-]+$/),
+      name: expect.stringMatching(/^@coatcheck\/(?:astro|session-[a-z0-9-]+)$/),
       version: expect.stringMatching(/^\d+\.\d+\.\d+/),
       description: expect.stringMatching(/^[A-Z].+\.$/),
       keywords: expect.arrayContaining(['coatcheck', 'astro', 'session']),

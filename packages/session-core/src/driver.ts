@@ -41,9 +41,12 @@ export {
   type StoreCall,
 } from './contract/store.ts';
 export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
+export { describeSession, type SessionDescription } from './engine/describe.ts';
+export { isCoatcheckDriver } from './engine/engine-of.ts';
 export { recordKey, sha256Of } from './engine/session-id.ts';
 export { msSince, thisMoment, type Moment } from './platform/clock.ts';
 export { pause, retry } from './platform/retry.ts';
+export { checkCookie, type SessionCookie } from './session/cookie.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { legacyFiles } from './stores/legacy-files.ts';
 export { type ErrorRule, explainBy, type Failure } from './stores/error-rules.ts';

@@ -13,6 +13,11 @@ export function engineOf(driver: SessionDriver): Engine | undefined {
   return (driver as { [ENGINE]?: Engine } | undefined)?.[ENGINE];
 }
 
+/** Whether a driver is made by `defineDriver`. */
+export function isCoatcheckDriver(driver: SessionDriver | undefined): driver is SessionDriver {
+  return driver !== undefined && engineOf(driver) !== undefined;
+}
+
 /**
  * Removes expired sessions from a backend that does not expire them by itself. Call it from a scheduled job. On other backends it does
  * nothing.

@@ -33,6 +33,8 @@ export interface Engine {
   readonly driver: string;
   /** The deadline of one operation, in milliseconds. */
   readonly timeoutMs: number;
+  /** The options `ttl` and `idleTtl`. */
+  readonly expiry: ExpiryPolicy;
   /** Whether a value is a valid session id for this driver. */
   isSessionId(id: unknown): id is string;
   /**
@@ -143,6 +145,10 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
 
     get timeoutMs() {
       return open().timeoutMs;
+    },
+
+    get expiry() {
+      return open().expiry;
     },
 
     isSessionId: isId,

@@ -1,0 +1,235 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { createError } from '@coatcheck/session-core/driver';
+import type { AstroConfig, AstroIntegration } from 'astro';
+import { checkSite, type Problem, type ProblemSubject, type Site } from './check-site.ts';
+import type { MiddlewareOptions, SentCookie } from './middleware.ts';
+import { driverOf, entrypointOf, type SessionConfig, variablesIn } from './site.ts';
+
+export type { ProblemSubject } from './check-site.ts';
+export type { CurrentSession, RequestSessions, SchemaLike, SessionDataOf } from './types.ts';
+
+/** The options of the integration. */
+export interface CoatcheckOptions {
+  /**
+   * The module whose default export has a Standard Schema for each session key, such as `./src/session-schema.ts`. It types
+   * `App.SessionData`, and with it `Astro.session`. A relative path starts at the root of the project. Values are not validated.
+   *
+   * @default none (session values have the type `any`)
+   */
+  schema?: string | URL | undefined;
+  /**
+   * Whether the session cookie is renewed while visitors use their sessions without changing them. Needs `session.cookie.maxAge`. Set it to
+   * true if a module of the site creates a driver with `idleTtl`.
+   *
+   * @default true if the driver in the configuration has `idleTtl`
+   */
+  renewCookie?: boolean | undefined;
+  /**
+   * Advice that is not logged. What cannot work is an error nevertheless.
+   *
+   * @default none
+   */
+  ignore?: readonly ProblemSubject[] | undefined;
+}
+
+const NAME = '@coatcheck/astro';
+const MIDDLEWARE = 'virtual:coatcheck/middleware';
+
+/**
+ * The Astro integration of Coatcheck. It checks the session configuration, sets `locals.sessions`, renews session cookies and types
+ * `Astro.session`. The driver itself stays in the site's `session`.
+ *
+ * @throws {SessionDriverError} `configuration` for unknown and wrong options. Astro's hooks throw it for what cannot work.
+ * @example
+ * export default defineConfig({
+ *   integrations: [coatcheck({ schema: './src/session-schema.ts' })],
+ *   session: { driver: redisDriver() },
+ * });
+ */
+export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegration {
+  checkOptions(options);
+  // What the virtual module needs. The final configuration is known only when the configuration is done.
+  let site: { config: AstroConfig; isDev: boolean } | undefined;
+  let command = '';
+
+  return {
+    name: NAME,
+    hooks: {
+      'astro:config:setup'({ command: current, addMiddleware, updateConfig }) {
+        command = current;
+        addMiddleware({ order: 'pre', entrypoint: MIDDLEWARE });
+        updateConfig({
+          vite: {
+            plugins: [
+              {
+                name: `${NAME}/middleware`,
+                resolveId: { filter: { id: EXACTLY_MIDDLEWARE }, handler: () => `\0${MIDDLEWARE}` },
+                load: {
+                  filter: { id: EXACTLY_RESOLVED },
+                  handler: () => middlewareModule(site!.config, site!.isDev, options),
+                },
+              },
+            ],
+          },
+        });
+      },
+      'astro:config:done'({ config, injectTypes, logger }) {
+        site = { config, isDev: command === 'dev' };
+        injectTypes({ filename: 'types.d.ts', content: typesOf(schemaOf(options, config.root), config.root) });
+        // Other commands, such as `astro sync`, run no pages.
+        if (command !== 'dev' && command !== 'build') return;
+        const problems = checkSite(factsOf(config, site.isDev));
+        for (const problem of problems) {
+          if (!problem.isError && !options.ignore?.includes(problem.subject)) warnOnce(config, problem, logger);
+        }
+        const errors = problems.filter(({ isError }) => isError).map(({ message }) => message);
+        if (errors.length > 0) throw createError(NAME, 'configuration', errors.join('\n\n'));
+      },
+      // Astro passes this path only if the adapter runs middleware on the edge. Nothing tells it earlier.
+      'astro:build:ssr'({ middlewareEntryPoint }) {
+        if (middlewareEntryPoint) throw createError(NAME, 'configuration', ON_THE_EDGE);
+      },
+    },
+  };
+}
+
+const EXACTLY_MIDDLEWARE = new RegExp(`^${MIDDLEWARE}$`);
+const EXACTLY_RESOLVED = new RegExp(`^\0${MIDDLEWARE}$`);
+
+const ON_THE_EDGE =
+  "The adapter runs middleware on the edge, where Astro has no sessions and a driver may not run. Remove `middlewareMode: 'edge'` from the " +
+  'options of the adapter, or remove this integration.';
+
+const SUBJECTS: readonly ProblemSubject[] = [
+  'no-driver',
+  'other-driver',
+  'unsuited-driver',
+  'missing-variable',
+  'cookie',
+];
+
+function checkOptions(options: CoatcheckOptions): void {
+  const { schema, renewCookie, ignore = [], ...unknown } = options;
+  const fail = (message: string): never => {
+    throw createError(NAME, 'configuration', message);
+  };
+  const [name] = Object.keys(unknown);
+  if (name !== undefined)
+    fail(`There is no option \`${name}\`. The options are \`schema\`, \`renewCookie\` and \`ignore\`.`);
+  if (schema !== undefined && typeof schema !== 'string' && !(schema instanceof URL))
+    fail('`schema` must be the path of a module.');
+  if (renewCookie !== undefined && typeof renewCookie !== 'boolean') fail('`renewCookie` must be true or false.');
+  if (!Array.isArray(ignore) || !ignore.every((subject) => SUBJECTS.includes(subject as ProblemSubject))) {
+    fail(`\`ignore\` must be a list of ${SUBJECTS.map((subject) => `'${subject}'`).join(', ')}.`);
+  }
+}
+
+/** `astro dev` runs the hooks again after each change of the configuration. */
+const warned = new Set<string>();
+
+function warnOnce({ root }: AstroConfig, { message }: Problem, logger: { warn(message: string): void }): void {
+  const key = `${root.href} ${message}`;
+  if (warned.has(key)) return;
+  warned.add(key);
+  logger.warn(message);
+}
+
+function factsOf(config: AstroConfig, isDev: boolean): Site {
+  const adapter = config.adapter?.name;
+  const { envDir } = config.vite;
+  const envFolder = typeof envDir === 'string' ? envDir : fileURLToPath(config.root);
+  return {
+    adapter,
+    driver: driverOf(config.session),
+    cookie: cookieOf(config),
+    base: config.base,
+    url: config.site,
+    isDev,
+    // Wrangler has variables of its own, in its configuration and in `.dev.vars`.
+    hasVariable: isDev && adapter !== '@astrojs/cloudflare' ? variablesIn(envFolder) : undefined,
+  };
+}
+
+function cookieOf(config: AstroConfig): { name?: string } & Partial<SentCookie> {
+  const { cookie } = (config.session || {}) as { cookie?: string | Partial<SentCookie> };
+  const attributes = typeof cookie === 'string' ? { name: cookie } : (cookie ?? {});
+  return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined));
+}
+
+// ------------------------------------------------------------------------------------------------------------- middleware
+
+/** The source of the middleware's entrypoint. It imports the site's driver when that is first needed. */
+function middlewareModule(config: AstroConfig, isDev: boolean, options: CoatcheckOptions): string {
+  const session = config.session;
+  const driver = driverOf(session);
+  // As Astro completes them.
+  const cookie: SentCookie = { name: 'astro-session', sameSite: 'lax', secure: !isDev, path: '/', ...cookieOf(config) };
+  const isUsable = driver.kind === 'coatcheck' || driver.kind === 'own';
+  const renews = options.renewCookie ?? (driver.kind === 'coatcheck' && driver.config['idleTtl'] !== undefined);
+  const renewCookie = isUsable && renews && cookie.maxAge !== undefined;
+  const serialized: Omit<MiddlewareOptions, 'createDriver'> = { cookie, renewCookie };
+  return [
+    `import { createMiddleware } from ${pathLiteral(new URL('./middleware.js', import.meta.url))};`,
+    `export const onRequest = createMiddleware({`,
+    `  ...${JSON.stringify(serialized)},`,
+    ...(isUsable ? [`  createDriver: async () => ${creationOf(session)},`] : []),
+    `});`,
+  ].join('\n');
+}
+
+/** The expression that creates the driver, as Astro does. */
+function creationOf(session: SessionConfig): string {
+  const { entrypoint, config } = (session as { driver: { entrypoint: string | URL; config?: object } }).driver;
+  return `(await import(${pathLiteral(entrypointOf(entrypoint)!)})).default(${JSON.stringify(config) ?? ''})`;
+}
+
+function pathLiteral(path: string | URL): string {
+  return JSON.stringify((path instanceof URL ? fileURLToPath(path) : path).replaceAll('\\', '/'));
+}
+
+// ------------------------------------------------------------------------------------------------------------------ types
+
+/**
+ * The path of the module with the schemas; undefined if the site has none.
+ *
+ * @throws {SessionDriverError} `configuration` if the file does not exist, or has no default export.
+ */
+function schemaOf({ schema }: CoatcheckOptions, root: URL): string | undefined {
+  if (schema === undefined) return undefined;
+  const path = fileURLToPath(typeof schema === 'string' ? new URL(schema, root) : schema);
+  const fail = (what: string): never => {
+    const message = `\`schema\` is '${String(schema)}', ${what}. Write a module there whose default export has a Standard Schema for each session key:\n\n  export default { cart: z.array(z.string()) };`;
+    throw createError(NAME, 'configuration', message);
+  };
+  if (!existsSync(path)) fail('but there is no such file in the project');
+  if (!/\bexport\s+default\b|\bas\s+default\b/.test(readFileSync(path, 'utf8')))
+    fail('but the module has no default export');
+  return path;
+}
+
+function typesOf(schema: string | undefined, root: URL): string {
+  const folder = fileURLToPath(new URL(`.astro/integrations/${NAME.replace(/[^\w.-]/g, '_')}/`, root));
+  // An interface cannot extend `import('...')`.
+  const types = [`import type { RequestSessions, SessionDataOf } from '${NAME}';`];
+  const data: string[] = [];
+  if (schema !== undefined) {
+    types.push(`import type schema from '${relative(folder, schema).replaceAll('\\', '/')}';`);
+    data.push('    interface SessionData extends SessionDataOf<typeof schema> {}');
+  }
+  return [
+    ...types,
+    '',
+    'declare global {',
+    '  namespace App {',
+    '    interface Locals {',
+    `      /** Set by ${NAME}. Not set for prerendered pages. */`,
+    '      sessions: RequestSessions;',
+    '    }',
+    ...data,
+    '  }',
+    '}',
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,143 @@
+import {
+  createError,
+  describeSession,
+  isCoatcheckDriver,
+  type SessionDriver,
+  type SessionDriverError,
+} from '@coatcheck/session-core/driver';
+import type { APIContext, MiddlewareHandler } from 'astro';
+import type { CurrentSession, RequestSessions } from './types.ts';
+
+/** The session cookie with the attributes that Astro uses, including its defaults. */
+export interface SentCookie {
+  name: string;
+  domain?: string;
+  path: string;
+  /** In seconds. Undefined: browsers keep the cookie until they are closed. */
+  maxAge?: number;
+  sameSite: 'strict' | 'lax' | 'none' | boolean;
+  secure: boolean;
+}
+
+/** What the middleware knows about the site. The integration writes it into the build. */
+export interface MiddlewareOptions {
+  cookie: SentCookie;
+  /** Whether the cookie is renewed for sessions that are used without being changed. Needs `maxAge`. */
+  renewCookie: boolean;
+  /** Creates the driver of the site. Called when it is first needed. Absent: the site has no Coatcheck driver. */
+  createDriver?: (() => Promise<SessionDriver>) | undefined;
+}
+
+/**
+ * Creates the middleware that sets `locals.sessions` and renews the session cookie. It asks the backend only when a page uses
+ * `locals.sessions`, and when it renews the cookie.
+ */
+export function createMiddleware(options: MiddlewareOptions): MiddlewareHandler {
+  let creating: Promise<SessionDriver> | undefined;
+  const describe = async (id: string | undefined): Promise<CurrentSession | null> => {
+    // Also without a session: otherwise, only visitors with a session would meet the error.
+    if (!options.createDriver) throw noDriver();
+    if (!id) return null;
+    // After a failure, the next call tries again.
+    creating ??= options.createDriver().catch((error: unknown) => {
+      creating = undefined;
+      throw error;
+    });
+    const driver = await creating;
+    if (!isCoatcheckDriver(driver)) throw noDriver();
+    return describeSession(driver, id);
+  };
+
+  return async (context, next) => {
+    // A prerendered page has no visitor.
+    if (context.isPrerendered) return next();
+    const sentId = context.request.headers.has('cookie') ? context.cookies.get(options.cookie.name)?.value : undefined;
+    // Not enumerable: where an adapter runs middleware on the edge, it sends the enumerable locals to the page as JSON.
+    Object.defineProperty(context.locals, 'sessions', {
+      value: sessionsOf(context, sentId, options.cookie.name, describe),
+      configurable: true,
+      writable: true,
+    });
+    const response = await next();
+    if (options.renewCookie && sentId !== undefined) await renew(context, sentId, response, options.cookie, describe);
+    return response;
+  };
+}
+
+/** Describes the stored session with an id; null if there is no id. */
+type Describe = (id: string | undefined) => Promise<CurrentSession | null>;
+
+function noDriver(): SessionDriverError {
+  const message =
+    '`locals.sessions` needs a Coatcheck driver in `session.driver`. When the site starts, the integration logs the line to write.';
+  return createError('@coatcheck/astro', 'configuration', message);
+}
+
+function sessionsOf(
+  context: APIContext,
+  sentId: string | undefined,
+  cookieName: string,
+  describe: Describe,
+): RequestSessions {
+  let last: { id: string | undefined; description: Promise<CurrentSession | null> } | undefined;
+  return {
+    async current() {
+      // Until the page uses its session, Astro does not say which one it is. The cookie does, including one that was set or deleted here.
+      const id = context.session?.sessionID ?? context.cookies.get(cookieName)?.value;
+      if (!last || last.id !== id) last = { id, description: describe(id) };
+      return last.description;
+    },
+    async destroyed() {
+      const id = hasLoaded(context, sentId) ? sentId : undefined;
+      return (await describe(id)) === null && id !== undefined;
+    },
+  };
+}
+
+/**
+ * Whether the request has loaded the session of its cookie, and still has it. If there was none, Astro has chosen another id; after
+ * `regenerate()` and `load()`, too; and none after `destroy()`.
+ */
+function hasLoaded(context: APIContext, sentId: string | undefined): sentId is string {
+  return sentId !== undefined && context.session?.sessionID === sentId;
+}
+
+/**
+ * Sends the session cookie again, after half of its life.
+ *
+ * A cookie does not tell its age. So a second cookie goes with it that lives half as long: while the browser sends it, the session cookie is
+ * young enough. It holds no data.
+ */
+async function renew(
+  context: APIContext,
+  id: string,
+  response: Response,
+  { name, maxAge, ...attributes }: SentCookie,
+  describe: Describe,
+): Promise<void> {
+  const marker = `${name}-renewed`;
+  if (maxAge === undefined || context.cookies.has(marker) || !hasLoaded(context, id)) return;
+  if (isShared(context, response) || isSet(context, name)) return;
+  // Read again: a cookie of a session that is gone could replace the one of a sign-in that happened meanwhile. If the backend fails, the next
+  // request renews the cookie.
+  if ((await describe(id).catch(() => null)) === null) return;
+  context.cookies.set(name, id, { ...attributes, httpOnly: true, maxAge });
+  context.cookies.set(marker, '1', { ...attributes, httpOnly: true, maxAge: Math.max(Math.floor(maxAge / 2), 1) });
+}
+
+/** Whether this request has already set or deleted a cookie. */
+function isSet(context: APIContext, name: string): boolean {
+  return [...context.cookies.headers()].some((header) => header.startsWith(`${name}=`));
+}
+
+/** Whether a shared cache may store the response. It would give the cookie of one visitor to others. */
+function isShared(context: APIContext, { headers }: Response): boolean {
+  const { maxAge, tags = [] } = context.cache?.options ?? {};
+  if (maxAge !== undefined || tags.length > 0) return true;
+  return [...headers].some(
+    ([name, value]) =>
+      (name === 'cache-control' && /\b(?:public|s-maxage)\b/i.test(value)) ||
+      // For one cache only, such as `cdn-cache-control` and `surrogate-control`.
+      (/^(?:.+-cache|surrogate)-control$/.test(name) && !/\b(?:private|no-store)\b/i.test(value)),
+  );
+}

@@ -1,0 +1,422 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startWorkers, workerSite, type Workers } from '../packages/session-cloudflare-kv/test/support/site.ts';
+import { createVisitor, type Answer, type Visitor } from './support/http.ts';
+import { astros } from './support/scope.ts';
+import { buildSite, devSite, startSite, type Site, type SiteSpec } from './support/site.ts';
+
+// Sites with the integration `@coatcheck/astro`: what its middleware costs, when it renews the cookie, and what `locals.sessions` says.
+
+/** The pages of the sites, next to those of the test site. */
+const files = {
+  // Counts what the site asks of its backend. Astro loads the middleware before the first request.
+  'src/middleware.ts': `
+    import { tracingChannel } from 'node:diagnostics_channel';
+    let asked = 0;
+    for (const operation of ['read', 'patch', 'destroy']) {
+      tracingChannel('coatcheck:' + operation).start.subscribe(() => void asked++);
+    }
+    export const onRequest = (context, next) => {
+      context.locals.asked = () => asked;
+      return next();
+    };`,
+  'src/pages/asked.ts': `export const GET = ({ locals }) => Response.json(locals.asked());`,
+  'src/pages/plain.astro': `<p>a page without a session</p>`,
+  'src/pages/static.astro': `---\nexport const prerender = true;\n---\n<p>{String(Astro.locals.sessions)}</p>`,
+  'src/pages/read.ts': `
+    export const GET = async ({ session, url }) =>
+      Response.json((await session.get('user')) ?? null, { headers: JSON.parse(url.searchParams.get('headers') ?? '{}') });`,
+  'src/pages/current.ts': `
+    export const GET = async ({ locals, session, url }) => {
+      const user = url.searchParams.has('read') ? await session.get('user') : undefined;
+      const [current, again] = [await locals.sessions.current(), await locals.sessions.current()];
+      return Response.json({ current, again, user, destroyed: await locals.sessions.destroyed() });
+    };`,
+  'src/pages/long.ts': `
+    import { passGate } from '../gates.ts';
+    export const GET = async ({ locals, session, url }) => {
+      await session.get('user');
+      const before = await locals.sessions.destroyed();
+      await passGate(url.searchParams.get('gate'));
+      return Response.json([before, await locals.sessions.destroyed()]);
+    };`,
+};
+
+interface Options {
+  driver: string;
+  from: string;
+  cookie?: object;
+  options?: string;
+}
+
+function configOf({ driver, from, cookie, options = '' }: Options): string {
+  return `
+    import node from '@astrojs/node';
+    import coatcheck from '@coatcheck/astro';
+    import { defineConfig, sessionDrivers } from 'astro/config';
+    ${from && `import { memoryDriver } from '${from}';`}
+    export default defineConfig({
+      output: 'server',
+      adapter: node({ mode: 'standalone' }),
+      devToolbar: { enabled: false },
+      integrations: [coatcheck(${options})],
+      session: { driver: ${driver}, cookie: ${JSON.stringify(cookie)}, ttl: 86_400 },
+    });`;
+}
+
+function siteWith(astro: 6 | 7, options: Options): SiteSpec {
+  return { astro, driver: '', files: { ...files, 'astro.config.mjs': configOf(options) } };
+}
+
+const idle: Options = {
+  driver: 'memoryDriver({ idleTtl: 1800 })',
+  from: '@coatcheck/session-memory',
+  cookie: { maxAge: 3600, path: '/', sameSite: 'strict' },
+};
+
+/** The `Set-Cookie` headers of an answer. */
+const cookiesOf = ({ headers }: Answer): string[] => headers.getSetCookie();
+
+/** The number of operations on the backend during some work. */
+async function askedDuring(site: { url: string }, work: () => Promise<unknown>): Promise<number> {
+  const asked = async (): Promise<number> => (await fetch(`${site.url}/asked`)).json() as Promise<number>;
+  const before = await asked();
+  await work();
+  return (await asked()) - before;
+}
+
+/** A visitor with a session, and without the cookie that says that the session cookie is young. */
+async function visitorWithSession(url: string): Promise<Visitor> {
+  const visitor = createVisitor(url);
+  await visitor.run([['set', 'user', 'ada']]);
+  expect([...visitor.cookies.keys()]).toEqual(['astro-session']);
+  return visitor;
+}
+
+describe.each(astros)('a built site on Astro %i', (astro) => {
+  let site: Site;
+
+  beforeAll(async () => {
+    site = await startSite(await buildSite(siteWith(astro, idle)));
+  });
+  afterAll(() => site?.[Symbol.asyncDispose]());
+
+  test('asks nothing of the backend for pages and visitors that need no session, and sends them no cookie', async () => {
+    const visitor = await visitorWithSession(site.url);
+    const answers: Answer[] = [];
+    const asked = await askedDuring(site, async () => {
+      for (const path of ['/plain', '/read', '/current']) answers.push(await createVisitor(site.url).fetch(path));
+      for (const path of ['/plain', '/static/', '/static']) answers.push(await visitor.fetch(path));
+    });
+    expect(answers.slice(0, 5).map(({ status }) => status)).toEqual([200, 200, 200, 200, 200]);
+    expect(answers.flatMap(cookiesOf)).toEqual([]);
+    expect(asked).toBe(0);
+  });
+
+  test('sets no locals for prerendered pages', async () => {
+    expect((await createVisitor(site.url).fetch('/static/')).body).toContain('<p>undefined</p>');
+  });
+
+  test('renews the cookie of a session that is only read, after half of its life', async () => {
+    const visitor = createVisitor(site.url);
+    const [first] = cookiesOf(await visitor.attempt([['set', 'user', 'ada']]));
+    const id = visitor.sessionId();
+
+    // The same cookie, with the same attributes, and one that lives half as long.
+    const renewed = cookiesOf(await visitor.fetch('/read'));
+    expect(renewed).toEqual([
+      first,
+      expect.stringMatching(/^astro-session-renewed=1; Max-Age=1800; Path=\/; HttpOnly; Secure; SameSite=Strict$/),
+    ]);
+    expect(first).toContain(`astro-session=${id}; Max-Age=3600`);
+
+    // As long as the browser has the second cookie, nothing is sent. A read asks the backend once, a renewal twice.
+    expect(cookiesOf(await visitor.fetch('/read'))).toEqual([]);
+    expect(await askedDuring(site, () => visitor.fetch('/read'))).toBe(1);
+    visitor.cookies.delete('astro-session-renewed');
+    let again: string[] = [];
+    expect(await askedDuring(site, async () => void (again = cookiesOf(await visitor.fetch('/read'))))).toBe(2);
+    expect(again).toEqual(renewed);
+    expect(visitor.sessionId()).toBe(id);
+  });
+
+  test('renews no cookie when Astro sends one, or deletes it', async () => {
+    const names = async (steps: Parameters<Visitor['attempt']>[0]): Promise<string[]> => {
+      const visitor = await visitorWithSession(site.url);
+      return cookiesOf(await visitor.attempt([['get', 'user'], ...steps])).map((line) => line.split('=')[0]!);
+    };
+    expect(await names([['set', 'cart', 1]])).toEqual(['astro-session']);
+    expect(await names([['regenerate']])).toEqual(['astro-session']);
+    expect(await names([['destroy']])).toEqual(['astro-session']);
+    expect(await names([])).toEqual(['astro-session', 'astro-session-renewed']);
+  });
+
+  test.each([
+    { 'cache-control': 'public, max-age=60' },
+    { 'cache-control': 's-maxage=60' },
+    { 'cdn-cache-control': 'max-age=60' },
+    { 'surrogate-control': 'max-age=60' },
+  ])('renews no cookie in a response for a shared cache: %o', async (headers) => {
+    const visitor = await visitorWithSession(site.url);
+    const shared = await visitor.fetch(`/read?headers=${encodeURIComponent(JSON.stringify(headers))}`);
+    expect(shared.body).toBe('"ada"');
+    expect(cookiesOf(shared)).toEqual([]);
+  });
+
+  test.each([{ 'cache-control': 'private, max-age=60' }, { 'cdn-cache-control': 'no-store' }])(
+    'renews the cookie in a response that only the browser may store: %o',
+    async (headers) => {
+      const visitor = await visitorWithSession(site.url);
+      const answer = await visitor.fetch(`/read?headers=${encodeURIComponent(JSON.stringify(headers))}`);
+      expect(cookiesOf(answer)).toHaveLength(2);
+    },
+  );
+
+  test('renews no cookie of a session that does not exist', async () => {
+    const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
+    expect(cookiesOf(await visitor.fetch('/read'))).toEqual([]);
+  });
+
+  test('a request learns that its session was destroyed meanwhile, and does not renew its cookie', async () => {
+    const visitor = await visitorWithSession(site.url);
+    const name = crypto.randomUUID();
+    const gate = site.gate(name);
+    const elsewhere = visitor.fork();
+    const answer = visitor.fetch(`/long?gate=${name}`);
+    await gate.arrived();
+    await elsewhere.run([['destroy']]);
+    await gate.open();
+    expect((await answer).body).toBe('[false,true]');
+    expect(cookiesOf(await answer)).toEqual([]);
+  });
+
+  test('`current()` describes the stored session without its id', async () => {
+    const visitor = await visitorWithSession(site.url);
+    const startedAt = Date.now();
+    const { body } = await visitor.fetch('/current');
+    const { current, again, destroyed } = JSON.parse(body);
+    expect(current).toEqual({
+      handle: expect.stringMatching(/^[\w-]{22}$/),
+      created: null,
+      expires: expect.any(String),
+    });
+    expect(again).toEqual(current);
+    expect(destroyed).toBe(false);
+    expect(body).not.toContain(visitor.sessionId());
+    // Half an hour from the read, which was after `startedAt`.
+    expect(Date.parse(current.expires)).toBeGreaterThanOrEqual(startedAt + 1_800_000);
+    expect(Date.parse(current.expires)).toBeLessThanOrEqual(Date.now() + 1_800_000);
+
+    const later = JSON.parse((await visitor.fetch('/current?read')).body);
+    expect(later).toMatchObject({ user: 'ada', current: { handle: current.handle } });
+    const other = JSON.parse((await (await visitorWithSession(site.url)).fetch('/current')).body);
+    expect(other.current.handle).not.toBe(current.handle);
+    await visitor.run([['regenerate']]);
+    expect(JSON.parse((await visitor.fetch('/current')).body).current.handle).not.toBe(current.handle);
+  });
+
+  test('`current()` reads the session once, and is null without a session', async () => {
+    const visitor = await visitorWithSession(site.url);
+    expect(await askedDuring(site, () => visitor.fetch('/current'))).toBe(1);
+    expect(JSON.parse((await createVisitor(site.url).fetch('/current')).body)).toMatchObject({
+      current: null,
+      destroyed: false,
+    });
+    for (const id of [crypto.randomUUID(), '../../etc']) {
+      const stranger = createVisitor(site.url, [['astro-session', id]]);
+      expect(JSON.parse((await stranger.fetch('/current')).body)).toMatchObject({ current: null, destroyed: false });
+    }
+  });
+});
+
+// Built on one version of Astro: what they test is decided while the configuration is read.
+describe('a built site', () => {
+  test('without `idleTtl` renews no cookie, unless it says so', async () => {
+    const driver = 'memoryDriver()';
+    const answers: Answer[] = [];
+    for (const options of ['', '{ renewCookie: true }']) {
+      await using site = await startSite(await buildSite(siteWith(7, { ...idle, driver, options })));
+      answers.push(await (await visitorWithSession(site.url)).fetch('/read'));
+    }
+    expect(answers.map((answer) => cookiesOf(answer).length)).toEqual([0, 2]);
+  });
+
+  test('renews no cookie that browsers keep until they are closed', async () => {
+    await using site = await startSite(await buildSite(siteWith(7, { ...idle, cookie: {} })));
+    expect(cookiesOf(await (await visitorWithSession(site.url)).fetch('/read'))).toEqual([]);
+  });
+
+  test('renews no cookie in a response that Astro caches', async () => {
+    const { 'astro.config.mjs': config, ...others } = siteWith(7, idle).files!;
+    const cached = config!
+      .replace('{ defineConfig', '{ memoryCache, defineConfig')
+      .replace('session: {', 'cache: { provider: memoryCache() },\n      session: {');
+    const page = `
+      export const GET = async ({ cache, session, url }) => {
+        cache.set(JSON.parse(url.searchParams.get('options')));
+        return Response.json(await session.get('user'));
+      };`;
+    const spec = {
+      ...siteWith(7, idle),
+      files: { ...others, 'astro.config.mjs': cached, 'src/pages/cached.ts': page },
+    };
+    await using site = await startSite(await buildSite(spec));
+    const cookies: number[] = [];
+    for (const options of [{ maxAge: 60 }, { tags: ['a'] }, false]) {
+      const visitor = await visitorWithSession(site.url);
+      const answer = await visitor.fetch(`/cached?options=${encodeURIComponent(JSON.stringify(options))}`);
+      expect(answer.body).toBe('"ada"');
+      cookies.push(cookiesOf(answer).length);
+    }
+    expect(cookies).toEqual([0, 0, 2]);
+  });
+
+  test('with a driver in a module of its own has `locals.sessions`, and renews cookies if it says so', async () => {
+    const own = `
+      import memory from '@coatcheck/session-memory/runtime';
+      export default () => memory({ idleTtl: 1800 });`;
+    const spec = siteWith(7, {
+      ...idle,
+      driver: "{ entrypoint: new URL('./src/own.js', import.meta.url) }",
+      from: '',
+      options: '{ renewCookie: true }',
+    });
+    const built = await buildSite({ ...spec, files: { ...spec.files, 'src/own.js': own } });
+    expect(built.log).not.toContain('[@coatcheck/astro]');
+    await using site = await startSite(built);
+    const visitor = await visitorWithSession(site.url);
+    expect(cookiesOf(await visitor.fetch('/read'))).toHaveLength(2);
+    expect(JSON.parse((await visitor.fetch('/current?read')).body)).toMatchObject({
+      user: 'ada',
+      current: { created: null },
+    });
+  });
+
+  test("with a driver that is not Coatcheck's works, but `locals.sessions` says what it needs", async () => {
+    const driver = 'sessionDrivers.lruCache({ max: 100 })';
+    const built = await buildSite(siteWith(7, { driver, from: '', cookie: { maxAge: 3600 } }));
+    expect(built.log).toContain('The session driver is unstorage/drivers/lru-cache.');
+    expect(built.log).toContain('session: { driver: sqliteDriver() },');
+    await using site = await startSite(built);
+    const visitor = await visitorWithSession(site.url);
+    expect((await visitor.fetch('/read')).body).toBe('"ada"');
+    // Also for visitors without a session.
+    expect((await createVisitor(site.url).fetch('/current')).status).toBe(500);
+    expect((await visitor.fetch('/current')).status).toBe(500);
+    await site.logged(/\[@coatcheck\/astro\] `locals\.sessions` needs a Coatcheck driver/);
+  });
+});
+
+describe('the checks', () => {
+  const memory = { driver: 'memoryDriver()', from: '@coatcheck/session-memory' };
+
+  test('fail a build only for what cannot work', async () => {
+    const cookie = { sameSite: 'none', secure: false };
+    await expect(buildSite(siteWith(7, { ...memory, cookie }))).rejects.toThrow(
+      /`session\.cookie\.sameSite: 'none'` needs `session\.cookie\.secure`: browsers drop the cookie/,
+    );
+    const built = await buildSite(siteWith(7, { ...memory, cookie: { domain: 'vercel.app' } }));
+    expect(built.log).toMatch(/\[@coatcheck\/astro\] `session\.cookie\.domain` is `vercel\.app`: browsers drop/);
+  });
+
+  test('say nothing that the site ignores, and nothing about a site without problems', async () => {
+    const ignoring = { ...memory, cookie: { domain: 'vercel.app' }, options: "{ ignore: ['cookie'] }" };
+    for (const options of [ignoring, memory]) {
+      expect((await buildSite(siteWith(7, options))).log).not.toContain('[@coatcheck/astro]');
+    }
+  });
+
+  test('warn of a missing variable in development only, and once', async () => {
+    const driver = "memoryDriver({ prefix: { fromEnv: 'COATCHECK_PREFIX' } })";
+    const spec = siteWith(7, { ...memory, driver });
+    expect((await buildSite(spec)).log).not.toContain('COATCHECK_PREFIX');
+    const warning = /COATCHECK_PREFIX is not set, and session-memory needs it/g;
+    {
+      await using site = await devSite(spec);
+      expect(site.logs().match(warning)).toHaveLength(1);
+      // The server restarts with the new configuration, and still has the problem.
+      const restarted = site.logs().length;
+      await site.edit('astro.config.mjs', (text) => text.replace('memoryDriver({', 'memoryDriver({ ttl: 60,'));
+      await expect.poll(() => site.logs().slice(restarted)).toMatch(/restart/i);
+      await expect.poll(async () => (await fetch(`${site.url}/plain`)).status).toBe(200);
+      expect(site.logs().match(warning)).toHaveLength(1);
+    }
+    await using site = await devSite({ ...spec, files: { ...spec.files, '.env': 'COATCHECK_PREFIX=shop:' } });
+    expect(site.logs()).not.toMatch(warning);
+  });
+
+  test("refuse middleware on Vercel's edge, where there are no sessions", async () => {
+    const config = `
+      import vercel from '@astrojs/vercel';
+      import coatcheck from '@coatcheck/astro';
+      import { upstashDriver } from '@coatcheck/session-upstash';
+      import { defineConfig } from 'astro/config';
+      export default defineConfig({
+        output: 'server',
+        adapter: vercel({ middlewareMode: 'edge' }),
+        integrations: [coatcheck()],
+        session: { driver: upstashDriver() },
+      });`;
+    const spec = (text: string): SiteSpec => ({ astro: '7-vercel', driver: '', files: { 'astro.config.mjs': text } });
+    await expect(buildSite(spec(config))).rejects.toThrow(
+      /\[@coatcheck\/astro\] The adapter runs middleware on the edge/,
+    );
+    const classic = await buildSite(spec(config.replace("{ middlewareMode: 'edge' }", '')));
+    expect(classic.log).not.toContain('[@coatcheck/astro]');
+  });
+
+  test.each([
+    ["{ schema: './src/missing.ts' }", /`schema` is '\.\/src\/missing\.ts', but there is no such file/],
+    ["{ schema: 'valibot' }", /`schema` is 'valibot', but there is no such file/],
+    ["{ schema: './src/gates.ts' }", /`schema` is '\.\/src\/gates\.ts', but the module has no default export/],
+  ])('refuse the schema of %s', async (options, message) => {
+    await expect(buildSite(siteWith(7, { ...memory, options }))).rejects.toThrow(message);
+  });
+});
+
+test.each(astros)('`astro dev` on Astro %i', async (astro) => {
+  await using site = await devSite(siteWith(astro, idle));
+  const visitor = await visitorWithSession(site.url);
+  const renewed = cookiesOf(await visitor.fetch('/read'));
+  expect(renewed).toEqual([
+    expect.stringMatching(/^astro-session=[\w-]{36}; Max-Age=3600; Path=\/; HttpOnly; SameSite=Strict$/),
+    expect.stringMatching(/^astro-session-renewed=1; Max-Age=1800; Path=\/; HttpOnly; SameSite=Strict$/),
+  ]);
+  expect(JSON.parse((await visitor.fetch('/current')).body)).toMatchObject({ current: { created: null } });
+  expect(await askedDuring(site, () => visitor.fetch('/plain'))).toBe(0);
+});
+
+describe('a built Worker', () => {
+  let workers: Workers;
+  let log: string;
+  beforeAll(async () => {
+    const spec = workerSite({ files });
+    const config = spec
+      .files!['astro.config.mjs']!.replace(
+        'import cloudflare',
+        "import coatcheck from '@coatcheck/astro';\nimport cloudflare",
+      )
+      .replace(
+        'session: {',
+        'integrations: [coatcheck({ renewCookie: true })],\n  session: { ttl: 86_400, cookie: { maxAge: 3600 },',
+      );
+    const built = await buildSite({ ...spec, files: { ...spec.files, 'astro.config.mjs': config } });
+    log = built.log;
+    workers = await startWorkers(built.dist);
+  });
+  afterAll(() => workers?.[Symbol.asyncDispose]());
+
+  test('was built with advice', () => {
+    expect(log).toContain('KV loses updates');
+  });
+
+  test('has `locals.sessions`, and renews the cookie', async () => {
+    const visitor = await visitorWithSession(workers.urls[0]!);
+    expect(cookiesOf(await visitor.fetch('/plain'))).toEqual([]);
+    expect(cookiesOf(await visitor.fetch('/read'))).toHaveLength(2);
+    const { current } = JSON.parse((await visitor.fetch('/current')).body);
+    const expires = expect.stringMatching(/Z$/);
+    expect(current).toEqual({ handle: expect.stringMatching(/^[\w-]{22}$/), created: null, expires });
+    await visitor.run([['destroy']]);
+    expect(JSON.parse((await visitor.fetch('/current')).body)).toMatchObject({ current: null });
+  });
+});
