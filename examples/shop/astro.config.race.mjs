@@ -8,6 +8,8 @@ const { REDIS_URL, SHOP_DRIVER } = process.env;
 export default defineConfig({
   ...shop,
   outDir: './dist/race',
+  // The integration is for sites on Coatcheck.
+  integrations: [],
   // Astro writes the URL into the build.
   session: { driver: SHOP_DRIVER === 'memory' ? sessionDrivers.lruCache() : sessionDrivers.redis({ url: REDIS_URL }) },
 });

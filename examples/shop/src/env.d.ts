@@ -1,9 +1,6 @@
 declare namespace App {
-  /** What a visitor's session holds. `Astro.session.get('user')` is typed by it. */
+  /** Session keys that are many, besides those of `session-schema.ts`. */
   interface SessionData {
-    user: { name: string; since: Date };
-    flash: string;
-    recent: string[];
     [line: `cart:${string}`]: number;
     [ticket: `ticket:${number}`]: true;
   }
