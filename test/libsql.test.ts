@@ -1,5 +1,8 @@
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startSqld, type Sqld } from '../packages/session-libsql/test/support/sqld.ts';
+import { newFolder } from './support/folder.ts';
 import { createVisitor } from './support/http.ts';
 import { astros } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
@@ -48,5 +51,11 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
 
 test('`astro dev` passes the shop scenario', async () => {
   await using dev = await devSite({ astro: 7, driver: 'libsqlDriver()' }, { env });
+  await isAShop(dev);
+});
+
+test('`astro dev` passes the shop scenario with a file', async () => {
+  const url = pathToFileURL(join(newFolder(), 'sessions.db')).href;
+  await using dev = await devSite({ astro: 7, driver: 'libsqlDriver()' }, { env: { TURSO_DATABASE_URL: url } });
   await isAShop(dev);
 });

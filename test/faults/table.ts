@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { libsqlFaults } from './libsql.ts';
 import { netlifyBlobsFaults } from './netlify-blobs.ts';
 import { postgresFaults } from './postgres.ts';
 import { redisFaults } from './redis.ts';
@@ -232,6 +233,7 @@ const faults = [
   ...redisFaults,
   ...replicationFaults,
   ...postgresFaults,
+  ...libsqlFaults,
   ...upstashFaults,
   ...netlifyBlobsFaults,
   ...sqliteFaults,

@@ -4,7 +4,12 @@ import { dirname, join, relative, sep } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { SharedOptions, SessionDriver } from '@coatcheck/session-core/driver';
 import cloudflareKv from '@coatcheck/session-cloudflare-kv/runtime';
+import { createTableSql as d1Sql } from '@coatcheck/session-d1';
+import d1 from '@coatcheck/session-d1/runtime';
+import durableObjects, { type SessionNamespace } from '@coatcheck/session-durable-objects/runtime';
 import fs from '@coatcheck/session-fs/runtime';
+import { createTableSql as libsqlSql } from '@coatcheck/session-libsql';
+import libsql from '@coatcheck/session-libsql/runtime';
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import redis from '@coatcheck/session-redis/runtime';
 import { createTableSql as postgresSql } from '@coatcheck/session-postgres';
@@ -15,6 +20,10 @@ import { fromUnstorage } from '@coatcheck/session-unstorage';
 import upstash from '@coatcheck/session-upstash/runtime';
 import { Redis } from 'ioredis';
 import { startKv } from '../../packages/session-cloudflare-kv/test/support/kv.ts';
+import { startD1 } from '../../packages/session-d1/test/support/d1.ts';
+import { startNamespace } from '../../packages/session-durable-objects/test/support/objects.ts';
+import type { InspectedSession } from '../../packages/session-durable-objects/test/workers/inspected-session.ts';
+import { startSqld } from '../../packages/session-libsql/test/support/sqld.ts';
 import { plainDriver } from '../../packages/session-core/test/support/plain-driver.ts';
 import { contextFor, SITE, startBlobs, TOKEN } from '../../packages/session-netlify-blobs/test/support/blobs.ts';
 import { makeDriver } from '../../packages/session-unstorage/test/support/make-driver.ts';
@@ -70,7 +79,10 @@ export interface Backend extends AsyncDisposable {
 export const backends: Record<string, () => Promise<Backend>> = {
   'session-cloudflare-kv': onCloudflareKv,
   'session-core': onThreeMethods,
+  'session-d1': onD1,
+  'session-durable-objects': onDurableObjects,
   'session-fs': inFiles,
+  'session-libsql': onLibsql,
   'session-netlify-blobs': onNetlifyBlobs,
   'session-postgres': onPostgres,
   'session-redis': onRedis,
@@ -269,6 +281,113 @@ async function onSqlite(): Promise<Backend> {
       client.close();
     },
   };
+}
+
+function onD1(): Promise<Backend> {
+  return inBatches(d1Sql(), async () => {
+    const d1s = await startD1('DB');
+    const client = d1s.databases['DB']!;
+    return {
+      driver: (config) => d1({ ...config, client }),
+      async query(sql, ...values) {
+        const statement = client.prepare(sql).bind(...values);
+        return (await statement.all()).results;
+      },
+      [Symbol.asyncDispose]: () => d1s[Symbol.asyncDispose](),
+    };
+  });
+}
+
+function onLibsql(): Promise<Backend> {
+  return inBatches(libsqlSql(), async () => {
+    const server = await startSqld();
+    const { url, authToken } = server;
+    return {
+      driver: (config) => libsql({ ...config, url, authToken }),
+      query: (sql, ...values) => server.query(sql, ...values),
+      [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
+    };
+  });
+}
+
+interface Database extends Pick<Backend, 'driver'>, AsyncDisposable {
+  query(sql: string, ...values: (string | number | null)[]): Promise<Record<string, unknown>[]>;
+}
+
+/** A database of SQLite elsewhere, whose clock cannot be moved. */
+async function inBatches(tableSql: string, open: () => Promise<Database>): Promise<Backend> {
+  const { query, ...database } = await open();
+  for (const sql of tableSql.split(/;\n(?=.)/)) await query(sql);
+  return {
+    ...database,
+    kinds: KINDS,
+    async dump() {
+      const rows = await query(
+        `SELECT key, coalesce(fields, 'tombstone') AS text, until / 1000.0 - unixepoch('subsec') AS left,
+         until = 8640000000000000 AS isEndless FROM coatcheck_sessions`,
+      );
+      return inOrder(
+        rows.map(({ key, text, left, isEndless }) => ({
+          key: key as string,
+          text: text as string,
+          ...(!isEndless && { expiresIn: Math.ceil(left as number) }),
+        })),
+      );
+    },
+    async load(stored) {
+      for (const { key, text, expiresIn } of stored) {
+        await query(
+          `INSERT INTO coatcheck_sessions (key, until, expires, fields, bucket) SELECT ?1, t, t, nullif(?2, 'tombstone'), t / 600000
+           FROM (SELECT coalesce(CAST((unixepoch('subsec') + ?3) * 1000 AS INTEGER), 8640000000000000) AS t)`,
+          key,
+          text!,
+          expiresIn ?? null,
+        );
+      }
+    },
+  };
+}
+
+/** What an object stores, under one key. A namespace cannot list its objects, so their names are remembered. */
+async function onDurableObjects(): Promise<Backend> {
+  const workers = await startNamespace();
+  const names = new Set<string>();
+  const objectOf = (name: string) => workers.namespace.get(workers.namespace.idFromName(name)) as InspectedSession;
+  const client: SessionNamespace = {
+    idFromName: (name) => (names.add(name), { name }),
+    get({ name }: { name: string }) {
+      const operate: InspectedSession['operate'] = async (request) => {
+        await objectOf(name).setClock(Date.now());
+        return objectOf(name).operate(request);
+      };
+      return { operate };
+    },
+    jurisdiction: () => client,
+  };
+  return {
+    kinds: KINDS,
+    driver: (config) => durableObjects({ ...config, client }),
+    async dump() {
+      const stored = [...names].map(async (key) => ({ key, text: textOf((await objectOf(key).contents()).stored) }));
+      return inOrder(await Promise.all(stored));
+    },
+    async load(stored) {
+      for (const { key, text } of stored) {
+        names.add(key);
+        await objectOf(key).store(valueOf(text!));
+      }
+    },
+    [Symbol.asyncDispose]: () => workers[Symbol.asyncDispose](),
+  };
+}
+
+/** JSON has no Infinity, which is the end of what does not expire. */
+function textOf(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => (part === Infinity ? 'Infinity' : part));
+}
+
+function valueOf(text: string): unknown {
+  return JSON.parse(text, (_, part: unknown) => (part === 'Infinity' ? Infinity : part));
 }
 
 /** What any of its drivers would keep: the frame around a value is ours. */

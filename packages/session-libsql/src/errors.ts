@@ -7,7 +7,7 @@ export const DRIVER = 'session-libsql';
 // circuit breaker would make reads fail as well.
 const RULES: ErrorRule[] = [
   {
-    pattern: /HTTP status 40[13]|^AUTH_/,
+    pattern: /HTTP status 40[13]|^AUTH_|status: Unauthenticated/,
     code: 'configuration',
     message:
       'The server refuses the token. Correct LIBSQL_AUTH_TOKEN, TURSO_AUTH_TOKEN or `authToken`. A read-only token is not enough.',
@@ -18,7 +18,24 @@ const RULES: ErrorRule[] = [
     message: 'The server has no database at this URL. Correct LIBSQL_URL, TURSO_DATABASE_URL or `url`.',
   },
   {
-    // The server did not start the batch, or rolled it back.
+    pattern: /^URL_SCHEME_NOT_SUPPORTED/,
+    code: 'configuration',
+    message: 'A file needs native code, which this runtime cannot load. Set `url` to that of a server.',
+  },
+  {
+    pattern: /unable to open|not a database/i,
+    code: 'configuration',
+    message:
+      'The file cannot be opened. It must be an SQLite database, or missing, in a directory that exists and that the process can read and write.',
+  },
+  {
+    pattern: /readonly database/,
+    code: 'refused',
+    message:
+      'The database is read-only, so nothing was stored. The process needs write permission for the file and for its directory.',
+  },
+  {
+    // The database did not start the batch, or rolled it back.
     pattern: /SQLITE_BUSY|is locked|HTTP status 429/,
     code: 'refused',
     message: 'The database is busy, so nothing was stored. Does another transaction keep it locked?',
@@ -32,7 +49,7 @@ const RULES: ErrorRule[] = [
   {
     pattern: /SQLITE_FULL|is full|disk I\/O error/,
     code: 'refused',
-    message: 'The disk of the server is full or broken, so nothing was stored.',
+    message: 'The disk of the database is full or broken, so nothing was stored.',
   },
   {
     pattern: /TOOBIG|too big|HTTP status 413/,
@@ -57,8 +74,14 @@ const RULES: ErrorRule[] = [
   },
 ];
 
-/** Matches the codes of connections that were never opened. */
-const NOT_CONNECTED = /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT|UND_ERR_CONNECT_TIMEOUT/;
+/** Matches the codes of connections that were never opened, and what an embedded replica says of them. */
+const NOT_CONNECTED =
+  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT|UND_ERR_CONNECT_TIMEOUT|error trying to connect/;
+
+/** Whether a statement failed because another process or another transaction has the lock. */
+export function isLocked(error: unknown): boolean {
+  return error instanceof Error && /SQLITE_BUSY|is locked/.test(error.message);
+}
 
 /**
  * What an error of the client means.
@@ -83,12 +106,14 @@ export function explain(error: unknown, isRepeatable: boolean): Failure {
   return { error: createError(DRIVER, 'unavailable', message, { cause }), transient: true };
 }
 
-/** Whether the server has run the batch and answered with an error of SQLite. */
+/** Whether the database has run the batch and answered with an error of SQLite. An embedded replica passes on that of its primary. */
 function wasAnswered({ message }: Error): boolean {
-  return message.startsWith('SQL');
+  return /^(?:SQL|RemoteSqliteFailure)|status: PermissionDenied/.test(message);
 }
 
 function reasonOf({ message, cause }: Error): string {
   const { code } = (cause ?? {}) as { code?: unknown };
-  return typeof code === 'string' ? code : message.replace(/\.$/, '');
+  if (typeof code === 'string') return code;
+  const [, ofReplica] = /^WriteDelegation\(.*? message: "(.*?)"/.exec(message) ?? [];
+  return (ofReplica ?? message).replace(/\.$/, '');
 }

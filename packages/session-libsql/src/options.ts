@@ -16,7 +16,8 @@ import { DRIVER } from './errors.ts';
 /** The options of `libsqlDriver()`. */
 export interface LibsqlDriverConfig extends SharedOptions, SqlOptions {
   /**
-   * The URL of the database: `libsql://name.turso.io`, `https://` or `http://`.
+   * The URL of the database: `libsql://name.turso.io`, `https://` or `http://`; or that of a file, such as `file:/data/sessions.db`. The
+   * directory of a file must exist. A relative path starts at the working directory of the server process.
    *
    * @default the environment variable `LIBSQL_URL`, or `TURSO_DATABASE_URL`, read when the server runs
    */
@@ -33,7 +34,10 @@ export interface LibsqlDriverConfig extends SharedOptions, SqlOptions {
 
 /** The options of the driver without Astro, which can also take a client that the app has created. */
 export interface LibsqlRuntimeConfig extends LibsqlDriverConfig {
-  /** A client of `@libsql/client`, instead of `url` and `authToken`. The driver never closes it. */
+  /**
+   * A client of `@libsql/client`, instead of `url` and `authToken`. The driver never closes it. For a file, use `url`. With `syncUrl`, reads
+   * are as old as its last sync, and writes block the process until the primary answers.
+   */
   client?: LibsqlClient | undefined;
 }
 
@@ -48,15 +52,24 @@ export interface LibsqlStatement {
   args: (string | number | null)[];
 }
 
+/** Matches the URL of a file on this machine. */
+const FILE = /^file:(?!:memory:|\/\/[^/])[^?#]+$/;
+
 // The values are checked here because the client's own errors quote an invalid URL or token.
 const databaseUrl: OptionKind<string> = {
   read(raw) {
     const url = typeof raw === 'string' && URL.canParse(raw) ? new URL(raw) : undefined;
-    if (url?.protocol === 'file:') throw new Error('expected a URL of a server; for a file, use session-sqlite');
+    if (url?.protocol === 'file:') {
+      if (!FILE.test(raw as string))
+        throw new Error('expected the URL of a file, such as file:/data/sessions.db, with no query in it');
+      return raw as string;
+    }
     const isServer =
       url && /^(?:libsql|https?):$/.test(url.protocol) && url.username + url.password + url.search + url.hash === '';
     if (!isServer) {
-      throw new Error('expected a URL that starts with libsql://, https:// or http://, with no token or query in it');
+      throw new Error(
+        'expected a URL that starts with libsql://, https://, http:// or file:, with no token or query in it',
+      );
     }
     return raw as string;
   },

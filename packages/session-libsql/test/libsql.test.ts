@@ -277,7 +277,12 @@ describe('options', () => {
     });
     // @ts-expect-error A client cannot be part of the build.
     expect(() => libsqlDriver({ client: {} })).toThrow('`client` is not an option');
-    expect(() => libsqlDriver({ url: 'file:a.db' })).toThrow('for a file, use session-sqlite');
+    for (const url of ['file:a.db', 'file:/data/a.db', 'file:///data/a.db']) {
+      expect(libsqlDriver({ url })).toMatchObject({ config: { url } });
+    }
+    for (const url of ['file:', 'file::memory:', 'file:a.db?mode=ro', 'file://host/a.db', 'file:a.db#b']) {
+      expect(() => libsqlDriver({ url })).toThrow('`url`: expected the URL of a file, such as file:/data/sessions.db');
+    }
     for (const url of ['a.db', 'redis://a', 'libsql://a?authToken=x', 'ws://a']) {
       expect(() => libsqlDriver({ url })).toThrow('`url`: expected a URL that starts with libsql://');
     }

@@ -69,6 +69,11 @@ export class InspectedSession extends CoatcheckSession {
     return this.#storage.setAlarm(time);
   }
 
+  /** Stops the clock of all objects at a timestamp. */
+  async setClock(now: number): Promise<void> {
+    Date.now = () => now;
+  }
+
   /** Runs the alarm now. Its own name cannot be called from outside. */
   runAlarm(): Promise<void> {
     return this.alarm();
