@@ -43,8 +43,11 @@ export const runtimeKinds: OptionKinds<Omit<CloudflareKvRuntimeConfig, keyof Sha
   client,
 };
 
-/** Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. */
+/**
+ * Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. A service binding
+ * seems to have every method, also `fetch`.
+ */
 export function isNamespace(value: unknown): value is KvNamespace {
-  const { get, put, delete: remove } = (value ?? {}) as Partial<KvNamespace>;
-  return typeof get === 'function' && typeof put === 'function' && typeof remove === 'function';
+  const { get, put, fetch } = (value ?? {}) as Partial<KvNamespace> & { fetch?: unknown };
+  return typeof get === 'function' && typeof put === 'function' && fetch === undefined;
 }

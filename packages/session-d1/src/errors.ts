@@ -1,10 +1,11 @@
 import {
   createError,
-  isSessionDriverError,
   explainBy,
+  isSessionDriverError,
   type ErrorRule,
   type Failure,
 } from '@coatcheck/session-core/driver';
+import { UNFIT_TABLE } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-d1';
 
@@ -51,7 +52,7 @@ const RULES: ErrorRule[] = [
     message: 'D1 has no schemas, and reserves some names. Set `table` to another name, without a dot.',
   },
   {
-    pattern: /no such column|has no column|object name reserved|there is already/,
+    pattern: UNFIT_TABLE,
     code: 'configuration',
     message: 'The database has another table or index with this name. Set `table` to another name.',
   },
@@ -73,16 +74,24 @@ const BROKEN =
  */
 export function explain(error: unknown, isRepeatable: boolean): Failure {
   if (isSessionDriverError(error)) return { error };
-  const cause = error instanceof Error ? error : new Error(String(error));
+  const cause = withoutReply(error);
   // The name of the table follows, which could look like another error.
   if (cause.message.includes('no such table')) return { error: cause };
   const known = explainBy(DRIVER, RULES, cause.message, cause);
   if (known) return known;
-  if (!BROKEN.test(cause.message)) return { error: cause };
+  // With a code of SQLite, D1 has rolled the batch back.
+  if (/SQLITE_[A-Z]/.test(cause.message) || (isRepeatable && !BROKEN.test(cause.message))) return { error: cause };
   if (isRepeatable) {
     const message = 'D1 did not answer. The cause says why.';
     return { error: createError(DRIVER, 'unavailable', message, { cause }), transient: true };
   }
   const message = 'The connection to D1 broke during a write. It may have been stored; it is not sent again.';
   return { error: createError(DRIVER, 'interrupted', message, { cause }) };
+}
+
+/** The error without what D1 answered: if that is no JSON, the error of workerd quotes it. */
+function withoutReply(error: unknown): Error {
+  const { message } = error instanceof Error ? error : new Error(String(error));
+  const [quoting] = /^.*?\bgot:/s.exec(message) ?? [];
+  return quoting ? new Error(`${quoting} something else`) : error instanceof Error ? error : new Error(message);
 }

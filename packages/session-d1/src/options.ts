@@ -48,8 +48,11 @@ const client: OptionKind<D1Client> = {
 
 export const runtimeKinds: OptionKinds<Omit<D1RuntimeConfig, keyof SharedOptions>> = { ...configKinds, client };
 
-/** Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. */
+/**
+ * Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. A service binding
+ * seems to have every method, also `fetch`.
+ */
 export function isDatabase(value: unknown): value is D1Client {
-  const { prepare, batch } = (value ?? {}) as Partial<D1Client>;
-  return typeof prepare === 'function' && typeof batch === 'function';
+  const { prepare, batch, fetch } = (value ?? {}) as Partial<D1Client> & { fetch?: unknown };
+  return typeof prepare === 'function' && typeof batch === 'function' && fetch === undefined;
 }

@@ -25,6 +25,8 @@ function batchesOn(database: D1Client, timeoutMs: number): RunBatch {
     const attempt = async (): Promise<unknown[][]> => {
       const bound = statements.map(({ sql, parameters }) => database.prepare(sql).bind(...parameters));
       const answers = bound.length === 1 ? [await bound[0]!.all()] : await database.batch(bound as never[]);
+      if (answers.length !== bound.length)
+        throw new Error(`D1 answered ${answers.length} of ${bound.length} statements.`);
       return answers.map(({ results }) => results);
     };
     const judge = (error: unknown) => explain(error, isRepeatable);

@@ -56,22 +56,22 @@ describe('what an operation costs', () => {
   it.each<[string, (cookie: string) => unknown, Usage]>([
     ['nothing is stored, and there is no session', () => visit((session) => session.get('user')), usage(0, 0, 0)],
     ['read', (cookie) => userOf(cookie), usage(1, 1, 0)],
-    ['the first values of a new session', () => signIn(), usage(1, 16, 3)],
-    ['set a value', (cookie) => visit((session) => session.set('cart', 1), cookie), usage(1, 22, 1)],
+    ['the first values of a new session', () => signIn(), usage(1, 17, 3)],
+    ['set a value', (cookie) => visit((session) => session.set('cart', 1), cookie), usage(1, 24, 1)],
     [
       'set a value ten minutes after the last write',
       async (cookie) => {
         await pass(600_000);
         return visit((session) => session.set('cart', 1), cookie);
       },
-      usage(1, 22, 3),
+      usage(1, 24, 3),
     ],
     [
       'read, and set the value that it has',
       (cookie) => visit(async (session) => session.set('user', await session.get('user')), cookie),
       usage(1, 1, 0),
     ],
-    ['regenerate', (cookie) => visit((session) => session.regenerate(), cookie), usage(3, 20, 6)],
+    ['regenerate', (cookie) => visit((session) => session.regenerate(), cookie), usage(3, 21, 6)],
     ['destroy', (cookie) => visit((session) => session.destroy(), cookie), usage(1, 3, 3)],
   ])('%s', async (_name, act, expected) => {
     const cookie = await signIn();
@@ -167,7 +167,10 @@ describe('errors', () => {
       /is full/,
     ],
     ['Too many API requests by single worker invocation.', 'refused', /50 in the free plan/],
-    ['D1_ERROR: something new', 'refused', /something new|the cause/],
+    ['D1_ERROR: something new: SQLITE_ERROR', 'refused', /something new|the cause/],
+    ['D1_ERROR: something new', 'interrupted', /may have been stored/],
+    ['fetch failed', 'interrupted', /may have been stored/],
+    ['D1_ERROR: Failed to parse body as JSON, got: {"secret hat"', 'interrupted', /JSON, got: something else/],
   ])('%s', async (message, code, advice) => {
     const cookie = await signIn();
     d.usage();
@@ -239,20 +242,32 @@ describe('errors', () => {
       await visit((session) => session.destroy(), cookie);
       expect(await userOf(cookie)).toBeUndefined();
     }
-    const cookie = await signIn();
-    await database.exec(`UPDATE coatcheck_sessions SET fields = '{"user":' WHERE fields IS NOT NULL`);
-    await expect(visit((session) => session.set('cart', 1), cookie)).rejects.toMatchObject({
-      code: 'refused',
-      message: expect.stringContaining('The stored record is corrupt'),
-    });
   });
 
+  it.each(['{"user":', '[":1"]', '"text"', '5', '{"user":1}', '{"user":null}', 'null'])(
+    'a corrupt record is not overwritten: %s',
+    async (text) => {
+      const cookie = await signIn();
+      await database.prepare('UPDATE coatcheck_sessions SET fields = ? WHERE fields IS NOT NULL').bind(text).run();
+      const error = await visit((session) => session.set('cart', 1), cookie).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: 'refused' });
+      expect(inspect(error)).toContain('The stored record is corrupt');
+      expect((await rows()).map(({ fields }) => fields)).toEqual([text]);
+    },
+  );
+
   it('another table with this name, or a name with a schema, is a configuration error', async () => {
+    const columns = 'until INTEGER, expires INTEGER, fields TEXT, bucket INTEGER';
     await database.exec('CREATE TABLE IF NOT EXISTS orders (id INTEGER)');
-    await expect(signIn(d1({ client: database, table: 'orders' }))).rejects.toMatchObject({
-      code: 'configuration',
-      message: expect.stringContaining('Set `table` to another name'),
-    });
+    await database.exec(`CREATE TABLE IF NOT EXISTS keyless (key TEXT, ${columns})`);
+    await database.exec(`CREATE TABLE IF NOT EXISTS strict_one (key TEXT PRIMARY KEY, ${columns}, shop TEXT NOT NULL)`);
+    await database.exec('CREATE VIEW IF NOT EXISTS seen AS SELECT * FROM keyless');
+    for (const table of ['orders', 'keyless', 'strict_one', 'seen']) {
+      await expect(signIn(d1({ client: database, table }))).rejects.toMatchObject({
+        code: 'configuration',
+        message: expect.stringContaining('Set `table` to another name'),
+      });
+    }
     for (const table of ['app.sessions', '_cf_sessions', 'sqlite_sessions']) {
       await expect(signIn(d1({ client: database, table }))).rejects.toMatchObject({ code: 'configuration' });
     }
@@ -267,9 +282,23 @@ describe('the table', () => {
     expect(await userOf(await signIn())).toBe('ada');
   });
 
-  it('can have a name that looks like an error', async () => {
-    const named = d1({ client: database, table: 'auth_overloaded_timeout' });
-    expect(await userOf(await signIn(named), named)).toBe('ada');
+  it.each([
+    'auth_overloaded_timeout',
+    'row',
+    'old',
+    'new',
+    'clock',
+    'removed',
+    'kept',
+    'each',
+    'expected',
+    'fields',
+    'key',
+  ])('can have the name %s', async (table) => {
+    const named = d1({ client: database, table });
+    const cookie = await signIn(named);
+    await visit((session) => session.set('cart', 1), cookie, named);
+    expect(await userOf(cookie, named)).toBe('ada');
   });
 
   it('is not created with `createTable: false`, and the error names the command that prints its SQL', async () => {

@@ -10,6 +10,9 @@ import {
 
 export const DRIVER = 'session-durable-objects';
 
+/** The message of the error for an answer that this version does not know. */
+export const UNKNOWN_ANSWER = 'The answer is of another version.';
+
 // By the messages of Cloudflare and of `record.ts`: most of these errors have no other property. Each rule is for an error after which
 // nothing was stored. None is `unavailable`: it would open the circuit breaker, and the objects of other sessions may be well.
 const RULES: ErrorRule[] = [
@@ -65,6 +68,8 @@ export function judgeRead(error: unknown): { error: unknown; transient?: boolean
  * a later write of another request would be overwritten. Cloudflare repeats by itself what has not reached the object.
  */
 export function explainWrite(error: unknown): unknown {
+  // An object of a newer version has executed the request.
+  if (error instanceof Error && error.message === UNKNOWN_ANSWER) return interrupted(error);
   return explain(error) ?? interrupted(error);
 }
 

@@ -48,6 +48,8 @@ const OPERATIONS = new Set<unknown>(['read', 'patch', 'destroy'] satisfies Reque
 const MAX_RECORD_BYTES = 1_999_000;
 /** Cloudflare refuses alarms after 2189. */
 const MAX_ALARM_MS = 365 * 24 * 60 * 60_000;
+/** When to remove everything again after that failed. */
+const RETRY_MS = 60_000;
 /** When to look again at a value that this version cannot read. */
 const RECHECK_MS = 24 * 60 * 60_000;
 
@@ -92,8 +94,13 @@ export async function cleanUp(storage: ObjectStorage): Promise<void> {
   const found = storage.kv.get(KEY);
   if (found !== undefined && !isStored(found)) return storage.setAlarm(now + RECHECK_MS);
   if (found && found.until > now) return setAlarm(storage, alarmFor(found.until, now));
-  // Before the compatibility date 2026-02-24, `deleteAll` keeps the alarm.
-  await Promise.all([storage.deleteAlarm(), storage.deleteAll()]);
+  try {
+    // Before the compatibility date 2026-02-24, `deleteAll` keeps the alarm.
+    await Promise.all([storage.deleteAlarm(), storage.deleteAll()]);
+  } catch {
+    // Cloudflare repeats an alarm that fails, but not after `deleteAlarm`.
+    await storage.setAlarm(now + RETRY_MS);
+  }
 }
 
 /** Replaces the stored value. Moves the alarm only if it would be too late: setting it is billed like a write. */

@@ -36,7 +36,7 @@ export function durableObjectsStore(
       throw (await import('./problems.ts')).wrongPlace(error);
     }
     const answer = await unlessAborted(stub.operate(request), signal);
-    if (!isResult(answer)) throw new Error('The answer is of another version.');
+    if (!isResult(answer)) throw new Error((await import('./problems.ts')).UNKNOWN_ANSWER);
     return answer;
   };
 

@@ -1,6 +1,7 @@
 import { durableObjectsDriver } from '@coatcheck/session-durable-objects';
 import durableObjects from '@coatcheck/session-durable-objects/runtime';
 import { expect, it } from 'vitest';
+import { cleanUp } from '../src/record.ts';
 import { startNamespace } from './support/objects.ts';
 
 it('durableObjectsDriver() validates its options', () => {
@@ -66,4 +67,16 @@ it('a location that Cloudflare does not accept is an error that says so, and not
   const rejection = { code: 'configuration', message: expect.stringContaining('`locationHint`') };
   await expect(driver.getItem(id)).rejects.toMatchObject(rejection);
   await expect(driver.removeItem(id)).rejects.toMatchObject(rejection);
+});
+
+it('if an object cannot be emptied, its alarm is set again', async () => {
+  const alarms: number[] = [];
+  const storage = {
+    kv: { get: () => ({ version: 1, record: null, until: 0, alarmAt: 0 }), put: () => undefined },
+    setAlarm: async (time: number) => void alarms.push(time),
+    deleteAlarm: async () => undefined,
+    deleteAll: async () => Promise.reject(new Error('The storage failed.')),
+  };
+  await cleanUp(storage);
+  expect(alarms).toHaveLength(1);
 });

@@ -1,5 +1,11 @@
-import { createError, isSessionDriverError } from '@coatcheck/session-core/driver';
-import { explainBy, type ErrorRule, type Failure } from '@coatcheck/session-core/driver';
+import {
+  createError,
+  explainBy,
+  isSessionDriverError,
+  type ErrorRule,
+  type Failure,
+} from '@coatcheck/session-core/driver';
+import { UNFIT_TABLE } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-libsql';
 
@@ -16,6 +22,17 @@ const RULES: ErrorRule[] = [
     pattern: /HTTP status 404/,
     code: 'configuration',
     message: 'The server has no database at this URL. Correct LIBSQL_URL, TURSO_DATABASE_URL or `url`.',
+  },
+  {
+    pattern: /^CLIENT_CLOSED/,
+    code: 'configuration',
+    message: 'The app has closed the client that it passed as `client`.',
+  },
+  {
+    pattern: /HTTP status 30[1278]/,
+    code: 'configuration',
+    message:
+      'The server sends its clients to another address, where the driver does not follow it. Set that address as `url`.',
   },
   {
     pattern: /^URL_SCHEME_NOT_SUPPORTED/,
@@ -63,7 +80,7 @@ const RULES: ErrorRule[] = [
     message: 'The database has no schema with the name in `table`. Set `table` to a name without a dot.',
   },
   {
-    pattern: /no such column|has no column|object name reserved|there is already/,
+    pattern: UNFIT_TABLE,
     code: 'configuration',
     message: 'The database has another table or index with this name. Set `table` to another name.',
   },
@@ -76,7 +93,7 @@ const RULES: ErrorRule[] = [
 
 /** Matches the codes of connections that were never opened, and what an embedded replica says of them. */
 const NOT_CONNECTED =
-  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT|UND_ERR_CONNECT_TIMEOUT|error trying to connect/;
+  /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT|_SSL_|_TLS_|EPROTO|UND_ERR_CONNECT_TIMEOUT|error trying to connect/;
 
 /** Whether a statement failed because another process or another transaction has the lock. */
 export function isLocked(error: unknown): boolean {
@@ -90,7 +107,7 @@ export function isLocked(error: unknown): boolean {
  */
 export function explain(error: unknown, isRepeatable: boolean): Failure {
   if (isSessionDriverError(error)) return { error };
-  const cause = error instanceof Error ? error : new Error(String(error));
+  const cause = withoutReply(error);
   // The name of the table follows, which could look like another error.
   if (cause.message.includes('no such table')) return { error: cause };
   const known = explainBy(DRIVER, RULES, cause.message, cause);
@@ -104,6 +121,13 @@ export function explain(error: unknown, isRepeatable: boolean): Failure {
   }
   const message = `libSQL cannot be reached: ${reason}.${wasSent ? '' : ' Nothing was sent.'} Is the server running, and can this machine connect to it?`;
   return { error: createError(DRIVER, 'unavailable', message, { cause }), transient: true };
+}
+
+/** The error without the text of an HTTP error: a proxy may quote the request in it, with the token and the values. */
+function withoutReply(error: unknown): Error {
+  if (!(error instanceof Error)) return new Error('The client failed with something that is not an error.');
+  const [status] = /^.*?HTTP status \d+/s.exec(error.message) ?? [];
+  return status === undefined ? error : Object.assign(new Error(status), { code: (error as { code?: unknown }).code });
 }
 
 /** Whether the database has run the batch and answered with an error of SQLite. An embedded replica passes on that of its primary. */

@@ -55,6 +55,9 @@ export interface LibsqlStatement {
 /** Matches the URL of a file on this machine. */
 const FILE = /^file:(?!:memory:|\/\/[^/])[^?#]+$/;
 
+/** Matches the URL of a server. */
+const SERVER = /^(?:libsql|https?):\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/;
+
 // The values are checked here because the client's own errors quote an invalid URL or token.
 const databaseUrl: OptionKind<string> = {
   read(raw) {
@@ -64,11 +67,9 @@ const databaseUrl: OptionKind<string> = {
         throw new Error('expected the URL of a file, such as file:/data/sessions.db, with no query in it');
       return raw as string;
     }
-    const isServer =
-      url && /^(?:libsql|https?):$/.test(url.protocol) && url.username + url.password + url.search + url.hash === '';
-    if (!isServer) {
+    if (!url || !SERVER.test(raw as string) || !isDecodable(url.pathname)) {
       throw new Error(
-        'expected a URL that starts with libsql://, https://, http:// or file:, with no token or query in it',
+        'expected a URL that starts with libsql://, https://, http:// or file:, with no token, query or space in it',
       );
     }
     return raw as string;
@@ -110,20 +111,31 @@ const PAIRS = [
 export const VARIABLES: string[] = PAIRS.flat();
 
 /**
- * The database that the options and the environment name. A token of one pair of variables is not sent to the URL of the other.
+ * The database that the options and the environment name. A token of one pair of variables is not sent to the URL of the other. To a URL of the
+ * options, the token is sent whose variable for the URL is not set.
  *
  * @throws {SessionDriverError} `configuration` if the URL is missing or invalid, or if the token is invalid.
  */
 export function targetOf(options: Resolved<LibsqlDriverConfig>, env: ReadEnv): Target {
-  const pair = PAIRS.find(([urlName, tokenName]) => env(options.url === undefined ? urlName : tokenName)) ?? PAIRS[0];
-  const [urlName, tokenName] = pair;
+  const [urlName] = PAIRS.find(([name]) => env(name)) ?? PAIRS[0];
   const url = options.url ?? env(urlName);
   if (!url) throw missingVariable(DRIVER, 'LIBSQL_URL (or TURSO_DATABASE_URL)', 'url');
-  const authToken = options.authToken ?? env(tokenName);
+  const [, tokenName] =
+    PAIRS.find(([name]) => env(name) === url) ?? PAIRS.find(([name, itsToken]) => !env(name) && env(itsToken)) ?? [];
+  const authToken = options.authToken ?? (tokenName && env(tokenName));
   return {
     url: check(databaseUrl, urlName, url),
-    authToken: authToken ? check(token, tokenName, authToken) : undefined,
+    authToken: authToken ? check(token, tokenName ?? 'authToken', authToken) : undefined,
   };
+}
+
+function isDecodable(path: string): boolean {
+  try {
+    decodeURIComponent(path);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function check(kind: OptionKind<string>, name: string, value: string): string {

@@ -40,7 +40,8 @@ async function connect({ url, authToken }: Target): Promise<Database> {
     createClient({
       url,
       ...(authToken !== undefined && { authToken }),
-      fetch: (request: Request) => fetch(request, { signal }),
+      // A redirect could send the values to another server.
+      fetch: (request: Request) => fetch(request, { signal, redirect: 'manual' }),
     }),
   );
 }
@@ -58,7 +59,12 @@ function databaseOf(clientFor: (signal: AbortSignal) => LibsqlClient): Database 
 function batchesOn({ send, retryMs }: Database, timeoutMs: number): RunBatch {
   return (statements, { call: { signal }, isRepeatable }) => {
     const sent = statements.map(({ sql, parameters }) => ({ sql, args: [...parameters] }));
-    const attempt = async (): Promise<unknown[][]> => (await send(sent, signal)).map(({ rows }) => rows);
+    const attempt = async (): Promise<unknown[][]> => {
+      const answers = await send(sent, signal);
+      if (answers.length !== sent.length)
+        throw new Error(`libSQL answered ${answers.length} of ${sent.length} statements`);
+      return answers.map(({ rows }) => rows);
+    };
     const judge = (error: unknown) =>
       // The request was ended by the deadline, which the engine reports. If it was a write, an earlier error would say that nothing was sent.
       signal.aborted ? { error: signal.reason as unknown, transient: isRepeatable } : explain(error, isRepeatable);

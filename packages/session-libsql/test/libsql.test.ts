@@ -296,6 +296,9 @@ describe('options', () => {
     expect(await read({ TURSO_DATABASE_URL: url, TURSO_AUTH_TOKEN: authToken })).toBeNull();
     expect(await read({ TURSO_AUTH_TOKEN: authToken }, { url })).toBeNull();
     await expect(read({ LIBSQL_URL: url, TURSO_AUTH_TOKEN: authToken })).rejects.toThrow('refuses the token');
+    const both = { LIBSQL_URL: 'libsql://other.test', LIBSQL_AUTH_TOKEN: 'other', TURSO_DATABASE_URL: url };
+    expect(await read({ ...both, TURSO_AUTH_TOKEN: authToken }, { url })).toBeNull();
+    await expect(read({ ...both, LIBSQL_AUTH_TOKEN: authToken }, { url })).rejects.toThrow('refuses the token');
     await expect(read({})).rejects.toThrow('LIBSQL_URL (or TURSO_DATABASE_URL) is not set');
     await expect(read({ LIBSQL_URL: url, LIBSQL_AUTH_TOKEN: 'to ken' })).rejects.toThrow('LIBSQL_AUTH_TOKEN: expected');
   });

@@ -1,4 +1,5 @@
 import { createError, isSessionDriverError, explainBy, type ErrorRule } from '@coatcheck/session-core/driver';
+import { UNFIT_TABLE } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-sqlite';
 
@@ -43,7 +44,7 @@ const RULES: ErrorRule[] = [
     message: 'The app has closed the database that it passed as `client`.',
   },
   {
-    pattern: /no such column|has no column|object name reserved|there is already/,
+    pattern: UNFIT_TABLE,
     code: 'configuration',
     message:
       'The database has another table or index with this name, or the name is reserved. Set `table` to another name.',

@@ -5,7 +5,7 @@ import { boolean, type OptionKind, type OptionKinds } from '../../config/option.
 export interface SqlOptions {
   /**
    * The table of the sessions. It may have a schema: `app.sessions`. Each name has up to 40 letters, digits and underscores, and does not
-   * start with a digit. Upper and lower case are different.
+   * start with a digit.
    *
    * @default 'coatcheck_sessions'
    */

@@ -69,7 +69,12 @@ export function sqliteBatch(table: string, run: RunBatch): SqlStatements {
       );
       if (applied!.length > 0) return 'applied';
       const row = state![0] as { fields: string | null } | undefined;
-      if (row) return row.fields === null ? 'destroyed' : 'conflict';
+      if (row?.fields === null) return 'destroyed';
+      if (row) {
+        // A record that cannot be read is not changed either.
+        unpackFields(row.fields);
+        return 'conflict';
+      }
       return change.mustExist ? 'missing' : 'conflict';
     },
 
@@ -134,44 +139,49 @@ function statementsOn(table: string) {
 }
 
 /**
- * The statement that applies a change. It returns a row if the change was applied. Without MATERIALIZED, SQLite computes some parts several
- * times.
+ * The statement that applies a change. It returns a row if the change was applied. A `$` keeps its names apart from that of the table, which
+ * has none. Without MATERIALIZED, SQLite computes some parts several times. `json_patch` takes time for each pair of fields, so it gets the
+ * large object first, and nothing where there is nothing to do.
  */
 function patchOn(table: string): string {
   return `WITH
-    clock (ms) AS MATERIALIZED (SELECT ${CLOCK}),
-    old (fields) AS MATERIALIZED (SELECT fields FROM ${table}, clock WHERE key = ?1 AND until > ms),
-    old_field (name, value) AS (SELECT each.key, each.value FROM old, json_each(old.fields) AS each),
-    removed (name) AS (
+    clock$ (ms) AS MATERIALIZED (SELECT ${CLOCK}),
+    old$ (fields) AS MATERIALIZED (SELECT fields FROM ${table}, clock$ WHERE key = ?1 AND until > ms),
+    old_field$ (name, value, type) AS (SELECT each.key, each.value, each.type FROM old$, json_each(old$.fields) AS each),
+    removed$ (name) AS (
       SELECT value FROM json_each(?2)
       UNION ALL
-      SELECT name FROM old_field WHERE name IN (SELECT value FROM json_each(?3)) AND ${expiryOf('value')} < CAST(?11 AS INTEGER)
+      SELECT name FROM old_field$ WHERE name IN (SELECT value FROM json_each(?3)) AND ${expiryOf('value')} < CAST(?11 AS INTEGER)
     ),
-    kept (fields) AS MATERIALIZED (
-      SELECT json_patch(coalesce((SELECT fields FROM old), '{}'), (SELECT json_group_object(name, NULL) FROM removed))
+    kept$ (fields) AS MATERIALIZED (
+      SELECT CASE WHEN EXISTS (SELECT 1 FROM removed$)
+        THEN json_patch(fields, (SELECT json_group_object(name, NULL) FROM removed$)) ELSE fields END
+      FROM (SELECT coalesce((SELECT fields FROM old$), '{}') AS fields)
     ),
-    new (fields) AS MATERIALIZED (
-      SELECT json_patch(json_patch(?4, fields), ?5) FROM kept
-      WHERE NOT EXISTS (SELECT 1 FROM old WHERE fields IS NULL)
-        AND CASE ?6 WHEN 'exists' THEN EXISTS (SELECT 1 FROM old) WHEN 'new' THEN NOT EXISTS (SELECT 1 FROM old) ELSE true END
+    base$ (fields) AS MATERIALIZED (
+      SELECT CASE WHEN ?4 = '{}' THEN fields WHEN fields = '{}' THEN ?4 ELSE json_patch(?4, fields) END FROM kept$
+      WHERE NOT EXISTS (SELECT 1 FROM old$ WHERE fields IS NULL OR json_type(fields) <> 'object')
+        AND NOT EXISTS (SELECT 1 FROM old_field$ WHERE type <> 'text')
+        AND CASE ?6 WHEN 'exists' THEN EXISTS (SELECT 1 FROM old$) WHEN 'new' THEN NOT EXISTS (SELECT 1 FROM old$) ELSE true END
         AND NOT EXISTS (
-          SELECT 1 FROM json_each(?7) AS expected LEFT JOIN old_field ON old_field.name = expected.key
-          WHERE old_field.value IS NOT expected.value
+          SELECT 1 FROM json_each(?7) AS expected LEFT JOIN old_field$ ON old_field$.name = expected.key
+          WHERE old_field$.value IS NOT expected.value
         )
     ),
-    longest (ms) AS MATERIALIZED (
+    new$ (fields) AS MATERIALIZED (SELECT CASE WHEN fields = '{}' THEN ?5 ELSE json_patch(fields, ?5) END FROM base$),
+    longest$ (ms) AS MATERIALIZED (
       SELECT coalesce(
-        (SELECT max(coalesce(${expiryOf('each.value')} - CAST(?11 AS INTEGER), CAST(?9 AS INTEGER), ${NEVER})) FROM json_each(new.fields) AS each),
+        (SELECT max(coalesce(${expiryOf('each.value')} - CAST(?11 AS INTEGER), CAST(?9 AS INTEGER), ${NEVER})) FROM json_each(new$.fields) AS each),
         CAST(?8 AS INTEGER),
         ${NEVER}
-      ) FROM new
+      ) FROM new$
     ),
-    row (fields, until, expires) AS MATERIALIZED (
-      SELECT fields, min(expires, clock.ms + coalesce(CAST(?10 AS INTEGER), ${NEVER})), expires
-      FROM new, clock, (SELECT max(0, min(${NEVER}, clock.ms + longest.ms)) AS expires FROM longest, clock)
+    row$ (fields, until, expires) AS MATERIALIZED (
+      SELECT fields, min(expires, clock$.ms + coalesce(CAST(?10 AS INTEGER), ${NEVER})), expires
+      FROM new$, clock$, (SELECT max(0, min(${NEVER}, clock$.ms + longest$.ms)) AS expires FROM longest$, clock$)
     )
     INSERT INTO ${table} (key, until, expires, fields, bucket)
-    SELECT ?1, until, expires, fields, CAST(until AS INTEGER) / ${BUCKET_MS} FROM row WHERE true
+    SELECT ?1, until, expires, fields, CAST(until AS INTEGER) / ${BUCKET_MS} FROM row$ WHERE true
     ON CONFLICT (key) DO UPDATE SET until = excluded.until, expires = excluded.expires, fields = excluded.fields
     RETURNING 1`;
 }

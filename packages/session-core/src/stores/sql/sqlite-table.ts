@@ -31,3 +31,7 @@ export function sqliteTable(table: string): string[] {
     `CREATE INDEX IF NOT EXISTS ${index} ON ${quoteTable(schema === undefined ? table : table.slice(schema.length + 1))} (bucket)`,
   ];
 }
+
+/** Matches the messages of SQLite about a table, an index or a view with the name of the table that is something else. */
+export const UNFIT_TABLE: RegExp =
+  /no such column|has no column|object name reserved|there is already|does not match any PRIMARY KEY|because it is a view|NOT NULL constraint failed/;
