@@ -3,6 +3,7 @@ import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { workerSite } from '../packages/session-cloudflare-kv/test/support/site.ts';
 import { startChromium } from './support/chromium.ts';
 import { createVisitor, type Answer, type Visitor } from './support/http.ts';
 import { astros } from './support/scope.ts';
@@ -264,6 +265,29 @@ describe.each(astros)('in `astro dev` on Astro %i, the endpoint', (astro) => {
   });
 });
 
+// Cloudflare's adapter runs the pages in workerd, also in `astro dev`.
+test('in a Worker, the endpoint describes the session, and what requests did', async () => {
+  const spec = workerSite({ files });
+  const config = spec
+    .files!['astro.config.mjs']!.replace(
+      'import cloudflare',
+      "import coatcheck from '@coatcheck/astro';\nimport cloudflare",
+    )
+    .replace('session: {', 'integrations: [coatcheck()],\n  session: {')
+    .replace('enabled: false', 'enabled: true');
+  await using site = await devSite({ ...spec, files: { ...spec.files, 'astro.config.mjs': config } });
+  const visitor = await filledVisitor(site.url);
+  await visitor.fetch('/shop');
+  const { session, requests } = await show(visitor);
+  expect(session!.entries.map(({ key }) => key)).toEqual(expect.arrayContaining(['user', 'cart', 'notice']));
+  expect(requests.map(({ operations }) => operations.at(-1))).toEqual([
+    { operation: 'read', ms: expect.any(Number) },
+    { operation: 'patch', ms: expect.any(Number) },
+  ]);
+  await ask(visitor, { action: 'destroy' });
+  expect(visitor.sessionId()).toBeUndefined();
+});
+
 test('the endpoint is under the `base` of the site', async () => {
   await using site = await devSite(siteWith(7, { base: '/docs', more: "trailingSlash: 'always'," }));
   const visitor = createVisitor(site.url);
@@ -271,6 +295,22 @@ test('the endpoint is under the `base` of the site', async () => {
   const { status, body } = await ask(visitor, { action: 'show' }, { path: `/docs${PATH}` });
   expect(status).toBe(200);
   expect(JSON.parse(body).session.entries).toHaveLength(3);
+});
+
+test.each([
+  ['whose backend is down', 'redisDriver()', 502, /^\[session-redis\]/],
+  ["with a driver that is not Coatcheck's", 'sessionDrivers.lruCache()', 501, /is not a Coatcheck driver/],
+])('on a site %s, the endpoint says so', async (_what, driver, status, message) => {
+  const spec = siteWith(7);
+  const config = spec
+    .files!['astro.config.mjs']!.replace('memoryDriver()', driver)
+    .replace('{ defineConfig', '{ defineConfig, sessionDrivers')
+    .replace("{ memoryDriver } from '@coatcheck/session-memory'", "{ redisDriver } from '@coatcheck/session-redis'");
+  const env = { REDIS_URL: 'redis://127.0.0.1:1' };
+  await using site = await devSite({ ...spec, env, files: { ...spec.files, 'astro.config.mjs': config } });
+  const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
+  const answer = await ask(visitor, { action: 'show' });
+  expect([answer.status, answer.body]).toEqual([status, expect.stringMatching(message)]);
 });
 
 test('with the toolbar turned off, `astro dev` has no endpoint', async () => {

@@ -2,6 +2,7 @@ import {
   type InspectedSession,
   inspectSession,
   isCoatcheckDriver,
+  isSessionDriverError,
   type SessionDriver,
   type StoredEntry,
 } from '@coatcheck/session-core/driver';
@@ -36,11 +37,13 @@ export function createDevMiddleware({ toolbarPath, ...options }: DevOptions): Mi
     if (context.isPrerendered) return middleware(context, next);
     const id = context.request.headers.has('cookie') ? context.cookies.get(name)?.value : undefined;
     if (context.url.pathname === toolbarPath) return answer(context, id, createOnce);
-    return record({ method: context.request.method, path: context.url.pathname, id }, async (request) => {
+    // Astro warns when a session is used that the site does not have.
+    const session = createDriver && context.session;
+    return record({ method: context.request.method, path: context.url.pathname, id, session }, async (request) => {
       try {
         return await middleware(context, next);
       } finally {
-        const last = context.session?.sessionID;
+        const last = session?.sessionID;
         if (last !== undefined) request.ids.add(last);
       }
     });
@@ -57,9 +60,15 @@ async function answer(
   if (refusal) return refusal;
   const question = questionIn(await context.request.json().catch(() => undefined));
   if (!question) return plain(400, 'This is no question of the dev toolbar.');
-  const driver = await createDriver?.();
-  if (!isCoatcheckDriver(driver)) return plain(501, 'The session driver of this site is not a Coatcheck driver.');
-  const stored = id === undefined ? null : await inspectSession(driver, id);
+  let stored: InspectedSession | null;
+  try {
+    const driver = await createDriver?.();
+    if (!isCoatcheckDriver(driver)) return plain(501, 'The session driver of this site is not a Coatcheck driver.');
+    stored = id === undefined ? null : await inspectSession(driver, id);
+  } catch (error) {
+    if (isSessionDriverError(error)) return plain(502, error.message);
+    throw error;
+  }
   if (question.action === 'show') return json(shown(id, stored));
   if (!stored || !context.session) return plain(409, 'There is no session anymore.');
   const { session } = context;

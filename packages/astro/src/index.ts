@@ -64,7 +64,8 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
       'astro:config:setup'({ command: current, config, addMiddleware, addDevToolbarApp, injectRoute, updateConfig }) {
         command = current;
         addMiddleware({ order: 'pre', entrypoint: MIDDLEWARE });
-        hasToolbar = command === 'dev' && config.devToolbar.enabled;
+        // A site without an adapter has no pages with sessions, and Astro would warn of the route.
+        hasToolbar = command === 'dev' && config.devToolbar.enabled && config.adapter !== undefined;
         if (hasToolbar) {
           startRecording();
           injectRoute({

@@ -75,19 +75,35 @@ function emptyRequest(): RecordedRequest {
   return { method: '', path: '', at: Date.now(), ids: new Set(), operations: [], events: [] };
 }
 
-/** Keeps what happens during some work, and after it in the same request. */
+/** Keeps what happens during some work, and when Astro then saves the session. */
 export function record<Result>(
-  about: { method: string; path: string; id: string | undefined },
+  about: { method: string; path: string; id: string | undefined; session: object | undefined },
   work: (request: RecordedRequest) => Promise<Result>,
 ): Promise<Result> {
   const { requests, storage } = startRecording();
-  const request = storage?.getStore() ?? emptyRequest();
+  const begun = storage?.getStore();
+  const request = begun ?? emptyRequest();
   request.method = about.method;
   request.path = about.path;
   if (about.id !== undefined) request.ids.add(about.id);
   requests.push(request);
   if (requests.length > KEPT) requests.shift();
-  return storage ? storage.run(request, work, request) : work(request);
+  if (!storage) return work(request);
+  if (!begun && about.session) bindSaving(about.session, (save) => storage.run(request, save));
+  return storage.run(request, work, request);
+}
+
+/**
+ * Lets Astro save a session in the context of its request. Needed in Workers, where nothing tells that a request begins. Astro saves with a
+ * method under a symbol that it does not export. Should a version have none, what it saves is not recorded.
+ */
+function bindSaving(session: object, inContext: (save: () => unknown) => unknown): void {
+  const methods = Object.getPrototypeOf(session) as Record<symbol, unknown>;
+  for (const name of Object.getOwnPropertySymbols(methods)) {
+    const method = methods[name];
+    if (typeof method !== 'function') continue;
+    Object.defineProperty(session, name, { value: () => inContext(() => method.call(session) as unknown) });
+  }
 }
 
 /** The requests of a session that asked its backend, the last one first. */

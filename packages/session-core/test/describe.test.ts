@@ -88,6 +88,6 @@ test('`inspectSession()` lists the live values with their size and expiry, in on
     ['corrupt', 2, null],
   ]);
   expect(session.entries[0]!.value()).toBe('é');
-  expect(() => session.entries[2]!.value()).toThrow();
+  expect(() => session.entries[2]!.value()).toThrow(SyntaxError);
   expect(backend.calls).toEqual(['read', 'read']);
 });
