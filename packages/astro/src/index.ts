@@ -4,8 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { createError } from '@coatcheck/session-core/driver';
 import type { AstroConfig, AstroIntegration } from 'astro';
 import { checkSite, type Problem, type ProblemSubject, type Site } from './check-site.ts';
+import type { DevOptions } from './dev.ts';
 import type { MiddlewareOptions, SentCookie } from './middleware.ts';
+import { startRecording } from './recording.ts';
 import { driverOf, entrypointOf, type SessionConfig, variablesIn } from './site.ts';
+import { TOOLBAR_PATH } from './toolbar-protocol.ts';
 
 export type { ProblemSubject } from './check-site.ts';
 export type { CurrentSession, RequestSessions, SchemaLike, SessionDataOf } from './types.ts';
@@ -53,13 +56,30 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
   // What the virtual module needs. The final configuration is known only when the configuration is done.
   let site: { config: AstroConfig; isDev: boolean } | undefined;
   let command = '';
+  let hasToolbar = false;
 
   return {
     name: NAME,
     hooks: {
-      'astro:config:setup'({ command: current, addMiddleware, updateConfig }) {
+      'astro:config:setup'({ command: current, config, addMiddleware, addDevToolbarApp, injectRoute, updateConfig }) {
         command = current;
         addMiddleware({ order: 'pre', entrypoint: MIDDLEWARE });
+        // A site without an adapter has no pages with sessions, and Astro would warn of the route.
+        hasToolbar = command === 'dev' && config.devToolbar.enabled && config.adapter !== undefined;
+        if (hasToolbar) {
+          startRecording();
+          injectRoute({
+            pattern: TOOLBAR_PATH,
+            entrypoint: new URL('./dev-route.js', import.meta.url),
+            prerender: false,
+          });
+          addDevToolbarApp({
+            id: 'coatcheck',
+            name: 'Session',
+            icon: ICON,
+            entrypoint: fileURLToPath(new URL('./toolbar.js', import.meta.url)),
+          });
+        }
         updateConfig({
           vite: {
             plugins: [
@@ -68,7 +88,7 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
                 resolveId: { filter: { id: EXACTLY_MIDDLEWARE }, handler: () => `\0${MIDDLEWARE}` },
                 load: {
                   filter: { id: EXACTLY_RESOLVED },
-                  handler: () => middlewareModule(site!.config, site!.isDev, options),
+                  handler: () => middlewareModule(site!.config, site!.isDev, hasToolbar, options),
                 },
               },
             ],
@@ -94,6 +114,10 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
     },
   };
 }
+
+/** A coat check's tag. */
+const ICON =
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="none" stroke="currentColor" stroke-width="1.4" stroke-linejoin="round"><path d="M8 1.2 12.8 5v8.6a1.2 1.2 0 0 1-1.2 1.2H4.4a1.2 1.2 0 0 1-1.2-1.2V5Z"/><circle cx="8" cy="5.6" r="1.1"/><path d="M5.8 9.4h4.4M5.8 11.9h2.8" stroke-linecap="round"/></svg>';
 
 const EXACTLY_MIDDLEWARE = new RegExp(`^${MIDDLEWARE}$`);
 const EXACTLY_RESOLVED = new RegExp(`^\0${MIDDLEWARE}$`);
@@ -161,7 +185,7 @@ function cookieOf(config: AstroConfig): { name?: string } & Partial<SentCookie> 
 // ------------------------------------------------------------------------------------------------------------- middleware
 
 /** The source of the middleware's entrypoint. It imports the site's driver when that is first needed. */
-function middlewareModule(config: AstroConfig, isDev: boolean, options: CoatcheckOptions): string {
+function middlewareModule(config: AstroConfig, isDev: boolean, hasToolbar: boolean, options: CoatcheckOptions): string {
   const session = config.session;
   const driver = driverOf(session);
   // As Astro completes them.
@@ -169,10 +193,16 @@ function middlewareModule(config: AstroConfig, isDev: boolean, options: Coatchec
   const isUsable = driver.kind === 'coatcheck' || driver.kind === 'own';
   const renews = options.renewCookie ?? (driver.kind === 'coatcheck' && driver.config['idleTtl'] !== undefined);
   const renewCookie = isUsable && renews && cookie.maxAge !== undefined;
-  const serialized: Omit<MiddlewareOptions, 'createDriver'> = { cookie, renewCookie };
+  const toolbarPath = config.base.replace(/\/$/, '') + TOOLBAR_PATH;
+  const serialized: Omit<MiddlewareOptions & Partial<DevOptions>, 'createDriver'> = {
+    cookie,
+    renewCookie,
+    ...(hasToolbar && { toolbarPath }),
+  };
+  const [create, file] = hasToolbar ? ['createDevMiddleware', './dev.js'] : ['createMiddleware', './middleware.js'];
   return [
-    `import { createMiddleware } from ${pathLiteral(new URL('./middleware.js', import.meta.url))};`,
-    `export const onRequest = createMiddleware({`,
+    `import { ${create} } from ${pathLiteral(new URL(file, import.meta.url))};`,
+    `export const onRequest = ${create}({`,
     `  ...${JSON.stringify(serialized)},`,
     ...(isUsable ? [`  createDriver: async () => ${creationOf(session)},`] : []),
     `});`,

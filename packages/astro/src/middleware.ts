@@ -5,7 +5,7 @@ import {
   type SessionDriver,
   type SessionDriverError,
 } from '@coatcheck/session-core/driver';
-import type { APIContext, MiddlewareHandler } from 'astro';
+import type { APIContext, MiddlewareNext } from 'astro';
 import type { CurrentSession, RequestSessions } from './types.ts';
 
 /** The session cookie with the attributes that Astro uses, including its defaults. */
@@ -28,11 +28,14 @@ export interface MiddlewareOptions {
   createDriver?: (() => Promise<SessionDriver>) | undefined;
 }
 
+/** A middleware of Astro that always answers. */
+export type Middleware = (context: APIContext, next: MiddlewareNext) => Promise<Response>;
+
 /**
  * Creates the middleware that sets `locals.sessions` and renews the session cookie. It asks the backend only when a page uses
  * `locals.sessions`, and when it renews the cookie.
  */
-export function createMiddleware(options: MiddlewareOptions): MiddlewareHandler {
+export function createMiddleware(options: MiddlewareOptions): Middleware {
   let creating: Promise<SessionDriver> | undefined;
   const describe = async (id: string | undefined): Promise<CurrentSession | null> => {
     // Also without a session: otherwise, only visitors with a session would meet the error.

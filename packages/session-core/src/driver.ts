@@ -43,6 +43,7 @@ export {
 export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
 export { describeSession, type SessionDescription } from './engine/describe.ts';
 export { isCoatcheckDriver } from './engine/engine-of.ts';
+export { type InspectedSession, inspectSession, type StoredEntry } from './engine/inspect.ts';
 export { recordKey, sha256Of } from './engine/session-id.ts';
 export { msSince, thisMoment, type Moment } from './platform/clock.ts';
 export { pause, retry } from './platform/retry.ts';

@@ -1,4 +1,10 @@
-import { describeSession, isCoatcheckDriver, recordKey, type SharedOptions } from '@coatcheck/session-core/driver';
+import {
+  describeSession,
+  inspectSession,
+  isCoatcheckDriver,
+  recordKey,
+  type SharedOptions,
+} from '@coatcheck/session-core/driver';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createBackend } from './support/backend.ts';
 import { plainDriver } from './support/plain-driver.ts';
@@ -68,4 +74,20 @@ test('a failed read rejects', async () => {
 test('a plain driver is not supported', async () => {
   expect([createBackend().driver, plainDriver(), undefined].map(isCoatcheckDriver)).toEqual([true, false, false]);
   await expect(describeSession(plainDriver(), ID)).rejects.toThrow(TypeError);
+  await expect(inspectSession(plainDriver(), ID)).rejects.toThrow(TypeError);
+});
+
+test('`inspectSession()` lists the live values with their size and expiry, in one read', async () => {
+  const backend = createBackend({ idleTtl: 30 });
+  await backend.poke(ID, { gone: `${at(-60)}:["x"]`, short: `${at(60)}:["é"]`, long: ':["x"]', corrupt: ':[9' });
+  const session = (await inspectSession(backend.driver, ID))!;
+  expect(session).toMatchObject((await describeSession(backend.driver, ID))!);
+  expect(session.entries.map(({ key, bytes, expires }) => [key, bytes, expires])).toEqual([
+    ['short', 6, new Date(at(60))],
+    ['long', 5, null],
+    ['corrupt', 2, null],
+  ]);
+  expect(session.entries[0]!.value()).toBe('é');
+  expect(() => session.entries[2]!.value()).toThrow(SyntaxError);
+  expect(backend.calls).toEqual(['read', 'read']);
 });

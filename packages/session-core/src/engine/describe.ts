@@ -1,4 +1,5 @@
 import { expiryOf, isExpired } from '../codec/field.ts';
+import type { SessionFields } from '../codec/field-codec.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import { engineOf } from './engine-of.ts';
 import type { ExpiryPolicy } from './record.ts';
@@ -30,10 +31,18 @@ export async function describeSession(driver: SessionDriver, id: string): Promis
   const engine = engineOf(driver);
   if (!engine) throw new TypeError('describeSession() needs a Coatcheck driver.');
   const fields = await engine.read(id);
-  if (!fields) return null;
+  return fields && descriptionOf(id, fields, engine.expiry);
+}
+
+/** Describes the session with these contents. */
+export async function descriptionOf(
+  id: string,
+  fields: SessionFields,
+  expiry: ExpiryPolicy,
+): Promise<SessionDescription> {
   // In a namespace of its own, so that the handle is not the hash in the backend's key.
   const hash = await sha256Of(`handle:${id}`);
-  return { handle: hash.slice(0, HANDLE_LENGTH), created: null, expires: expiryIn(fields, engine.expiry, Date.now()) };
+  return { handle: hash.slice(0, HANDLE_LENGTH), created: null, expires: expiryIn(fields, expiry, Date.now()) };
 }
 
 /** The length of a handle, in characters of 6 bits: long enough that two sessions never have the same. */
