@@ -45,11 +45,20 @@ const userOf = (cookie: string, on = driver): Promise<unknown> =>
 const rows = () => server.query('SELECT * FROM coatcheck_sessions ORDER BY key');
 
 /** A server that answers every request with `answer`, or never. */
-async function startFake(answer?: { status: number; body?: string }): Promise<{ url: string; requests: number }> {
+async function startFake(answer?: {
+  status: number;
+  body?: string;
+  location?: string;
+  echo?: boolean;
+}): Promise<{ url: string; requests: number }> {
   const fake = { url: '', requests: 0 };
-  const http: Server = createServer((_request, response) => {
+  const http: Server = createServer(async (request, response) => {
     fake.requests += 1;
-    if (answer) response.writeHead(answer.status, { 'content-type': 'text/plain' }).end(answer.body);
+    const sent = JSON.stringify(request.headers) + (await text(request));
+    if (!answer) return;
+    const { status, body, location, echo } = answer;
+    response.writeHead(status, { 'content-type': 'text/plain', ...(location && { location }) });
+    response.end(echo ? sent : body);
   });
   http.listen(0, '127.0.0.1');
   await once(http, 'listening');
@@ -130,12 +139,45 @@ describe('a server in trouble', () => {
     const cookie = await signIn();
     const impatient = open({ timeout: 300 });
     server.process.kill('SIGSTOP');
+    // The signal takes effect a moment later.
+    const state = () => execFileSync('ps', ['-o', 'state=', '-p', String(server.process.pid)], { encoding: 'utf8' })[0];
+    await expect.poll(state).toBe('T');
     try {
       await expect(userOf(cookie, impatient)).rejects.toMatchObject({ code: 'timeout' });
     } finally {
       server.process.kill('SIGCONT');
     }
     await expect.poll(() => userOf(cookie, impatient).catch(() => undefined)).toBe('ada');
+  });
+
+  it('behind a proxy that quotes the request: no error contains the token or a value', async () => {
+    const proxy = await startFake({ status: 502, echo: true });
+    const behind = open({ url: proxy.url, authToken: 'precious-token', timeout: 300 });
+    const cookie = `astro-session=${crypto.randomUUID()}`;
+    for (const act of [() => userOf(cookie, behind), () => visit((it) => it.set('user', 'precious ada'), '', behind)]) {
+      const error: unknown = await act().catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ name: 'SessionDriverError' });
+      expect(inspect(error, { depth: 20, showHidden: true })).not.toMatch(/precious/);
+      expect(inspect(error)).toContain('HTTP status 502');
+    }
+  });
+
+  it('that sends its clients elsewhere gets no followers', async () => {
+    const elsewhere = await startFake({ status: 200 });
+    const moved = await startFake({ status: 307, location: `${elsewhere.url}/v2/pipeline` });
+    await expect(signIn(open({ url: moved.url }))).rejects.toMatchObject({
+      code: 'configuration',
+      message: expect.stringContaining('Set that address as `url`'),
+    });
+    expect(elsewhere.requests).toBe(0);
+  });
+
+  it('without TLS, although the URL wants it: nothing was sent', async () => {
+    const secure = open({ url: server.url.replace('http:', 'libsql:'), timeout: 300 });
+    await expect(signIn(secure)).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('Nothing was sent'),
+    });
   });
 
   it('that never answers: the request ends at the deadline', async () => {
@@ -283,7 +325,19 @@ describe('options', () => {
     for (const url of ['file:', 'file::memory:', 'file:a.db?mode=ro', 'file://host/a.db', 'file:a.db#b']) {
       expect(() => libsqlDriver({ url })).toThrow('`url`: expected the URL of a file, such as file:/data/sessions.db');
     }
-    for (const url of ['a.db', 'redis://a', 'libsql://a?authToken=x', 'ws://a']) {
+    for (const url of [
+      'a.db',
+      'redis://a',
+      'libsql://a?authToken=x',
+      'ws://a',
+      'libsql://a ',
+      'libsql://a\n',
+      'http:a',
+      'libsql:a',
+      'libsql://',
+      'http://a/%zz',
+      'http://a#',
+    ]) {
       expect(() => libsqlDriver({ url })).toThrow('`url`: expected a URL that starts with libsql://');
     }
   });
