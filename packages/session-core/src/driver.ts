@@ -16,12 +16,13 @@ export {
   type Resolved,
   seconds,
   secretString,
+  token,
   type SharedOptions,
   string,
   integer,
 } from './config/option.ts';
 export { missingBinding } from './config/missing-binding.ts';
-export { missingVariable } from './config/resolve.ts';
+export { missingVariable, readVariable } from './config/resolve.ts';
 export { tls, type TlsOptions } from './config/tls.ts';
 export { report, type ReportedEvent } from './contract/diagnostics.ts';
 export type { SessionDriver, SessionDriverConfig } from './contract/driver.ts';

@@ -5,7 +5,7 @@ import {
   type ErrorRule,
   type Failure,
 } from '@coatcheck/session-core/driver';
-import { UNFIT_TABLE } from '@coatcheck/session-core/sql';
+import { BATCH_RULES } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-d1';
 
@@ -51,16 +51,7 @@ const RULES: ErrorRule[] = [
     code: 'configuration',
     message: 'D1 has no schemas, and reserves some names. Set `table` to another name, without a dot.',
   },
-  {
-    pattern: UNFIT_TABLE,
-    code: 'configuration',
-    message: 'The database has another table or index with this name. Set `table` to another name.',
-  },
-  {
-    pattern: /malformed JSON/,
-    code: 'refused',
-    message: 'The stored record is corrupt, or a newer version wrote it.',
-  },
+  ...BATCH_RULES,
 ];
 
 /** Matches errors after which it is unknown whether D1 has run the batch. */

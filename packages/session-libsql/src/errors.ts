@@ -5,7 +5,7 @@ import {
   type ErrorRule,
   type Failure,
 } from '@coatcheck/session-core/driver';
-import { UNFIT_TABLE } from '@coatcheck/session-core/sql';
+import { BATCH_RULES } from '@coatcheck/session-core/sql';
 
 export const DRIVER = 'session-libsql';
 
@@ -79,16 +79,7 @@ const RULES: ErrorRule[] = [
     code: 'configuration',
     message: 'The database has no schema with the name in `table`. Set `table` to a name without a dot.',
   },
-  {
-    pattern: UNFIT_TABLE,
-    code: 'configuration',
-    message: 'The database has another table or index with this name. Set `table` to another name.',
-  },
-  {
-    pattern: /malformed JSON/,
-    code: 'refused',
-    message: 'The stored record is corrupt, or a newer version wrote it.',
-  },
+  ...BATCH_RULES,
 ];
 
 /** Matches the codes of connections that were never opened, and what an embedded replica says of them. */

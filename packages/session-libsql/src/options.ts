@@ -1,8 +1,8 @@
 import {
-  createError,
   missingVariable,
   objectWith,
-  secretString,
+  readVariable,
+  token,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
@@ -76,15 +76,6 @@ const databaseUrl: OptionKind<string> = {
   },
 };
 
-const token: OptionKind<string> = {
-  ...secretString,
-  read(raw) {
-    if (typeof raw !== 'string' || !/^[!-~]+$/.test(raw))
-      throw new Error('expected a token, without spaces or quotes around it');
-    return raw;
-  },
-};
-
 export const configKinds: OptionKinds<Omit<LibsqlDriverConfig, keyof SharedOptions>> = {
   url: databaseUrl,
   authToken: token,
@@ -124,8 +115,8 @@ export function targetOf(options: Resolved<LibsqlDriverConfig>, env: ReadEnv): T
     PAIRS.find(([name]) => env(name) === url) ?? PAIRS.find(([name, itsToken]) => !env(name) && env(itsToken)) ?? [];
   const authToken = options.authToken ?? (tokenName && env(tokenName));
   return {
-    url: check(databaseUrl, urlName, url),
-    authToken: authToken ? check(token, tokenName ?? 'authToken', authToken) : undefined,
+    url: readVariable(DRIVER, databaseUrl, urlName, url),
+    authToken: authToken ? readVariable(DRIVER, token, tokenName ?? 'authToken', authToken) : undefined,
   };
 }
 
@@ -135,13 +126,5 @@ function isDecodable(path: string): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-function check(kind: OptionKind<string>, name: string, value: string): string {
-  try {
-    return kind.read(value);
-  } catch (error) {
-    throw createError(DRIVER, 'configuration', `${name}: ${(error as Error).message}.`);
   }
 }

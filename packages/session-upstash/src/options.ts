@@ -1,7 +1,7 @@
 import {
-  createError,
   missingVariable,
-  secretString,
+  readVariable,
+  token,
   type FromEnv,
   type OptionKind,
   type OptionKinds,
@@ -41,15 +41,6 @@ const restUrl: OptionKind<string> = {
   },
 };
 
-const token: OptionKind<string> = {
-  ...secretString,
-  read(raw) {
-    if (typeof raw !== 'string' || !/^[!-~]+$/.test(raw))
-      throw new Error('expected a token, without spaces or quotes around it');
-    return raw;
-  },
-};
-
 export const upstashKinds: OptionKinds<Omit<UpstashDriverConfig, keyof SharedOptions>> = { url: restUrl, token };
 
 /** The database to connect to. */
@@ -76,17 +67,12 @@ export function targetOf(options: Resolved<UpstashDriverConfig>, env: ReadEnv): 
   for (const [urlName, tokenName] of PAIRS) {
     const [urlValue, tokenValue] = [options.url ?? env(urlName), options.token ?? env(tokenName)];
     if (!urlValue || !tokenValue) continue;
-    return { url: check(restUrl, urlName, urlValue), token: check(token, tokenName, tokenValue) };
+    return {
+      url: readVariable(DRIVER, restUrl, urlName, urlValue),
+      token: readVariable(DRIVER, token, tokenName, tokenValue),
+    };
   }
   const hasUrl = options.url !== undefined || PAIRS.some(([urlName]) => env(urlName));
   const [missing, other] = hasUrl ? (['TOKEN', 'token'] as const) : (['URL', 'url'] as const);
   throw missingVariable(DRIVER, `UPSTASH_REDIS_REST_${missing} (or KV_REST_API_${missing})`, other);
-}
-
-function check(kind: OptionKind<string>, name: string, value: string): string {
-  try {
-    return kind.read(value);
-  } catch (error) {
-    throw createError(DRIVER, 'configuration', `${name}: ${(error as Error).message}.`);
-  }
 }

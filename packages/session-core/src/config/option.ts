@@ -35,6 +35,15 @@ export const string: OptionKind<string> = {
 /** A non-empty string that is a secret, such as a password. Writing it into a config logs a warning. */
 export const secretString: OptionKind<string> = { ...string, holdsSecret: () => true };
 
+/** A secret for an HTTP header, such as a bearer token. The header's own error would quote an invalid one. */
+export const token: OptionKind<string> = {
+  holdsSecret: () => true,
+  read(raw) {
+    if (typeof raw === 'string' && /^[!-~]+$/.test(raw)) return raw;
+    throw new Error('expected a token, without spaces or quotes around it');
+  },
+};
+
 // Rejects short and repetitive strings. It does not prove that a secret is random.
 const STRONG_LENGTH = 32;
 const STRONG_VARIETY = 10;

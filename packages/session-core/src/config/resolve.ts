@@ -4,6 +4,7 @@ import { isEnvRef, type ReadEnv } from './env.ts';
 import {
   allKinds,
   isData,
+  type OptionKind,
   type OptionKinds,
   readWith,
   type Resolved,
@@ -55,4 +56,19 @@ function replaceRefs(value: unknown, replace: (name: string) => unknown, depth =
   if (Array.isArray(value)) return value.map((item) => replaceRefs(item, replace, depth + 1));
   const defined = Object.entries(value).filter(([, item]) => item !== undefined);
   return Object.fromEntries(defined.map(([name, item]) => [name, replaceRefs(item, replace, depth + 1)]));
+}
+
+/**
+ * Validates a value that may come from an environment variable as the option for which the variable stands.
+ *
+ * @param driver the driver's name, for the error.
+ * @param name the name of the variable, for the error.
+ * @throws an error with the code `configuration` when the value is wrong. It does not contain the value.
+ */
+export function readVariable<Value>(driver: string, kind: OptionKind<Value>, name: string, value: string): Value {
+  try {
+    return kind.read(value);
+  } catch (error) {
+    throw createError(driver, 'configuration', `${name}: ${(error as Error).message}.`);
+  }
 }

@@ -1,8 +1,9 @@
 import type { Change, StoreCall } from '../../contract/store.ts';
+import type { ErrorRule } from '../error-rules.ts';
 import { packFields, packName, unpackDestroyed, unpackFields } from './fields.ts';
 import { quoteTable } from './options.ts';
 import type { SqlStatements } from './store.ts';
-import { BUCKET_MS, sqliteTable } from './sqlite-table.ts';
+import { BUCKET_MS, sqliteTable, UNFIT_TABLE } from './sqlite-table.ts';
 
 /** A statement and the values of its parameters `?1`, `?2` and so on. */
 export interface BatchStatement {
@@ -25,6 +26,20 @@ export type RunBatch = (
   statements: readonly BatchStatement[],
   options: BatchOptions,
 ) => Promise<readonly (readonly unknown[])[]>;
+
+/** What errors of these statements mean that every such database has. */
+export const BATCH_RULES: readonly ErrorRule[] = [
+  {
+    pattern: UNFIT_TABLE,
+    code: 'configuration',
+    message: 'The database has another table or index with this name. Set `table` to another name.',
+  },
+  {
+    pattern: /malformed JSON/,
+    code: 'refused',
+    message: 'The stored record is corrupt, or a newer version wrote it.',
+  },
+];
 
 /** The latest timestamp that a Date can represent. It stands for a record that never expires. */
 const NEVER = 8.64e15;
