@@ -3,7 +3,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { build } from 'rolldown';
+import { build, type ChunkingContext } from 'rolldown';
 
 interface Manifest {
   exports: Record<string, { default: string }>;
@@ -18,6 +18,11 @@ if (existsSync('src/bin.ts')) names.push('bin');
 const input = Object.fromEntries(names.map((name) => [name, resolve(`src/${name}.ts`)]));
 const entries = new Set(Object.values(input));
 
+/** The chunk of a module that entries share. What is loaded late somewhere stays a chunk of its own, so that `shared` does not load it. */
+function chunkOf(path: string, graph: ChunkingContext): string | null {
+  return entries.has(path) || graph.getModuleInfo(path)!.dynamicImporters.length > 0 ? null : 'shared';
+}
+
 rmSync('dist', { recursive: true, force: true });
 execFileSync('tsc', ['--emitDeclarationOnly'], { stdio: 'inherit' });
 await build({
@@ -31,6 +36,6 @@ await build({
     dir: 'dist',
     sourcemap: true,
     chunkFileNames: ({ isDynamicEntry }) => (isDynamicEntry ? 'late-[name].js' : '[name].js'),
-    codeSplitting: { groups: [{ name: 'shared', minShareCount: 2, test: (path) => !entries.has(path) }] },
+    codeSplitting: { groups: [{ name: chunkOf, debugName: 'shared', minShareCount: 2 }] },
   },
 });

@@ -1,18 +1,12 @@
 import * as devalue5 from 'devalue';
 import * as devalue6 from 'devalue-6';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
-import {
-  payloadOf,
-  resultOf,
-  savedSession,
-  selfContainedPayloadOf,
-  type MarkResolver,
-  type ReadResult,
-} from '../src/astro/changes.ts';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { payloadOf, resultOf, savedSession, type MarkResolver, type ReadResult } from '../src/astro/changes.ts';
 import { createLayoutCache, type Layout } from '../src/astro/layout.ts';
 import { encodeField } from '../src/codec/field.ts';
-import { createComparison, extractValue, type Flat } from '../src/codec/flat.ts';
+import { resultIn, selfContainedPayloadOf } from '../src/astro/self-contained-mark.ts';
+import { createComparison, extractValue, type Flat, loadDevalue } from '../src/codec/flat.ts';
 import { decodePayload } from '../src/codec/payload.ts';
 import { encodeValue } from '../src/codec/value.ts';
 import { type AstroEntry, astroSession, changeInPlace, runs, values } from './support/values.ts';
@@ -20,6 +14,8 @@ import { type AstroEntry, astroSession, changeInPlace, runs, values } from './su
 // The same as Astro adds to devalue. https://github.com/withastro/astro/blob/main/packages/astro/src/core/session/runtime.ts
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };
 const revivers = { URL: (href: string) => new URL(href) };
+
+beforeAll(() => loadDevalue());
 
 const at = { wall: 1, monotonic: 2 };
 
@@ -41,13 +37,13 @@ type Read = (fields: Map<string, string>) => { flat: Flat; marks: MarkResolver }
 const identified: Read = (fields) => {
   const layout = layoutOf(fields);
   const results = new Map<string, ReadResult>([['nonce1', resultOf('test', 'id', at, layout)]]);
-  const marks = { isOwn: fail, find: (mark: string) => results.get(mark), onUnknown: fail };
+  const marks = { find: (mark: unknown) => results.get(mark as string), onUnknown: fail };
   return { flat: payloadOf(layout, 'nonce1'), marks };
 };
 
 const unidentified: Read = (fields) => ({
   flat: selfContainedPayloadOf(layoutOf(fields), 'nonce', 'id', at),
-  marks: { isOwn: (nonce) => nonce === 'nonce', find: fail, onUnknown: fail },
+  marks: { find: (mark, flat) => resultIn('test', flat, mark as unknown[], 'nonce'), onUnknown: fail },
 });
 
 describe.each([
@@ -236,7 +232,7 @@ it('two requests that read the same layout have marks of their own', () => {
 });
 
 describe('an unknown mark', () => {
-  const marks: MarkResolver = { isOwn: () => false, find: () => undefined, onUnknown: fail };
+  const marks: MarkResolver = { find: () => undefined, onUnknown: fail };
 
   it.each([
     ['of a request that lost its identity', 'nonce1'],
@@ -259,7 +255,7 @@ describe('an unknown mark', () => {
 
 it('a session that was read several times has the keys of all reads', () => {
   const results = new Map<string, ReadResult>();
-  const marks: MarkResolver = { isOwn: fail, find: (mark) => results.get(mark), onUnknown: fail };
+  const marks: MarkResolver = { find: (mark) => results.get(mark as string), onUnknown: fail };
   const read = (mark: string, readAt: number, fields: Record<string, string>) => {
     const layout = layoutOf(new Map(Object.entries(fields)));
     results.set(mark, resultOf('test', 'id', { wall: readAt, monotonic: readAt }, layout));

@@ -1,10 +1,12 @@
 import * as devalue5 from 'devalue';
 import * as devalue6 from 'devalue-6';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { astroSession, runs, values } from './support/values.ts';
-import { insertValue, extractValue, type Flat } from '../src/codec/flat.ts';
+import { insertValue, extractValue, type Flat, loadDevalue } from '../src/codec/flat.ts';
 import { decodeValue, encodeValue } from '../src/codec/value.ts';
+
+beforeAll(() => loadDevalue());
 
 // The same as Astro adds to devalue. https://github.com/withastro/astro/blob/main/packages/astro/src/core/session/runtime.ts
 const reducers = { URL: (value: unknown) => value instanceof URL && value.href };

@@ -1,13 +1,15 @@
 import { unflatten } from 'devalue';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { payloadOf } from '../src/astro/changes.ts';
 import { createLayoutCache, type Layout } from '../src/astro/layout.ts';
 import { encodeField } from '../src/codec/field.ts';
-import type { Flat } from '../src/codec/flat.ts';
+import { type Flat, loadDevalue } from '../src/codec/flat.ts';
 import { encodePayload } from '../src/codec/payload.ts';
 import { encodeValue } from '../src/codec/value.ts';
 import { runs, values } from './support/values.ts';
+
+beforeAll(() => loadDevalue());
 
 const revivers = { URL: (href: string) => new URL(href) };
 

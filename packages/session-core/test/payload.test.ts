@@ -1,14 +1,17 @@
 import { unflatten } from 'devalue';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { astrosInScope, createBrowser } from './support/astro-site.ts';
 import { createBackend } from './support/backend.ts';
 import { runs, values } from './support/values.ts';
 import { keyOfField } from '../src/codec/field.ts';
-import { savedSession } from '../src/astro/changes.ts';
-import { insertValue, type Flat } from '../src/codec/flat.ts';
+import { type MarkResolver, savedSession } from '../src/astro/changes.ts';
+import { resultIn } from '../src/astro/self-contained-mark.ts';
+import { insertValue, type Flat, loadDevalue } from '../src/codec/flat.ts';
 import { decodePayload } from '../src/codec/payload.ts';
 import { encodeValue } from '../src/codec/value.ts';
+
+beforeAll(() => loadDevalue());
 
 const revivers = { URL: (href: string) => new URL(href) };
 
@@ -172,8 +175,10 @@ it.each([
 ])('a mark with an invalid value for %s is rejected', (_name, mark) => {
   const entry = { data: 3, expires: -1, _: 4 };
   const payload = [['Map', 1, 2], 'key', entry, 'value', mark, 'nonce', 'id', 1];
-  const marks = { isOwn: (nonce: unknown) => nonce === 'nonce', find: () => undefined, onUnknown: () => undefined };
-  expect(() => savedSession('test', payload, marks)).toThrow('This is not a session as Astro writes it');
+  const find: MarkResolver['find'] = (found, flat) => resultIn('test', flat, found as unknown[], 'nonce');
+  expect(() => savedSession('test', payload, { find, onUnknown: () => undefined })).toThrow(
+    'This is not a session as Astro writes it',
+  );
 });
 
 it.each(['""', '"a"', '"\\u0061"', '"a', '"a"b'])(

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access, mkdir, readdir, readFile, rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, rename, rm, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createError, type Lifetime, type StoreCall, type ValueBackend } from '@coatcheck/session-core/driver';
 import {
@@ -42,8 +42,10 @@ const SWEEP_EVERY_MS = 10_000;
  */
 export async function openFiles(directory: string, timeoutMs: number): Promise<ValueBackend> {
   const run = <Result>(work: () => Promise<Result>): Promise<Result> =>
-    work().catch((error: unknown) => {
-      throw explain(error, directory);
+    work().catch(async (error: unknown) => {
+      // Loaded with the first failure. Without the module, the error is passed on unchanged.
+      const problems = await import('./problems.ts').catch(() => undefined);
+      throw problems ? problems.explain(error, directory) : error;
     });
 
   let sweptAt = Date.now();
@@ -51,16 +53,11 @@ export async function openFiles(directory: string, timeoutMs: number): Promise<V
   let position = '';
 
   const sweepUntil = async (stopAt: number, limit: number, call?: StoreCall): Promise<number> => {
-    const { sweepFolder } = await import('./sweep.ts');
-    const folders = (await readdir(directory)).filter((name) => /^[\da-f]{2}$/.test(name)).sort();
-    let count = 0;
-    for (const folder of [...folders.filter((it) => it > position), ...folders.filter((it) => it <= position)]) {
-      count += await sweepFolder(join(directory, folder), limit - count);
-      if (count >= limit) break;
-      position = folder;
-      if (Date.now() >= stopAt || call?.signal.aborted) break;
-    }
-    return count;
+    const { sweepFolders } = await import('./sweep.ts');
+    const isOver = (): boolean => Date.now() >= stopAt || call?.signal.aborted === true;
+    const swept = await sweepFolders(directory, { after: position, limit, isOver });
+    position = swept.position;
+    return swept.count;
   };
 
   const sweepInBackground = (): void => {
@@ -173,44 +170,6 @@ async function writeNew(path: string, text: string): Promise<void> {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     await write();
   }
-}
-
-const NO_SPACE = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
-const NO_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']);
-const DENIED = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
-
-/** Replaces known errors of the operating system by errors that say what to do. Returns any other error unchanged. */
-function explain(error: unknown, directory: string): unknown {
-  const code = codeOf(error) ?? '';
-  if (NO_SPACE.has(code)) {
-    return createError(
-      'session-fs',
-      'refused',
-      `There is no space for another file in ${directory} (${code}). Nothing was stored; the session is unchanged. Free space on that ` +
-        `disk, or set \`directory\` to a directory on another disk.`,
-      { cause: error },
-    );
-  }
-  if (NO_LINKS.has(code) && (error as NodeJS.ErrnoException).syscall === 'link') {
-    return createError(
-      'session-fs',
-      'configuration',
-      `The file system of ${directory} does not support hard links (${code}). Changes are not safe without them. Set \`directory\` to a ` +
-        `directory on a local disk.`,
-      { cause: error },
-    );
-  }
-  // With `recursive`, `mkdir` answers ENOENT for a read-only disk.
-  if (DENIED.has(code) || (code === 'ENOENT' && (error as NodeJS.ErrnoException).syscall === 'mkdir')) {
-    return createError(
-      'session-fs',
-      'configuration',
-      `${directory} is not a directory that this process can read and write (${code}). Correct that, or set \`directory\` to ` +
-        `another one.`,
-      { cause: error },
-    );
-  }
-  return error;
 }
 
 function corrupt(file: string): Error {

@@ -18,8 +18,30 @@ const ABANDONED_MS = 3_600_000;
 /** The size of Node's thread pool for file operations. More would fill its queue and delay requests. */
 const SWEEP_CONCURRENCY = 4;
 
+/**
+ * Sweeps the folders one by one, until `limit` sessions have been removed or `isOver` returns true.
+ *
+ * @param after the folder to continue after. The folders before it follow at the end.
+ * @returns the number of removed sessions, and the last folder that was swept completely.
+ */
+export async function sweepFolders(
+  directory: string,
+  { after, limit, isOver }: { after: string; limit: number; isOver(): boolean },
+): Promise<{ count: number; position: string }> {
+  const folders = (await readdir(directory)).filter((name) => /^[\da-f]{2}$/.test(name)).sort();
+  let count = 0;
+  let position = after;
+  for (const folder of [...folders.filter((it) => it > after), ...folders.filter((it) => it <= after)]) {
+    count += await sweepFolder(join(directory, folder), limit - count);
+    if (count >= limit) break;
+    position = folder;
+    if (isOver()) break;
+  }
+  return { count, position };
+}
+
 /** Removes up to `limit` expired sessions from a folder, and all that unfinished writes have left there. Resolves to the number of sessions. */
-export async function sweepFolder(folder: string, limit: number): Promise<number> {
+async function sweepFolder(folder: string, limit: number): Promise<number> {
   const names = (await readdir(folder, { withFileTypes: true })).filter((it) => it.isFile()).map((it) => it.name);
   let count = 0;
   while (names.length > 0 && count < limit) {

@@ -1,12 +1,6 @@
-import {
-  createError,
-  pause,
-  type Resolved,
-  type StoreCall,
-  isSessionDriverError,
-} from '@coatcheck/session-core/driver';
+import { pause, type Resolved, type StoreCall, isSessionDriverError } from '@coatcheck/session-core/driver';
 import type { getDeployStore, getStore, Store } from '@netlify/blobs';
-import { DRIVER, type NetlifyBlobsDriverConfig } from './options.ts';
+import type { NetlifyBlobsDriverConfig } from './options.ts';
 
 /** What is known about one operation besides its result. */
 export interface WorkStatus {
@@ -145,7 +139,8 @@ function mayHaveBeenStored({ status = 0, connectionCode }: Failure): boolean {
   return status >= 500 || (connectionCode !== undefined && !NEVER_CONNECTED.has(connectionCode));
 }
 
-function isTransient({ status = 0, connectionCode }: Failure): boolean {
+/** Whether the request may succeed if it is sent again. */
+export function isTransient({ status = 0, connectionCode }: Failure): boolean {
   return status >= 500 || status === 429 || connectionCode !== undefined;
 }
 
@@ -158,18 +153,7 @@ function codeOf(error: unknown): string {
 async function explain(reason: unknown, { ambiguous }: WorkStatus): Promise<Error> {
   if (!(reason instanceof Error)) return new Error(String(reason));
   if (isSessionDriverError(reason)) return reason;
-  const { status, connectionCode } = reason as Failure;
-  if (isTransient(reason) && status !== 429) {
-    const what = `Netlify Blobs does not answer correctly (${connectionCode ?? status}), even after retries.`;
-    return ambiguous
-      ? createError(DRIVER, 'interrupted', `${what} The write may have been stored.`)
-      : createError(
-          DRIVER,
-          'unavailable',
-          `${what} See netlifystatus.com; in development, is the local server running?`,
-        );
-  }
   // Without the module, the error is passed on unchanged.
-  const { problemOf } = await import('./problems.ts').catch(() => ({ problemOf: () => undefined }));
-  return problemOf(reason) ?? reason;
+  const problems = await import('./problems.ts').catch(() => undefined);
+  return problems?.problemOf(reason, ambiguous) ?? reason;
 }

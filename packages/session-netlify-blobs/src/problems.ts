@@ -1,12 +1,24 @@
 import { createError } from '@coatcheck/session-core/driver';
-import type { Failure } from './client.ts';
+import { type Failure, isTransient } from './client.ts';
 import { DRIVER } from './options.ts';
 
 /**
- * The error for what does not go away by itself: a wrong configuration, or a request that Netlify refuses. Undefined for any other error.
- * Loaded with the first of them.
+ * The error for a failed request, or for an error of Netlify's client. Undefined for one that is not known. Loaded with the first failure.
+ *
+ * @param ambiguous whether the request was a write that may have been stored.
  */
-export function problemOf({ name, status }: Failure): Error | undefined {
+export function problemOf(failure: Failure, ambiguous: boolean): Error | undefined {
+  const { name, status, connectionCode } = failure;
+  if (isTransient(failure) && status !== 429) {
+    const what = `Netlify Blobs does not answer correctly (${connectionCode ?? status}), even after retries.`;
+    return ambiguous
+      ? createError(DRIVER, 'interrupted', `${what} The write may have been stored.`)
+      : createError(
+          DRIVER,
+          'unavailable',
+          `${what} See netlifystatus.com; in development, is the local server running?`,
+        );
+  }
   if (name === 'MissingBlobsEnvironmentError') {
     return createError(
       DRIVER,

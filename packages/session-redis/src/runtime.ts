@@ -1,9 +1,7 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
 import { redisStore } from '@coatcheck/session-core/redis';
-import { openConnection } from './connection.ts';
 import { DRIVER } from './errors.ts';
 import { runtimeKinds, type RedisRuntimeConfig } from './options.ts';
-import { checkTogether, targetOf } from './target.ts';
 
 export type { IoRedisClient, NodeRedisClient, NodeRedisCluster, RedisClient, RedisRuntimeConfig } from './options.ts';
 
@@ -19,12 +17,14 @@ const redis: (config?: RedisRuntimeConfig, host?: Host) => SessionDriver = defin
   options: runtimeKinds,
   variables: ['REDIS_URL'],
   async open(options, { env, timeoutMs }) {
+    const { checkTogether, targetOf } = await import('./target.ts');
+    checkTogether(options);
     if (options.client) {
-      checkTogether(options);
       const { useClient } = await import('./app-client.ts');
       return redisStore(DRIVER, useClient(options.client, timeoutMs));
     }
     const target = targetOf(options, env);
+    const { openConnection } = await import('./connection.ts');
     return redisStore(DRIVER, openConnection(await import('ioredis'), target, timeoutMs));
   },
 });

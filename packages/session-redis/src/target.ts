@@ -63,10 +63,10 @@ function literalNodes(nodes: RedisDriverConfig['cluster']): readonly (RedisNode 
 /**
  * The target that the options and the environment name.
  *
- * @throws {SessionDriverError} `configuration` if options contradict each other, or if `REDIS_URL` is needed, and is missing or invalid.
+ * @param options options that `checkTogether` has checked.
+ * @throws {SessionDriverError} `configuration` if `REDIS_URL` is needed, and is missing or invalid.
  */
 export function targetOf(options: Resolved<RedisDriverConfig>, env: ReadEnv): Target {
-  checkTogether(options);
   const { cluster, sentinel } = options;
   const url = urlOf(options, env);
   return {

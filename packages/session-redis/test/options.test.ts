@@ -2,13 +2,14 @@ import { inspect } from 'node:util';
 import { fromEnv, redisDriver, type RedisDriverConfig } from '@coatcheck/session-redis';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import redisRuntime from '@coatcheck/session-redis/runtime';
-import { targetOf } from '../src/target.ts';
+import { checkTogether, targetOf } from '../src/target.ts';
 
 afterEach(() => {
   vi.restoreAllMocks();
 });
 
 function target(config: RedisDriverConfig, env: Record<string, string> = {}) {
+  checkTogether(config);
   return targetOf(config as never, (name) => env[name]);
 }
 

@@ -7,7 +7,6 @@ import {
 } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
 import { DRIVER } from './errors.ts';
-import { databaseFile } from './file.ts';
 import type { SqliteRuntimeConfig } from './options.ts';
 import { sqliteStatements } from './statements.ts';
 
@@ -23,6 +22,8 @@ export async function openStore(
       sqliteStatements(() => client, table, timeoutMs),
       options,
     );
+  // Loaded here, because `node:fs` takes milliseconds to load.
+  const { databaseFile } = await import('./file.ts');
   const { database, close } = await databaseFile(file);
   const store = sqlStore({ ...sqliteStatements(database, table, timeoutMs), close: async () => close() }, options);
   return { ...store, legacySessions: withFiles(store.legacySessions!) };

@@ -1,7 +1,7 @@
 import type { SessionFields } from '../codec/field-codec.ts';
 import { bodyOf, expiryOf, isExpired } from '../codec/field.ts';
 import { type Flat, isObject, createComparison } from '../codec/flat.ts';
-import { decodePayload, encodeAt, type Entry, notAPayload } from '../codec/payload.ts';
+import { decodePayload, encodeAt, type Entry } from '../codec/payload.ts';
 import type { Fields } from '../contract/store.ts';
 import type { Moment } from '../platform/clock.ts';
 import { type Layout, MARK, ROOT } from './layout.ts';
@@ -54,50 +54,6 @@ export function payloadOf(layout: Layout, mark: unknown): Flat {
   return flat;
 }
 
-/**
- * The payload for a request that cannot be recognized when it saves the session. Its mark contains the read result: the driver's nonce, the
- * session id, the time by two clocks, and each key with its expiry and a digest of its value.
- */
-export function selfContainedPayloadOf(layout: Layout, nonce: string, id: string, at: Moment): Flat {
-  const mark: number[] = [];
-  const flat = payloadOf(layout, mark);
-  const add = (node: unknown): void => void mark.push(flat.push(node) - 1);
-  [nonce, id, at.wall, at.monotonic].forEach(add);
-  for (const { keyAt, expiresAt, dataAt, field } of layout.slots.values()) {
-    mark.push(keyAt, expiresAt);
-    // Only objects can be changed in place.
-    if (dataAt !== undefined && isObject(flat, dataAt)) add(digest(bodyOf(field)));
-    else mark.push(-1);
-  }
-  return flat;
-}
-
-/** The read result in a mark of `selfContainedPayloadOf`; undefined when the mark is of another driver. */
-function resultIn(
-  driver: string,
-  flat: Flat,
-  mark: readonly unknown[],
-  isOwn: MarkResolver['isOwn'],
-): ReadResult | undefined {
-  const [nonceAt, idAt, wallAt, monotonicAt, ...rest] = mark as number[];
-  if (!isOwn(flat[nonceAt!])) return undefined;
-  const [id, wall, monotonic] = [flat[idAt!], flat[wallAt!], flat[monotonicAt!]];
-  if (typeof id !== 'string' || typeof wall !== 'number' || typeof monotonic !== 'number') throw notAPayload(driver);
-  const keys = new Map<string, { expires: number | undefined; digest: unknown }>();
-  for (let index = 0; index < rest.length; index += 3) {
-    const [key, expires] = [flat[rest[index]!], flat[rest[index + 1]!]];
-    if (typeof key !== 'string' || !['number', 'undefined'].includes(typeof expires)) throw notAPayload(driver);
-    keys.set(key, { expires: expires as number | undefined, digest: flat[rest[index + 2]!] });
-  }
-  return {
-    id,
-    at: { wall, monotonic },
-    keys,
-    comparisonWith: (payload) => (key, position) =>
-      keys.get(key)?.digest === digest(encodeAt(driver, payload, position)),
-  };
-}
-
 /** An entry of a session that Astro saves. */
 export interface SavedEntry extends Entry {
   /** Whether the request set this entry, or changed its value in place. */
@@ -106,10 +62,8 @@ export interface SavedEntry extends Entry {
 
 /** How the driver finds out what a mark stands for. */
 export interface MarkResolver {
-  /** Whether a nonce is the driver's own. The marks of other drivers are not known. */
-  isOwn(nonce: unknown): boolean;
-  /** The read result of a mark that is a string; undefined when it is not known. */
-  find(mark: string): ReadResult | undefined;
+  /** The read result of a mark; undefined when it is not known, as when another driver made the mark. */
+  find(mark: unknown, flat: Flat): ReadResult | undefined;
   /** Called for a mark that is not known. The entries that have it count as modified. */
   onUnknown(): void;
 }
@@ -123,7 +77,7 @@ export interface MarkResolver {
 export function savedSession(
   driver: string,
   payload: unknown,
-  { isOwn, find, onUnknown }: MarkResolver,
+  { find, onUnknown }: MarkResolver,
 ): { entries: Map<string, SavedEntry>; snapshots: Snapshot[] } {
   const { flat, entries } = decodePayload(driver, payload);
   /** By position of the mark. */
@@ -133,12 +87,7 @@ export function savedSession(
   >();
   const readAt = (position: number) => {
     if (reads.has(position)) return reads.get(position);
-    const mark = flat[position];
-    const result = Array.isArray(mark)
-      ? resultIn(driver, flat, mark, isOwn)
-      : typeof mark === 'string'
-        ? find(mark)
-        : undefined;
+    const result = find(flat[position], flat);
     if (!result) onUnknown();
     const read = result && { result, isUnchanged: result.comparisonWith(flat) };
     reads.set(position, read);
@@ -222,18 +171,4 @@ export function encodeAll(entries: Map<string, SavedEntry>, which: (entry: Saved
   const fields: Fields = new Map();
   for (const [key, entry] of entries) if (which(entry)) fields.set(key, entry.encoded());
   return fields;
-}
-
-/** A 53-bit hash of a string, to detect that a value was changed in place (cyrb53, public domain). Not cryptographic. */
-function digest(text: string): number {
-  let high = 0xdeadbeef;
-  let low = 0x41c6ce57;
-  for (let index = 0; index < text.length; index++) {
-    const unit = text.charCodeAt(index);
-    high = Math.imul(high ^ unit, 2654435761);
-    low = Math.imul(low ^ unit, 1597334677);
-  }
-  high = Math.imul(high ^ (high >>> 16), 2246822507) ^ Math.imul(low ^ (low >>> 13), 3266489909);
-  low = Math.imul(low ^ (low >>> 16), 2246822507) ^ Math.imul(high ^ (high >>> 13), 3266489909);
-  return 4294967296 * (2097151 & low) + (high >>> 0);
 }

@@ -1,3 +1,4 @@
+import { loadDevalue } from '../codec/flat.ts';
 import { report } from '../contract/diagnostics.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import { type Engine, destroyAgain } from '../engine/engine.ts';
@@ -14,14 +15,13 @@ import {
   payloadOf,
   resultOf,
   savedSession,
-  selfContainedPayloadOf,
   type Snapshot,
   unite,
 } from './changes.ts';
 import { createLayoutCache } from './layout.ts';
 import { createRemovals, type Removal } from './removals.ts';
-
 import { currentRequest, respondOnFailure } from './request.ts';
+import type * as SelfContained from './self-contained-mark.ts';
 
 /** The number of snapshots that are kept for requests without identity. */
 const MAX_LAST_READS = 10_000;
@@ -60,9 +60,14 @@ export function astroDriver(engine: Engine): SessionDriver {
     return marked ?? (request ? request.reads.get(memoryKey(id)) : lastReads.get(id));
   };
 
+  // Loaded at the first read without identity. Node's servers give every request one.
+  let selfContained: typeof SelfContained | undefined;
+
   const marks: MarkResolver = {
-    isOwn: (other) => other === ownNonce(),
-    find: (mark) => (mark.startsWith(ownNonce()) ? currentRequest()?.results.get(mark) : undefined),
+    find(mark, flat) {
+      if (Array.isArray(mark)) return selfContained?.resultIn(driver, flat, mark, ownNonce());
+      return typeof mark === 'string' && mark.startsWith(ownNonce()) ? currentRequest()?.results.get(mark) : undefined;
+    },
     onUnknown: () => report('unknown-read', driver),
   };
 
@@ -104,6 +109,8 @@ export function astroDriver(engine: Engine): SessionDriver {
   const save = async (id: string, payload: unknown): Promise<void> => {
     const request = currentRequest();
     request?.reading.delete(memoryKey(id));
+    const loading = loadDevalue();
+    if (loading) await loading;
     const own = [...(request?.removals.values() ?? [])];
     const { entries, snapshots } = savedSession(driver, payload, marks);
     const previous = snapshots.find((snapshot) => snapshot.id !== id);
@@ -172,7 +179,8 @@ export function astroDriver(engine: Engine): SessionDriver {
       const result = resultOf(driver, id, at, layout);
       if (!request) {
         keepLatest(lastReads, id, withoutValues(result), MAX_LAST_READS);
-        return selfContainedPayloadOf(layout, ownNonce(), id, at);
+        selfContained ??= await import('./self-contained-mark.ts');
+        return selfContained.selfContainedPayloadOf(layout, ownNonce(), id, at);
       }
       request.reads.set(name, unite(request.reads.get(name), result));
       const mark = `${ownNonce()}${++reads}`;

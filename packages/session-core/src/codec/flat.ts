@@ -1,5 +1,4 @@
-import { unflatten } from 'devalue';
-import { encodeValue, revivers } from './value.ts';
+import type * as Values from './value.ts';
 
 /**
  * devalue's flat array: every value is a node, and nodes refer to each other by position. Negative positions are constants (undefined, NaN,
@@ -9,6 +8,18 @@ import { encodeValue, revivers } from './value.ts';
  * negative number for a constant. Every writer uses it, so equal values have equal encodings.
  */
 export type Flat = unknown[];
+
+let values: typeof Values | undefined;
+
+/**
+ * Loads devalue, which `extractValue` and `insertValue` need for special values. It is loaded at the first operation, because loading it
+ * takes longer than loading the rest of a driver.
+ *
+ * @returns undefined when it has been loaded.
+ */
+export function loadDevalue(): Promise<unknown> | undefined {
+  return values ? undefined : import('./value.ts').then((module) => (values = module));
+}
 
 /**
  * The canonical encoding of the value at position `root` in a larger flat array. It copies nodes and does not decode the value.
@@ -35,7 +46,7 @@ export function extractValue(flat: Flat, root: number): string {
     if (error !== UNKNOWN_FORM) throw error;
     // Astro's devalue may be newer and write nodes that this code does not know. Decode and encode the value instead: the result is the
     // same if our devalue supports it.
-    return encodeValue((unflatten([[root], ...flat.slice(1)], revivers) as [unknown])[0]);
+    return values!.reencodeValue(flat, root);
   }
   return JSON.stringify(own);
 }
@@ -62,8 +73,7 @@ export function insertValue(flat: Flat, body: string): number | undefined {
       replacePositions(node, shift);
       flat.push(node);
     }
-    // Parsed again, because devalue may append to the array that it decodes.
-    if (needsTrial || objects > MAX_SAFE_OBJECTS) unflatten(JSON.parse(body), revivers);
+    if (needsTrial || objects > MAX_SAFE_OBJECTS) values!.decodeValue(body);
     return base;
   } catch {
     flat.length = base;

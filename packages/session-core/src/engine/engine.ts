@@ -1,4 +1,5 @@
 import { type FieldCodec, type FieldCodecs, plaintext, type SessionFields } from '../codec/field-codec.ts';
+import { loadDevalue } from '../codec/flat.ts';
 import { readProcessEnv } from '../config/env.ts';
 import type { MigrateFrom, Resolved, SharedOptions } from '../config/option.ts';
 import { resolveOptions } from '../config/resolve.ts';
@@ -127,6 +128,8 @@ function createEngine(driver: string, openOnce: () => Opened, { isId, keyOf, exp
   ): Promise<Result> => {
     const { backend, prefix, expiry, secrets, migrateFrom } = open();
     return backend.run(operation, async (store, call) => {
+      const loading = loadDevalue();
+      if (loading) await loading;
       // Loaded on demand, to keep the bundle small.
       const withLegacy = migrateFrom && (await import('./legacy.ts')).migration(driver, migrateFrom);
       const placeUnder = async (keyPrefix?: string): Promise<RecordPlace> => {

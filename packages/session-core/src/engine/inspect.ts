@@ -1,5 +1,4 @@
 import { bodyOf, expiryOf, isExpired } from '../codec/field.ts';
-import { decodeValue } from '../codec/value.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import { descriptionOf, type SessionDescription } from './describe.ts';
 import { engineOf } from './engine-of.ts';
@@ -34,6 +33,8 @@ export async function inspectSession(driver: SessionDriver, id: string): Promise
   if (!engine) throw new TypeError('inspectSession() needs a Coatcheck driver.');
   const fields = await engine.read(id);
   if (!fields) return null;
+  // Loaded on demand, because drivers do not need it.
+  const { decodeValue } = await import('../codec/value.ts');
   const now = Date.now();
   const entries: StoredEntry[] = [];
   for (const [key, field] of fields) {
