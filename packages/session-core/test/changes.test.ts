@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { payloadOf, resultOf, savedSession, type MarkResolver, type ReadResult } from '../src/astro/changes.ts';
 import { createLayoutCache, type Layout } from '../src/astro/layout.ts';
 import { encodeField } from '../src/codec/field.ts';
-import { resultIn, selfContainedPayloadOf } from '../src/astro/self-contained-mark.ts';
+import { resultIn, selfContainedPayloadOf } from '../src/astro/unidentified.ts';
 import { createComparison, extractValue, type Flat, loadDevalue } from '../src/codec/flat.ts';
 import { decodePayload } from '../src/codec/payload.ts';
 import { encodeValue } from '../src/codec/value.ts';

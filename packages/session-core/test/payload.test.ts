@@ -6,7 +6,7 @@ import { createBackend } from './support/backend.ts';
 import { runs, values } from './support/values.ts';
 import { keyOfField } from '../src/codec/field.ts';
 import { type MarkResolver, savedSession } from '../src/astro/changes.ts';
-import { resultIn } from '../src/astro/self-contained-mark.ts';
+import { resultIn } from '../src/astro/unidentified.ts';
 import { insertValue, type Flat, loadDevalue } from '../src/codec/flat.ts';
 import { decodePayload } from '../src/codec/payload.ts';
 import { encodeValue } from '../src/codec/value.ts';

@@ -2,7 +2,8 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { testStore } from '../src/testing/index.ts';
 import type { Change } from '../src/contract/store.ts';
-import { tombstoneKey, type ValueBackend } from '../src/stores/value-layout.ts';
+import { tombstoneKey } from '../src/stores/two-values.ts';
+import type { ValueBackend } from '../src/stores/value-layout.ts';
 import { valueStore } from '../src/stores/value-store.ts';
 
 interface FakeBackend {

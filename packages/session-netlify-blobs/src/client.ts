@@ -104,13 +104,17 @@ async function send(url: string, init: RequestInit, signal: AbortSignal): Promis
     response = await fetch(url, { ...init, headers, signal });
     body = await response.arrayBuffer();
   } catch (error) {
-    throw Object.assign(new Error('no answer'), { connectionCode: codeOf(error) }) satisfies Failure;
+    throw failure({ connectionCode: codeOf(error) });
   }
   const status = normalizedStatus(response.status, headers);
   if (status >= 400 && status !== 404 && status !== 412) {
-    throw Object.assign(new Error('refused'), { status }) satisfies Failure;
+    throw failure({ status });
   }
   return new Response(body.byteLength > 0 ? body : null, { status, headers: response.headers });
+}
+
+function failure(details: { status: number } | { connectionCode: string }): Failure {
+  return Object.assign(new Error('no usable response'), details);
 }
 
 /** Maps a failed condition to 412. Storage also answers 409 if two writers collide, and 404 if the blob to replace is gone. */
@@ -126,17 +130,10 @@ function isWrite({ method }: RequestInit): boolean {
 }
 
 /** Error codes of a connection that was not established, so that the request was not sent. */
-const NEVER_CONNECTED = new Set([
-  'ECONNREFUSED',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
+const NEVER_CONNECTED = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|E(HOST|NET)UNREACH|UND_ERR_CONNECT_TIMEOUT)$/;
 
 function mayHaveBeenStored({ status = 0, connectionCode }: Failure): boolean {
-  return status >= 500 || (connectionCode !== undefined && !NEVER_CONNECTED.has(connectionCode));
+  return status >= 500 || (connectionCode !== undefined && !NEVER_CONNECTED.test(connectionCode));
 }
 
 /** Whether the request may succeed if it is sent again. */

@@ -6,6 +6,7 @@ import type { FinalContents } from '../engine/record.ts';
 import { mayRestore } from '../engine/may-restore.ts';
 import { withDeadline } from '../engine/timeout.ts';
 import { thisMoment } from '../platform/clock.ts';
+import { keepLatest } from '../platform/keep-latest.ts';
 import { waitUntil } from '../platform/wait-until.ts';
 import {
   afterRegenerate,
@@ -21,10 +22,7 @@ import {
 import { createLayoutCache } from './layout.ts';
 import { createRemovals, type Removal } from './removals.ts';
 import { currentRequest, respondOnFailure } from './request.ts';
-import type * as SelfContained from './self-contained-mark.ts';
-
-/** The number of snapshots that are kept for requests without identity. */
-const MAX_LAST_READS = 10_000;
+import type { UnidentifiedReads } from './unidentified.ts';
 
 /** The number of read results that are kept for one request, such as one that streams events and reads the session for each. */
 const MAX_RESULTS = 100;
@@ -41,7 +39,6 @@ export function astroDriver(engine: Engine): SessionDriver {
   let nonce: string | undefined;
   // Created on demand, because a Worker cannot create random values before its first request.
   const ownNonce = (): string => (nonce ??= crypto.randomUUID());
-  const lastReads = new Map<string, Snapshot>();
   const removals = createRemovals();
   const layouts = createLayoutCache();
   let reads = 0;
@@ -57,15 +54,15 @@ export function astroDriver(engine: Engine): SessionDriver {
    */
   const snapshotOf = (id: string, marked: Snapshot | undefined): Snapshot | undefined => {
     const request = currentRequest();
-    return marked ?? (request ? request.reads.get(memoryKey(id)) : lastReads.get(id));
+    return marked ?? (request ? request.reads.get(memoryKey(id)) : unidentified?.lastOf(id));
   };
 
   // Loaded at the first read without identity. Node's servers give every request one.
-  let selfContained: typeof SelfContained | undefined;
+  let unidentified: UnidentifiedReads | undefined;
 
   const marks: MarkResolver = {
     find(mark, flat) {
-      if (Array.isArray(mark)) return selfContained?.resultIn(driver, flat, mark, ownNonce());
+      if (Array.isArray(mark)) return unidentified?.resultIn(flat, mark);
       return typeof mark === 'string' && mark.startsWith(ownNonce()) ? currentRequest()?.results.get(mark) : undefined;
     },
     onUnknown: () => report('unknown-read', driver),
@@ -172,15 +169,17 @@ export function astroDriver(engine: Engine): SessionDriver {
       const fields = await respondOnFailure(reading.fields);
       if (!fields) {
         // A request keeps what it has read before: the session has been destroyed since.
-        if (!request) lastReads.delete(id);
+        if (!request) unidentified?.forget(id);
         return null;
       }
       const layout = layouts.layoutOf(id, fields, Date.now(), onCorrupt);
       const result = resultOf(driver, id, at, layout);
       if (!request) {
-        keepLatest(lastReads, id, withoutValues(result), MAX_LAST_READS);
-        selfContained ??= await import('./self-contained-mark.ts');
-        return selfContained.selfContainedPayloadOf(layout, ownNonce(), id, at);
+        if (!unidentified) {
+          const { createUnidentifiedReads } = await import('./unidentified.ts');
+          unidentified ??= createUnidentifiedReads(driver, ownNonce());
+        }
+        return unidentified.payloadOf(layout, result);
       }
       request.reads.set(name, unite(request.reads.get(name), result));
       const mark = `${ownNonce()}${++reads}`;
@@ -200,15 +199,4 @@ export function astroDriver(engine: Engine): SessionDriver {
       return contents.then(() => undefined);
     },
   };
-}
-
-/** A copy that does not keep the values of the session in memory. */
-function withoutValues({ id, at, keys }: Snapshot): Snapshot {
-  return { id, at, keys: new Map([...keys].map(([key, { expires }]) => [key, { expires }])) };
-}
-
-function keepLatest<Value>(map: Map<string, Value>, key: string, value: Value, limit: number): void {
-  map.delete(key);
-  map.set(key, value);
-  if (map.size > limit) map.delete(map.keys().next().value!);
 }

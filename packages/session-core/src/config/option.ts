@@ -77,7 +77,7 @@ export function integer({
 }: { from?: number; to?: number } = {}): OptionKind<number> {
   return {
     read(raw) {
-      const value = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
+      const value = toNumber(raw);
       const fits = Number.isInteger(value) && (value as number) >= from && (value as number) <= to;
       const range = to === Number.MAX_SAFE_INTEGER ? `${from} or more` : `from ${from} to ${to}`;
       return fits ? (value as number) : expected(`a whole number, ${range}`);
@@ -88,7 +88,7 @@ export function integer({
 /** A positive, finite number of seconds. Fractions are allowed. */
 export const seconds: OptionKind<number> = {
   read(raw) {
-    const value = typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
+    const value = toNumber(raw);
     return typeof value === 'number' && value > 0 && Number.isFinite(value)
       ? value
       : expected('a positive number of seconds');
@@ -314,6 +314,11 @@ export function isData(value: unknown): boolean {
  * rejected.
  */
 export const MAX_DEPTH = 10;
+
+/** A variable is a string. */
+function toNumber(raw: unknown): unknown {
+  return typeof raw === 'string' && raw.trim() !== '' ? Number(raw) : raw;
+}
 
 function expected(what: string): never {
   throw new Error(`expected ${what}`);

@@ -27,7 +27,7 @@ export interface TlsOptions {
   rejectUnauthorized?: FromEnv<boolean>;
 }
 
-const parts = group<TlsOptions>({
+const parts = /* @__PURE__ */ group<TlsOptions>({
   ca: string,
   cert: string,
   key: secretString,

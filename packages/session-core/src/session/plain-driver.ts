@@ -3,11 +3,16 @@ import { encodePayload, fieldsOfPayload } from '../codec/payload.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import type { Fields, SessionStore } from '../contract/store.ts';
 import type { RecordCodec, ValueBackend } from '../stores/value-layout.ts';
-import { sharedValueStore } from '../stores/value-store.ts';
+import { inTwoValues, tombstonesInMemory } from '../stores/two-values.ts';
+import { storeOver } from '../stores/value-store.ts';
 
-/** Creates a store on a plain driver. It stores each session as one value, in Astro's format. */
+/**
+ * Creates a store on a plain driver. It stores each session as one value, in Astro's format. The backend of the driver may hold other data
+ * than sessions. So tombstones are kept in memory, and unreadable values stay.
+ */
 export function plainDriverStore(name: string, driver: SessionDriver): SessionStore {
-  return sharedValueStore(valuesOf(driver), payloadCodec(name));
+  const backend = valuesOf(driver);
+  return storeOver(backend, inTwoValues(backend, payloadCodec(name), tombstonesInMemory(), false));
 }
 
 function valuesOf(driver: SessionDriver): ValueBackend {

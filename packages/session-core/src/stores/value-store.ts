@@ -12,9 +12,6 @@ import { createKeyQueue, type Job, type Turn } from './key-queue.ts';
 import {
   assertReadable,
   inOneValue,
-  inTwoValues,
-  tombstonesIn,
-  tombstonesInMemory,
   type Layout,
   type RecordCodec,
   type Slot,
@@ -48,21 +45,26 @@ export function valueStore(
   backend: ValueBackend,
   codec: RecordCodec = { pack: packRecord, unpack: unpackRecord },
 ): SessionStore {
-  return storeOver(
-    backend,
-    backend.compareAndSet ? inOneValue(backend, codec) : inTwoValues(backend, codec, tombstonesIn(backend)),
-  );
+  // Most backends compare, so the other layout is loaded on demand.
+  const inTwo = async (): Promise<Layout> => {
+    const { inTwoValues, tombstonesIn } = await import('./two-values.ts');
+    return inTwoValues(backend, codec, tombstonesIn(backend));
+  };
+  return storeOver(backend, backend.compareAndSet ? inOneValue(backend, codec) : loadedLate(inTwo));
 }
 
-/**
- * Creates a store on a backend that it shares with others, whose keys may hold other data than sessions. So tombstones are kept in memory,
- * and unreadable values stay.
- */
-export function sharedValueStore(backend: ValueBackend, codec: RecordCodec): SessionStore {
-  return storeOver(backend, inTwoValues(backend, codec, tombstonesInMemory(), false));
+function loadedLate(load: () => Promise<Layout>): Layout {
+  let loading: Promise<Layout> | undefined;
+  const layout = (): Promise<Layout> => (loading ??= load());
+  return {
+    read: async (...read) => (await layout()).read(...read),
+    load: async (...change) => (await layout()).load(...change),
+    save: async (...change) => (await layout()).save(...change),
+  };
 }
 
-function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
+/** Creates a store that keeps records in a layout. See `valueStore`. */
+export function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
   const enqueue = createKeyQueue<Step>(async (key, turn, call, isCurrent) => {
     const checkForContradiction = createContradictionCheck();
     for (let round = 0; turn.jobs.length > 0; round++) {
@@ -109,8 +111,6 @@ function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
 
     async read(key, call) {
       const { extendIdleMs } = call;
-      if (extendIdleMs !== undefined && !backend.compareAndSet)
-        throw new Error('A store without atomic changes cannot extend the idle limit on reading.');
       if (extendIdleMs !== undefined) {
         return enqueue<Fields | null>(key, call, (slot, clock) => {
           assertReadable(slot);
@@ -175,8 +175,7 @@ function createContradictionCheck(): (rejectedVersion: unknown) => void {
     last = version;
     if (count < MAX_CONFLICTS_WITH_ONE_VERSION) return;
     throw new Error(
-      'The backend contradicts itself: `set` keeps rejecting the version that `get` returns. Both must treat an expired value as missing, and ' +
-        '`get` must not answer from a cache.',
+      'The backend contradicts itself: `set` keeps rejecting the version that `get` returns. `ValueBackend` says what both must do.',
     );
   };
 }

@@ -2,11 +2,43 @@ import { bodyOf } from '../codec/field.ts';
 import { type Flat, isObject } from '../codec/flat.ts';
 import { encodeAt, notAPayload } from '../codec/payload.ts';
 import type { Moment } from '../platform/clock.ts';
-import { payloadOf, type ReadResult } from './changes.ts';
+import { keepLatest } from '../platform/keep-latest.ts';
+import { payloadOf, type ReadResult, type Snapshot } from './changes.ts';
 import type { Layout } from './layout.ts';
 
+/** The number of sessions whose last read is kept. */
+const MAX_LAST_READS = 10_000;
+
+/** What a driver knows about reads by requests without identity. */
+export interface UnidentifiedReads {
+  /** The payload of a read. */
+  payloadOf(layout: Layout, read: Snapshot): Flat;
+  /** The read result in a mark that is an array; undefined when the mark is of another driver. */
+  resultIn(flat: Flat, mark: readonly unknown[]): ReadResult | undefined;
+  /** The last read of a session, by any request. */
+  lastOf(id: string): Snapshot | undefined;
+  /** Forgets the last read of a session. */
+  forget(id: string): void;
+}
+
+/** @param nonce the driver's own. It ignores the marks of other drivers. */
+export function createUnidentifiedReads(driver: string, nonce: string): UnidentifiedReads {
+  const lastReads = new Map<string, Snapshot>();
+  return {
+    payloadOf(layout, { id, at, keys }) {
+      // Without the values, which would stay in memory.
+      const expiries = new Map([...keys].map(([key, { expires }]) => [key, { expires }]));
+      keepLatest(lastReads, id, { id, at, keys: expiries }, MAX_LAST_READS);
+      return selfContainedPayloadOf(layout, nonce, id, at);
+    },
+    resultIn: (flat, mark) => resultIn(driver, flat, mark, nonce),
+    lastOf: (id) => lastReads.get(id),
+    forget: (id) => void lastReads.delete(id),
+  };
+}
+
 /**
- * The payload for a request without identity. It cannot be recognized when it saves the session, so its mark contains the read result: the driver's nonce, the
+ * The payload for a request that cannot be recognized when it saves the session. Its mark contains the read result: the driver's nonce, the
  * session id, the time by two clocks, and each key with its expiry and a digest of its value.
  */
 export function selfContainedPayloadOf(layout: Layout, nonce: string, id: string, at: Moment): Flat {
