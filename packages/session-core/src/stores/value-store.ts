@@ -111,6 +111,8 @@ export function storeOver(backend: ValueBackend, layout: Layout): SessionStore {
 
     async read(key, call) {
       const { extendIdleMs } = call;
+      if (extendIdleMs !== undefined && !backend.compareAndSet)
+        throw new Error('A store without atomic changes cannot extend the idle limit on reading.');
       if (extendIdleMs !== undefined) {
         return enqueue<Fields | null>(key, call, (slot, clock) => {
           assertReadable(slot);
