@@ -4,6 +4,7 @@ import { globSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -122,3 +123,28 @@ describe.each(folders)('%s', (folder) => {
 test('there are packages', () => {
   expect(folders).toContain('packages/session-core');
 });
+
+const runtimes = folders.filter((folder) => './runtime' in exportsOf(folder));
+
+test.each(runtimes)(
+  'importing the runtime of %s loads at most five files, and nothing that takes long',
+  async (folder) => {
+    // What a driver does not need to be created, such as a client, `node:fs` or devalue, is loaded by its first operation.
+    const script = `
+    const { registerHooks } = require('node:module');
+    const load = (url, context, next) => (console.log(url), next(url, context));
+    registerHooks({ load });
+    import(process.argv[1]).then(({ default: create }) => create());
+  `;
+    const runtime = join(workspace, folder, 'dist/runtime.js');
+    const loaded = (await run(process.execPath, ['--eval', script, runtime], workspace)).trim().split('\n');
+    expect(loaded).toContain(pathToFileURL(runtime).href);
+    expect(loaded.length).toBeLessThanOrEqual(5);
+    const quick = /\/packages\/session-[\w-]+\/dist\/[\w-]+\.js$|^node:path$/;
+    expect(loaded.filter((url) => !quick.test(url))).toEqual([]);
+  },
+);
+
+function exportsOf(folder: string): Manifest['exports'] {
+  return (JSON.parse(readFileSync(join(workspace, folder, 'package.json'), 'utf8')) as Manifest).exports;
+}
