@@ -5,11 +5,12 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
 import type { D1Database } from '@cloudflare/workers-types';
-import { createSessions, sweep, type Session } from '@coatcheck/session-core';
+import { sweep, type Session } from '@coatcheck/session-core';
 import type { SessionDriver } from '@coatcheck/session-core/driver';
 import { createTableSql, d1Driver } from '@coatcheck/session-d1';
 import d1 from '@coatcheck/session-d1/runtime';
 import { newFolder } from '@coatcheck/test-support/folder';
+import { visitsOn } from '@coatcheck/test-support/visits';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { D1RuntimeConfig } from '../src/options.ts';
 import { counted, type Counted, type Usage } from './support/counted.ts';
@@ -31,15 +32,7 @@ beforeEach(async () => {
   driver = d1({ client: d.client });
 });
 
-async function visit(act: (session: Session) => unknown, cookie = '', on = driver): Promise<string> {
-  const session = createSessions({ driver: on }).open(cookie);
-  await act(session);
-  return (await session.commit())?.split(';')[0] ?? cookie;
-}
-
-const signIn = (on?: SessionDriver): Promise<string> => visit((session) => session.set('user', 'ada'), '', on);
-const userOf = (cookie: string, on = driver): Promise<unknown> =>
-  createSessions({ driver: on }).open(cookie).get('user');
+const { visit, signIn, userOf } = visitsOn(() => driver);
 const rows = async (): Promise<Record<string, unknown>[]> =>
   (await database.prepare('SELECT * FROM coatcheck_sessions').all()).results;
 

@@ -3,10 +3,11 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { createSessions, type Session } from '@coatcheck/session-core';
+import { createSessions } from '@coatcheck/session-core';
 import type { SessionDriver } from '@coatcheck/session-core/driver';
 import libsql from '@coatcheck/session-libsql/runtime';
 import { newFolder } from '@coatcheck/test-support/folder';
+import { visitsOn } from '@coatcheck/test-support/visits';
 import { startIsolates } from '@coatcheck/test-support/isolates';
 import { call, newKey } from '@coatcheck/test-support/stores';
 import { createClient, type Client } from '@libsql/client';
@@ -26,15 +27,7 @@ beforeEach(() => {
 
 const open = (config: LibsqlRuntimeConfig = {}): SessionDriver => libsql({ url, ...config });
 
-async function visit(act: (session: Session) => unknown, cookie = '', on = driver): Promise<string> {
-  const session = createSessions({ driver: on }).open(cookie);
-  await act(session);
-  return (await session.commit())?.split(';')[0] ?? cookie;
-}
-
-const signIn = (on?: SessionDriver): Promise<string> => visit((session) => session.set('user', 'ada'), '', on);
-const userOf = (cookie: string, on = driver): Promise<unknown> =>
-  createSessions({ driver: on }).open(cookie).get('user');
+const { visit, signIn, userOf } = visitsOn(() => driver);
 
 /** Another connection to the file. Not of `node:sqlite`: two copies of SQLite in one process do not see each other's locks. */
 function connect(): Client {

@@ -5,11 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
-import { createSessions, type Session } from '@coatcheck/session-core';
+
 import type { SessionDriver } from '@coatcheck/session-core/driver';
 import { createTableSql, libsqlDriver } from '@coatcheck/session-libsql';
 import libsql from '@coatcheck/session-libsql/runtime';
 import { startIsolates } from '@coatcheck/test-support/isolates';
+import { visitsOn } from '@coatcheck/test-support/visits';
 import { call, newKey } from '@coatcheck/test-support/stores';
 import { createClient } from '@libsql/client/http';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -33,15 +34,7 @@ beforeEach(() => {
 const target = () => ({ url: server.url, authToken: server.authToken });
 const open = (config: LibsqlRuntimeConfig = {}): SessionDriver => libsql({ ...target(), ...config });
 
-async function visit(act: (session: Session) => unknown, cookie = '', on = driver): Promise<string> {
-  const session = createSessions({ driver: on }).open(cookie);
-  await act(session);
-  return (await session.commit())?.split(';')[0] ?? cookie;
-}
-
-const signIn = (on?: SessionDriver): Promise<string> => visit((session) => session.set('user', 'ada'), '', on);
-const userOf = (cookie: string, on = driver): Promise<unknown> =>
-  createSessions({ driver: on }).open(cookie).get('user');
+const { visit, signIn, userOf } = visitsOn(() => driver);
 const rows = () => server.query('SELECT * FROM coatcheck_sessions ORDER BY key');
 
 /** A server that answers every request with `answer`, or never. */

@@ -1,9 +1,10 @@
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { createSessions, type Session } from '@coatcheck/session-core';
+import { createSessions } from '@coatcheck/session-core';
 import type { SessionDriver } from '@coatcheck/session-core/driver';
 import libsql from '@coatcheck/session-libsql/runtime';
 import { newFolder } from '@coatcheck/test-support/folder';
+import { visitsOn } from '@coatcheck/test-support/visits';
 import { createClient, type Client } from '@libsql/client';
 import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest';
 import { startSqld, type Sqld } from './support/sqld.ts';
@@ -26,50 +27,42 @@ beforeEach(() => {
   replica = libsql({ client });
 });
 
-async function visit(on: SessionDriver, act: (session: Session) => unknown, cookie = ''): Promise<string> {
-  const session = createSessions({ driver: on }).open(cookie);
-  await act(session);
-  return (await session.commit())?.split(';')[0] ?? cookie;
-}
-
-const signIn = (on: SessionDriver): Promise<string> => visit(on, (session) => session.set('user', 'ada'));
-const signOut = (on: SessionDriver, cookie: string) => visit(on, (session) => session.destroy(), cookie);
-const userOf = (on: SessionDriver, cookie: string): Promise<unknown> =>
-  createSessions({ driver: on }).open(cookie).get('user');
+const { visit, signIn, userOf } = visitsOn(() => replica);
+const signOut = (on: SessionDriver, cookie: string) => visit((session) => session.destroy(), cookie, on);
 
 it('its own changes are on the primary, and it reads them at once', async () => {
   const cookie = await signIn(replica);
-  expect(await userOf(replica, cookie)).toBe('ada');
-  expect(await userOf(primary, cookie)).toBe('ada');
+  expect(await userOf(cookie, replica)).toBe('ada');
+  expect(await userOf(cookie, primary)).toBe('ada');
   await signOut(replica, cookie);
-  expect(await userOf(replica, cookie)).toBeUndefined();
-  expect(await userOf(primary, cookie)).toBeUndefined();
+  expect(await userOf(cookie, replica)).toBeUndefined();
+  expect(await userOf(cookie, primary)).toBeUndefined();
 });
 
 it('a sign-out on another server is seen after the next sync, and at once with `idleTtl`', async () => {
   const cookie = await signIn(replica);
   await signOut(primary, cookie);
-  expect(await userOf(replica, cookie)).toBe('ada');
-  expect(await userOf(libsql({ client, idleTtl: 3600 }), cookie)).toBeUndefined();
+  expect(await userOf(cookie, replica)).toBe('ada');
+  expect(await userOf(cookie, libsql({ client, idleTtl: 3600 }))).toBeUndefined();
 
   const other = await signIn(replica);
   await signOut(primary, other);
   await client.sync();
-  expect(await userOf(replica, other)).toBeUndefined();
+  expect(await userOf(other, replica)).toBeUndefined();
 });
 
 it('a change of a session that was destroyed on another server is rejected, although the replica still has it', async () => {
   const cookie = await signIn(replica);
   await signOut(primary, cookie);
-  await visit(replica, (session) => session.set('cart', 1), cookie);
-  expect(await userOf(primary, cookie)).toBeUndefined();
-  expect(await userOf(replica, cookie)).toBeUndefined();
+  await visit((session) => session.set('cart', 1), cookie);
+  expect(await userOf(cookie, primary)).toBeUndefined();
+  expect(await userOf(cookie, replica)).toBeUndefined();
 });
 
 it('concurrent changes there and on the primary lose no updates', async () => {
   const cookie = await signIn(replica);
   const changes = Array.from({ length: 32 }, (_, index) =>
-    visit(index % 2 ? primary : replica, (session) => session.set(`key${index}`, index), cookie),
+    visit((session) => session.set(`key${index}`, index), cookie, index % 2 ? primary : replica),
   );
   await Promise.all(changes);
   expect(await createSessions({ driver: primary }).open(cookie).keys()).toHaveLength(33);
@@ -79,8 +72,8 @@ it('while the primary is away, it is read, and a change says that nothing was se
   const cookie = await signIn(replica);
   await server.kill();
   try {
-    expect(await userOf(replica, cookie)).toBe('ada');
-    const writing = visit(libsql({ client, timeout: 300 }), (session) => session.set('cart', 1), cookie);
+    expect(await userOf(cookie, replica)).toBe('ada');
+    const writing = visit((session) => session.set('cart', 1), cookie, libsql({ client, timeout: 300 }));
     await expect(writing).rejects.toMatchObject({
       code: 'unavailable',
       message: expect.stringMatching(/error trying to connect: .*Connection refused.*Nothing was sent/),
@@ -88,14 +81,14 @@ it('while the primary is away, it is read, and a change says that nothing was se
   } finally {
     await server.restart();
   }
-  await visit(replica, (session) => session.set('cart', 1), cookie);
+  await visit((session) => session.set('cart', 1), cookie);
 });
 
 it('an error of the primary is the error of the change', async () => {
   const cookie = await signIn(replica);
   await server.query(`CREATE TRIGGER broken BEFORE UPDATE ON coatcheck_sessions BEGIN SELECT RAISE(ABORT, 'no'); END`);
   try {
-    const writing = visit(replica, (session) => session.set('cart', 1), cookie);
+    const writing = visit((session) => session.set('cart', 1), cookie);
     await expect(writing).rejects.toMatchObject({ code: 'refused', operation: 'patch' });
   } finally {
     await server.query('DROP TRIGGER broken');

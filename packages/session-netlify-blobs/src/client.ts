@@ -104,17 +104,13 @@ async function send(url: string, init: RequestInit, signal: AbortSignal): Promis
     response = await fetch(url, { ...init, headers, signal });
     body = await response.arrayBuffer();
   } catch (error) {
-    throw failure({ connectionCode: codeOf(error) });
+    throw Object.assign(new Error('no answer'), { connectionCode: codeOf(error) }) satisfies Failure;
   }
   const status = normalizedStatus(response.status, headers);
   if (status >= 400 && status !== 404 && status !== 412) {
-    throw failure({ status });
+    throw Object.assign(new Error('refused'), { status }) satisfies Failure;
   }
   return new Response(body.byteLength > 0 ? body : null, { status, headers: response.headers });
-}
-
-function failure(details: { status: number } | { connectionCode: string }): Failure {
-  return Object.assign(new Error('no usable response'), details);
 }
 
 /** Maps a failed condition to 412. Storage also answers 409 if two writers collide, and 404 if the blob to replace is gone. */
