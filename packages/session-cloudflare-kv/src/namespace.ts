@@ -1,4 +1,4 @@
-import { isNamespace, type KvNamespace } from './options.ts';
+import { kvNamespace, type KvNamespace } from './options.ts';
 
 /**
  * The KV namespace with this binding in the environment of the running Worker.
@@ -8,6 +8,6 @@ import { isNamespace, type KvNamespace } from './options.ts';
 export async function findNamespace(name = 'SESSION'): Promise<KvNamespace> {
   const worker = await import('cloudflare:workers').catch(() => undefined);
   const binding = worker?.env[name];
-  if (isNamespace(binding)) return binding;
+  if (kvNamespace.fits(binding)) return binding;
   throw (await import('./problems.ts')).noNamespace(worker?.env, name);
 }

@@ -1,7 +1,8 @@
 import {
   string,
   type FromEnv,
-  type OptionKind,
+  type BindingKind,
+  binding,
   type OptionKinds,
   type SharedOptions,
 } from '@coatcheck/session-core/driver';
@@ -31,23 +32,9 @@ export interface CloudflareKvRuntimeConfig extends CloudflareKvDriverConfig {
 
 export const configKinds: OptionKinds<Omit<CloudflareKvDriverConfig, keyof SharedOptions>> = { namespace: string };
 
-const client: OptionKind<KvNamespace> = {
-  read(raw) {
-    if (isNamespace(raw)) return raw;
-    throw new Error('expected a KV namespace, such as `env.SESSION`');
-  },
-};
+export const kvNamespace: BindingKind<KvNamespace> = binding('a KV namespace, such as `env.SESSION`', 'get', 'put');
 
 export const runtimeKinds: OptionKinds<Omit<CloudflareKvRuntimeConfig, keyof SharedOptions>> = {
   ...configKinds,
-  client,
+  client: kvNamespace,
 };
-
-/**
- * Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. A service binding
- * seems to have every method, also `fetch`.
- */
-export function isNamespace(value: unknown): value is KvNamespace {
-  const { get, put, fetch } = (value ?? {}) as Partial<KvNamespace> & { fetch?: unknown };
-  return typeof get === 'function' && typeof put === 'function' && fetch === undefined;
-}

@@ -21,7 +21,7 @@ export {
   string,
   integer,
 } from './config/option.ts';
-export { missingBinding } from './config/missing-binding.ts';
+export { binding, type BindingKind, missingBinding } from './config/binding.ts';
 export { missingVariable, readVariable } from './config/resolve.ts';
 export { tls, type TlsOptions } from './config/tls.ts';
 export { report, type ReportedEvent } from './contract/diagnostics.ts';

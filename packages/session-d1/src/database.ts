@@ -1,6 +1,6 @@
 import { missingBinding } from '@coatcheck/session-core/driver';
 import { DRIVER } from './errors.ts';
-import { isDatabase, type D1Client } from './options.ts';
+import { d1Database, type D1Client } from './options.ts';
 
 /**
  * The D1 database with this binding in the environment of the running Worker.
@@ -10,7 +10,7 @@ import { isDatabase, type D1Client } from './options.ts';
 export async function findDatabase(name = 'DB'): Promise<D1Client> {
   const worker = await import('cloudflare:workers').catch(() => undefined);
   const binding = worker?.env[name];
-  if (isDatabase(binding)) return binding;
+  if (d1Database.fits(binding)) return binding;
   throw missingBinding(worker?.env, name, {
     driver: DRIVER,
     kind: 'D1 database',

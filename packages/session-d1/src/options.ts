@@ -1,6 +1,8 @@
 import {
   string,
   type FromEnv,
+  type BindingKind,
+  binding,
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
@@ -37,22 +39,16 @@ export interface D1RuntimeConfig extends D1DriverConfig {
 
 export const configKinds: OptionKinds<Omit<D1DriverConfig, keyof SharedOptions>> = { database: string, ...sqlKinds };
 
+export const d1Database: BindingKind<D1Client> = binding('a D1 database, such as `env.DB`', 'prepare', 'batch');
+
 const client: OptionKind<D1Client> = {
   read(raw) {
-    if (!isDatabase(raw)) throw new Error('expected a D1 database, such as `env.DB`');
+    const database = d1Database.read(raw);
     // The part of D1's Sessions API that reads from replicas. A replica that lags behind would show a session that was destroyed.
-    if ('getBookmark' in raw) throw new Error('expected a D1 database, and not what its method `withSession` returns');
-    return raw;
+    if ('getBookmark' in database)
+      throw new Error('expected a D1 database, and not what its method `withSession` returns');
+    return database;
   },
 };
 
 export const runtimeKinds: OptionKinds<Omit<D1RuntimeConfig, keyof SharedOptions>> = { ...configKinds, client };
-
-/**
- * Checks the methods only, so that a replacement in Node counts too, such as a binding of Wrangler's `getPlatformProxy()`. A service binding
- * seems to have every method, also `fetch`.
- */
-export function isDatabase(value: unknown): value is D1Client {
-  const { prepare, batch, fetch } = (value ?? {}) as Partial<D1Client> & { fetch?: unknown };
-  return typeof prepare === 'function' && typeof batch === 'function' && fetch === undefined;
-}

@@ -1,6 +1,6 @@
 import type { Resolved } from '@coatcheck/session-core/driver';
 import {
-  isNamespace,
+  sessionNamespace,
   type DurableObjectsRuntimeConfig,
   type LegacyNamespace,
   type SessionNamespace,
@@ -29,7 +29,7 @@ export async function findNamespace({
 async function findBinding(name: string): Promise<SessionNamespace> {
   const worker = await import('cloudflare:workers').catch(() => undefined);
   const binding = worker?.env[name];
-  if (isNamespace(binding)) return binding;
+  if (sessionNamespace.fits(binding)) return binding;
   throw (await import('./problems.ts')).noNamespace(worker?.env, name);
 }
 

@@ -1,7 +1,8 @@
 import {
   string,
   type FromEnv,
-  type OptionKind,
+  type BindingKind,
+  binding,
   type OptionKinds,
   type SharedOptions,
 } from '@coatcheck/session-core/driver';
@@ -56,20 +57,9 @@ export const configKinds: OptionKinds<Omit<DurableObjectsDriverConfig, keyof Sha
   jurisdiction: string,
 };
 
-const binding: OptionKind<SessionNamespace> = {
-  read(raw) {
-    if (isNamespace(raw)) return raw;
-    throw new Error('expected a Durable Object binding');
-  },
-};
+export const sessionNamespace: BindingKind<SessionNamespace> = binding('a Durable Object binding', 'idFromName', 'get');
 
 export const runtimeKinds: OptionKinds<Omit<DurableObjectsRuntimeConfig, keyof SharedOptions>> = {
   ...configKinds,
-  client: binding,
+  client: sessionNamespace,
 };
-
-/** Checks the methods only, so that a replacement in Node counts too. A service binding seems to have every method, also `fetch`. */
-export function isNamespace(value: unknown): value is SessionNamespace {
-  const { idFromName, get, fetch } = (value ?? {}) as Partial<SessionNamespace> & { fetch?: unknown };
-  return typeof idFromName === 'function' && typeof get === 'function' && fetch === undefined;
-}

@@ -1,4 +1,34 @@
 import { createError } from '../contract/errors.ts';
+import type { OptionKind } from './option.ts';
+
+/** The kind of a binding of a Cloudflare Worker. */
+export interface BindingKind<Client> extends OptionKind<Client> {
+  /** Whether a value is such a binding. */
+  fits(value: unknown): value is Client;
+}
+
+/**
+ * A binding that has all these methods. Nothing else is checked, so that a replacement in Node counts too, such as one of Wrangler's
+ * `getPlatformProxy()`. A service binding seems to have every method, also `fetch`, so it does not count.
+ *
+ * @param what describes it in errors, such as 'a KV namespace'.
+ */
+export function binding<Client extends object>(
+  what: string,
+  ...methods: (keyof Client & string)[]
+): BindingKind<Client> {
+  const fits = (value: unknown): value is Client => {
+    const has = (method: string): boolean => typeof (value as Record<string, unknown> | null)?.[method] === 'function';
+    return methods.every(has) && !has('fetch');
+  };
+  return {
+    fits,
+    read(raw) {
+      if (fits(raw)) return raw;
+      throw new Error(`expected ${what}`);
+    },
+  };
+}
 
 /** A binding that a driver needs in the environment of a Cloudflare Worker. */
 export interface NeededBinding {
