@@ -37,14 +37,15 @@ export function createDevMiddleware({ toolbarPath, ...options }: DevOptions): Mi
     if (context.isPrerendered) return middleware(context, next);
     const id = context.request.headers.has('cookie') ? context.cookies.get(name)?.value : undefined;
     if (context.url.pathname === toolbarPath) return answer(context, id, createOnce);
-    // Astro warns when a session is used that the site does not have.
-    const session = createDriver && context.session;
-    return record({ method: context.request.method, path: context.url.pathname, id, session }, async (request) => {
+    return record({ method: context.request.method, path: context.url.pathname, id }, async (request, savesIn) => {
       try {
         return await middleware(context, next);
       } finally {
-        const last = session?.sessionID;
-        if (last !== undefined) request.ids.add(last);
+        // Not earlier: Astro loses the cookie of a session that was created before a rewrite. Astro warns when a session is used that the site
+        // does not have.
+        const session = createDriver && context.session;
+        if (session) savesIn(session);
+        if (session?.sessionID !== undefined) request.ids.add(session.sessionID);
       }
     });
   };
@@ -148,7 +149,9 @@ function typeOf(value: unknown): string {
   if (value === CORRUPT) return 'corrupt';
   if (value === null) return 'null';
   if (typeof value !== 'object') return typeof value;
-  return value.constructor?.name ?? 'Object';
+  // Not `value.constructor`, which may be data.
+  const name: unknown = Object.getPrototypeOf(value)?.constructor?.name;
+  return typeof name === 'string' ? name : 'Object';
 }
 
 /** A value as text, as far as JSON can show it. */

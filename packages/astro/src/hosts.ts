@@ -54,7 +54,11 @@ export function unsuited(host: Host, driver: string, config: Readonly<Record<str
   if (driver === 'session-netlify-blobs' && host !== 'netlify' && config['siteID'] === undefined) {
     return { why: 'outside of Netlify, Netlify Blobs needs `siteID` and `token`', isError: true };
   }
-  return (host === 'cloudflare' ? ON_WORKERS : host === 'node' ? ON_NODE : ON_FUNCTIONS)[driver];
+  const { url } = config;
+  const isFile = driver === 'session-libsql' && typeof url === 'string' && url.startsWith('file:');
+  return (host === 'cloudflare' ? ON_WORKERS : host === 'node' ? ON_NODE : ON_FUNCTIONS)[
+    isFile ? 'session-sqlite' : driver
+  ];
 }
 
 const NO_BINDING: Unsuited = { why: 'only a Cloudflare Worker has the binding that it needs', isError: true };

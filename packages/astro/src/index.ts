@@ -1,5 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { relative } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
+import { relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createError } from '@coatcheck/session-core/driver';
 import type { AstroConfig, AstroIntegration } from 'astro';
@@ -123,8 +123,8 @@ const EXACTLY_MIDDLEWARE = new RegExp(`^${MIDDLEWARE}$`);
 const EXACTLY_RESOLVED = new RegExp(`^\0${MIDDLEWARE}$`);
 
 const ON_THE_EDGE =
-  "The adapter runs middleware on the edge, where Astro has no sessions and a driver may not run. Remove `middlewareMode: 'edge'` from the " +
-  'options of the adapter, or remove this integration.';
+  "The adapter runs middleware on the edge, where Astro has no sessions and a driver may not run. Remove `middlewareMode: 'edge'` (in older " +
+  'versions, `edgeMiddleware: true`) from the options of the adapter, or remove this integration.';
 
 const SUBJECTS: readonly ProblemSubject[] = [
   'no-driver',
@@ -163,7 +163,7 @@ function warnOnce({ root }: AstroConfig, { message }: Problem, logger: { warn(me
 function factsOf(config: AstroConfig, isDev: boolean): Site {
   const adapter = config.adapter?.name;
   const { envDir } = config.vite;
-  const envFolder = typeof envDir === 'string' ? envDir : fileURLToPath(config.root);
+  const envFolder = resolve(fileURLToPath(config.root), typeof envDir === 'string' ? envDir : '');
   return {
     adapter,
     driver: driverOf(config.session),
@@ -228,15 +228,21 @@ function pathLiteral(path: string | URL): string {
  */
 function schemaOf({ schema }: CoatcheckOptions, root: URL): string | undefined {
   if (schema === undefined) return undefined;
-  const path = fileURLToPath(typeof schema === 'string' ? new URL(schema, root) : schema);
+  const path = pathOf(schema, root);
   const fail = (what: string): never => {
     const message = `\`schema\` is '${String(schema)}', ${what}. Write a module there whose default export has a Standard Schema for each session key:\n\n  export default { cart: z.array(z.string()) };`;
     throw createError(NAME, 'configuration', message);
   };
-  if (!existsSync(path)) fail('but there is no such file in the project');
-  if (!/\bexport\s+default\b|\bas\s+default\b/.test(readFileSync(path, 'utf8')))
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) fail('but there is no such file in the project');
+  if (!/\bexport\s+default\b|\bexport\s*\{[^}]*\bdefault\b/.test(readFileSync(path, 'utf8')))
     fail('but the module has no default export');
   return path;
+}
+
+/** A path may have characters that are special in a URL, and on Windows starts with the letter of a drive. */
+function pathOf(schema: string | URL, root: URL): string {
+  if (schema instanceof URL || schema.startsWith('file:')) return fileURLToPath(schema);
+  return resolve(fileURLToPath(root), schema);
 }
 
 function typesOf(schema: string | undefined, root: URL): string {
@@ -245,7 +251,7 @@ function typesOf(schema: string | undefined, root: URL): string {
   const types = [`import type { RequestSessions, SessionDataOf } from '${NAME}';`];
   const data: string[] = [];
   if (schema !== undefined) {
-    types.push(`import type schema from '${relative(folder, schema).replaceAll('\\', '/')}';`);
+    types.push(`import type schema from ${JSON.stringify(relative(folder, schema).replaceAll('\\', '/'))};`);
     data.push('    interface SessionData extends SessionDataOf<typeof schema> {}');
   }
   return [

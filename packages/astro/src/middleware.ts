@@ -55,15 +55,13 @@ export function createMiddleware(options: MiddlewareOptions): Middleware {
     // A prerendered page has no visitor.
     if (context.isPrerendered) return next();
     const sentId = context.request.headers.has('cookie') ? context.cookies.get(options.cookie.name)?.value : undefined;
+    const sessions = sessionsOf(context, sentId, options.cookie.name, describe);
     // Not enumerable: where an adapter runs middleware on the edge, it sends the enumerable locals to the page as JSON.
-    Object.defineProperty(context.locals, 'sessions', {
-      value: sessionsOf(context, sentId, options.cookie.name, describe),
-      configurable: true,
-      writable: true,
-    });
+    Object.defineProperty(context.locals, 'sessions', { value: sessions, configurable: true, writable: true });
     const response = await next();
-    if (options.renewCookie && sentId !== undefined) await renew(context, sentId, response, options.cookie, describe);
-    return response;
+    return options.renewCookie && sentId !== undefined
+      ? renewed(context, sentId, response, options.cookie, describe)
+      : response;
   };
 }
 
@@ -85,8 +83,9 @@ function sessionsOf(
   let last: { id: string | undefined; description: Promise<CurrentSession | null> } | undefined;
   return {
     async current() {
-      // Until the page uses its session, Astro does not say which one it is. The cookie does, including one that was set or deleted here.
-      const id = context.session?.sessionID ?? context.cookies.get(cookieName)?.value;
+      // Astro sets and deletes the cookie as soon as the session changes. `context.session` would be created here, and Astro loses the cookie
+      // of a session that was created before a rewrite.
+      const id = context.cookies.get(cookieName)?.value;
       if (!last || last.id !== id) last = { id, description: describe(id) };
       return last.description;
     },
@@ -106,41 +105,69 @@ function hasLoaded(context: APIContext, sentId: string | undefined): sentId is s
 }
 
 /**
- * Sends the session cookie again, after half of its life.
+ * The response, with the session cookie after half of its life.
  *
  * A cookie does not tell its age. So a second cookie goes with it that lives half as long: while the browser sends it, the session cookie is
  * young enough. It holds no data.
  */
-async function renew(
+async function renewed(
   context: APIContext,
   id: string,
   response: Response,
   { name, maxAge, ...attributes }: SentCookie,
   describe: Describe,
-): Promise<void> {
+): Promise<Response> {
   const marker = `${name}-renewed`;
-  if (maxAge === undefined || context.cookies.has(marker) || !hasLoaded(context, id)) return;
-  if (isShared(context, response) || isSet(context, name)) return;
+  if (maxAge === undefined || context.cookies.has(marker) || !hasLoaded(context, id)) return response;
+  if (isShared(context, response) || isSet(context, response, name) || !canBeCopied(response)) return response;
   // Read again: a cookie of a session that is gone could replace the one of a sign-in that happened meanwhile. If the backend fails, the next
   // request renews the cookie.
-  if ((await describe(id).catch(() => null)) === null) return;
+  if ((await describe(id).catch(() => null)) === null) return response;
   context.cookies.set(name, id, { ...attributes, httpOnly: true, maxAge });
-  context.cookies.set(marker, '1', { ...attributes, httpOnly: true, maxAge: Math.max(Math.floor(maxAge / 2), 1) });
+  const markerAge = Math.max(Math.floor(Math.min(maxAge, LONGEST_AGE) / 2), 1);
+  context.cookies.set(marker, '1', { ...attributes, httpOnly: true, maxAge: markerAge });
+  const own = isImmutable(response) ? new Response(response.body, response) : response;
+  // So that nobody adds a header for shared caches later, as Netlify's adapter does for responses without one.
+  if (!own.headers.has('cache-control')) own.headers.set('cache-control', 'private');
+  return own;
+}
+
+/** The longest life of a cookie in browsers, in seconds: 400 days (RFC 6265bis). */
+const LONGEST_AGE = 400 * 24 * 60 * 60;
+
+/** Adapters append cookies to the headers. Those of `Response.redirect()` and of an answer of `fetch()` cannot be changed. */
+function isImmutable({ headers }: Response): boolean {
+  try {
+    headers.delete('coatcheck');
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Whether a `Response` can be created with this status. The others are errors and upgrades of the protocol. */
+function canBeCopied({ status }: Response): boolean {
+  return status >= 200;
 }
 
 /** Whether this request has already set or deleted a cookie. */
-function isSet(context: APIContext, name: string): boolean {
-  return [...context.cookies.headers()].some((header) => header.startsWith(`${name}=`));
+function isSet(context: APIContext, { headers }: Response, name: string): boolean {
+  const lines = [...context.cookies.headers(), ...headers.getSetCookie()];
+  return lines.some((line) => line.startsWith(`${name}=`)) || headers.has('clear-site-data');
 }
 
 /** Whether a shared cache may store the response. It would give the cookie of one visitor to others. */
 function isShared(context: APIContext, { headers }: Response): boolean {
   const { maxAge, tags = [] } = context.cache?.options ?? {};
   if (maxAge !== undefined || tags.length > 0) return true;
+  const isPrivate = /\b(?:private|no-store)\b/i;
+  const control = headers.get('cache-control') ?? '';
+  if (/\b(?:public|s-maxage)\b/i.test(control)) return true;
+  const isKept = /\bmax-age="?0*[1-9]/i.test(control) || Date.parse(headers.get('expires') ?? '') > Date.now();
+  if (isKept && !isPrivate.test(control)) return true;
+  // For one cache only, such as `cdn-cache-control` and `surrogate-control`.
   return [...headers].some(
     ([name, value]) =>
-      (name === 'cache-control' && /\b(?:public|s-maxage)\b/i.test(value)) ||
-      // For one cache only, such as `cdn-cache-control` and `surrogate-control`.
-      (/^(?:.+-cache|surrogate)-control$/.test(name) && !/\b(?:private|no-store)\b/i.test(value)),
+      name === 'x-accel-expires' || (/^(?:.+-cache|surrogate|edge)-control$/.test(name) && !isPrivate.test(value)),
   );
 }

@@ -75,10 +75,14 @@ function emptyRequest(): RecordedRequest {
   return { method: '', path: '', at: Date.now(), ids: new Set(), operations: [], events: [] };
 }
 
-/** Keeps what happens during some work, and when Astro then saves the session. */
+/**
+ * Keeps what happens during some work.
+ *
+ * @param work calls `savesIn` with its session, so that what happens when Astro then saves the session is kept as well.
+ */
 export function record<Result>(
-  about: { method: string; path: string; id: string | undefined; session: object | undefined },
-  work: (request: RecordedRequest) => Promise<Result>,
+  about: { method: string; path: string; id: string | undefined },
+  work: (request: RecordedRequest, savesIn: (session: object) => void) => Promise<Result>,
 ): Promise<Result> {
   const { requests, storage } = startRecording();
   const begun = storage?.getStore();
@@ -88,9 +92,10 @@ export function record<Result>(
   if (about.id !== undefined) request.ids.add(about.id);
   requests.push(request);
   if (requests.length > KEPT) requests.shift();
-  if (!storage) return work(request);
-  if (!begun && about.session) bindSaving(about.session, (save) => storage.run(request, save));
-  return storage.run(request, work, request);
+  const savesIn = (session: object): void => {
+    if (storage && !begun) bindSaving(session, (save) => storage.run(request, save));
+  };
+  return storage ? storage.run(request, work, request, savesIn) : work(request, savesIn);
 }
 
 /**

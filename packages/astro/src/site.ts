@@ -49,12 +49,24 @@ function isInstalled(path: string): boolean {
  * @param folder where the files are.
  */
 export function variablesIn(folder: string): (name: string) => boolean {
-  const files = existsSync(folder)
-    ? readdirSync(folder).filter((name) => /^\.env(?:\.(?!example|sample|template)|$)/.test(name))
-    : [];
-  const values = Object.assign(
-    {},
-    ...files.map((name) => parseEnv(readFileSync(join(folder, name), 'utf8'))),
-  ) as NodeJS.Dict<string>;
-  return (name) => Boolean(process.env[name] ?? values[name]);
+  let values: NodeJS.Dict<string> | undefined;
+  return (name) => Boolean(process.env[name] ?? (values ??= valuesIn(folder))[name]);
+}
+
+function valuesIn(folder: string): NodeJS.Dict<string> {
+  if (!existsSync(folder)) return {};
+  const entries = readdirSync(folder, { withFileTypes: true }).filter(
+    // A folder with such a name may be a virtual environment of Python.
+    (entry) => !entry.isDirectory() && /^\.env(?:\.(?!example|sample|template)|$)/.test(entry.name),
+  );
+  return Object.assign({}, ...entries.map(({ name }) => parseEnv(textOf(join(folder, name)))));
+}
+
+/** The text of a file. Empty if it cannot be read: the site has an error then, if it needs the file. */
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
