@@ -1,7 +1,7 @@
 import type { AsyncLocalStorage } from 'node:async_hooks';
 import type { TracedOperation } from '@coatcheck/session-core';
 
-/** What happened to sessions while one request was served. Contains ids, and no other session data. */
+/** What happened to sessions while one request was served. Contains ids and keys, and no values. */
 export interface RecordedRequest {
   method: string;
   path: string;
@@ -13,6 +13,9 @@ export interface RecordedRequest {
   operations: { operation: string; ms?: number; failed?: boolean }[];
   /** What the driver reported, such as `destroyed-write`. */
   events: string[];
+  /** The keys that the request has asked Astro's session for, and those that it has set or deleted. */
+  reads: Set<string>;
+  writes: Set<string>;
 }
 
 /** One recording for the process, also if this module is loaded twice: by the integration and by the site. */
@@ -72,7 +75,7 @@ export function startRecording(): Recording {
 const EVENTS = ['destroyed-write', 'stale-write', 'unknown-read', 'conflict', 'corrupt-field', 'migrated', 'eviction'];
 
 function emptyRequest(): RecordedRequest {
-  return { method: '', path: '', at: Date.now(), ids: new Set(), operations: [], events: [] };
+  return { method: '', path: '', at: Date.now(), ids: new Set(), operations: [], events: [], reads: new Set(), writes: new Set() };
 }
 
 /** Keeps what happens during some work, and when Astro then saves the session. */
@@ -88,9 +91,27 @@ export function record<Result>(
   if (about.id !== undefined) request.ids.add(about.id);
   requests.push(request);
   if (requests.length > KEPT) requests.shift();
+  if (about.session) watchKeys(about.session, request);
   if (!storage) return work(request);
   if (!begun && about.session) bindSaving(about.session, (save) => storage.run(request, save));
   return storage.run(request, work, request);
+}
+
+/** Records the keys that a request uses, by the methods of Astro's session. */
+function watchKeys(session: object, { reads, writes }: RecordedRequest): void {
+  const methods = session as Record<string, (...args: unknown[]) => unknown>;
+  const watch = (name: string, keys: Set<string>, keyOf: (key: unknown) => string): void => {
+    const method = methods[name]!;
+    const watched = (...args: unknown[]): unknown => {
+      keys.add(keyOf(args[0]));
+      return method.apply(session, args);
+    };
+    // Astro may run middleware again for the same session, such as for an error page.
+    Object.defineProperty(session, name, { value: watched, configurable: true });
+  };
+  for (const name of ['get', 'has']) watch(name, reads, String);
+  for (const name of ['set', 'delete']) watch(name, writes, String);
+  for (const name of ['keys', 'values', 'entries']) watch(name, reads, () => 'all keys');
 }
 
 /**
@@ -111,4 +132,9 @@ export function requestsOf(id: string): RecordedRequest[] {
   return startRecording()
     .requests.filter(({ ids, operations, events }) => ids.has(id) && operations.length + events.length > 0)
     .toReversed();
+}
+
+/** Keeps the requests of a session when its id changes. */
+export function follow(id: string, newId: string): void {
+  for (const { ids } of requestsOf(id)) ids.add(newId);
 }
