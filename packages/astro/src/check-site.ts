@@ -1,5 +1,5 @@
 import { checkCookie, type SessionCookie } from '@coatcheck/session-core/driver';
-import { hostOf, lineFor, packagesFor, unsuited } from './hosts.ts';
+import { hostOf, linesFor, sameBackend, suggestions, unsuited } from './hosts.ts';
 import { missingVariables } from './variables.ts';
 
 /** The session driver of a site. */
@@ -18,6 +18,10 @@ export interface Site {
   /** The name of the adapter, such as `@astrojs/vercel`. Undefined if the site has none. */
   adapter?: string | undefined;
   driver: SiteDriver;
+  /** The Coatcheck packages in the site's `package.json`, such as `session-redis`. */
+  installed?: readonly string[] | undefined;
+  /** The option `renewCookie` of the integration. */
+  renewCookie?: boolean | undefined;
   /** `session.cookie`. */
   cookie?: SessionCookie | undefined;
   /** The path under which the site is deployed. */
@@ -31,38 +35,60 @@ export interface Site {
 }
 
 /** The subject of a problem. A site can ignore a subject. */
-export type ProblemSubject = 'no-driver' | 'other-driver' | 'unsuited-driver' | 'missing-variable' | 'cookie';
+export type ProblemSubject =
+  | 'no-adapter'
+  | 'no-driver'
+  | 'other-driver'
+  | 'unsuited-driver'
+  | 'missing-variable'
+  | 'cookie';
 
 /** One thing that is wrong with a site. */
 export interface Problem {
   subject: ProblemSubject;
   /** Whether it cannot work. Otherwise the problem is advice. */
   isError: boolean;
-  /** What is wrong, why, and the line to write. */
+  /** What is wrong, why, and what to write. */
   message: string;
 }
 
 /** Checks the session configuration of a site. Reads nothing but its argument. */
 export function checkSite(site: Site): Problem[] {
-  return [...driverProblems(site), ...variableProblems(site), ...cookieProblems(site)];
+  return [...adapterProblems(site), ...driverProblems(site), ...variableProblems(site), ...cookieProblems(site)];
 }
 
-function driverProblems({ adapter, driver, isDev }: Site): Problem[] {
+/** Whether the cookie of a site is to be renewed. It works only with `maxAge`. */
+export function wantsRenewal(driver: SiteDriver, renewCookie: boolean | undefined): boolean {
+  if (driver.kind === 'own') return renewCookie === true;
+  return driver.kind === 'coatcheck' && (renewCookie ?? driver.config['idleTtl'] !== undefined);
+}
+
+function adapterProblems({ adapter }: Site): Problem[] {
+  return adapter === undefined ? [advice('no-adapter', NO_ADAPTER)] : [];
+}
+
+const NO_ADAPTER =
+  'The site has no adapter. Without one, all pages are prerendered, and visitors get no session. Run `npx astro add node` (or add the adapter of ' +
+  "your host), and write in astro.config:\n\n  output: 'server',\n\nor in each page that uses sessions:\n\n  export const prerender = false;";
+
+function driverProblems({ adapter, driver, installed, isDev }: Site): Problem[] {
   const host = hostOf(adapter);
-  const line = lineFor(packagesFor(host));
+  const lines = (...first: readonly string[]): string => linesFor(suggestions(host, first, installed), installed);
   if (driver.kind === 'own') return [];
+  if (driver.kind === 'coatcheck') {
+    const found = unsuited(host, driver.name, driver.config);
+    if (!found || (isDev && found.onlyBuilt)) return [];
+    const message = `${driver.name} does not suit ${adapter}: ${found.why}. ${found.lines ?? lines(...(found.instead ?? []))}`;
+    return [{ subject: 'unsuited-driver', isError: found.isError ?? false, message }];
+  }
+  // Which driver suits the site depends on the adapter, so that comes first.
+  if (adapter === undefined) return [];
   if (driver.kind === 'none') {
     const why = driver.disabled ? '`session: false` turns sessions off' : 'The site has no session driver';
-    return [advice('no-driver', `${why}, so there is no \`Astro.session\`. ${line}`)];
+    return [advice('no-driver', `${why}, so there is no \`Astro.session\`. ${lines()}`)];
   }
-  if (driver.kind === 'other') {
-    const why = `The session driver is ${driver.name}. With it, concurrent requests erase each other's changes`;
-    return [advice('other-driver', `${why}. ${line}`)];
-  }
-  const found = unsuited(host, driver.name, driver.config);
-  if (!found || (isDev && found.onlyBuilt)) return [];
-  const message = `${driver.name} does not suit ${adapter}: ${found.why}. ${lineFor(found.instead ?? packagesFor(host))}`;
-  return [{ subject: 'unsuited-driver', isError: found.isError ?? false, message }];
+  const why = `The session driver is ${driver.name}. With it, concurrent requests erase each other's changes`;
+  return [advice('other-driver', `${why}. ${lines(...sameBackend(driver.name))}`)];
 }
 
 function variableProblems({ driver, hasVariable }: Site): Problem[] {
@@ -76,47 +102,67 @@ function variableProblems({ driver, hasVariable }: Site): Problem[] {
   );
 }
 
-function cookieProblems({ cookie: attributes = {}, base, url, isDev }: Site): Problem[] {
+function cookieProblems({ cookie: attributes = {}, driver, renewCookie, base, url, isDev }: Site): Problem[] {
   const cookie = { ...attributes, name: attributes.name ?? 'astro-session' };
-  const { name, domain, path = '/', secure } = cookie;
+  const { name, domain, path = '/', secure, maxAge } = cookie;
   try {
     checkCookie(cookie);
   } catch (error) {
     return [{ subject: 'cookie', isError: true, message: inConfig((error as Error).message) }];
   }
   const problems: Problem[] = [];
-  const warn = (message: string, line: string): void => void problems.push(advice('cookie', withLine(message, line)));
+  const warn = (message: string): void => void problems.push(advice('cookie', message));
 
   if (name.length > MAX_NAME_LENGTH) {
-    const message = `\`session.cookie.name\` has ${name.length} characters, and browsers drop a cookie of more than 4096 bytes.`;
-    problems.push({ subject: 'cookie', isError: true, message: withLine(message, "cookie: { name: 'sid' }") });
+    const message =
+      `\`session.cookie.name\` has ${name.length} characters, and browsers drop a cookie of more than 4096 bytes. ` +
+      'Set it to a shorter name, such as `sid`.';
+    problems.push({ subject: 'cookie', isError: true, message });
   }
   // Astro sets `Secure` in a built site only. In development, browsers then drop cookies that need it.
   const needsSecure = /^__(?:Host|Secure|Http)-/i.test(name) ? name : cookie.sameSite === 'none' ? 'SameSite=None' : '';
   if (isDev && needsSecure !== '' && secure === undefined) {
-    const message = `Browsers drop the session cookie in \`astro dev\`: ${needsSecure} needs \`Secure\`, which Astro adds only to a built site.`;
-    warn(message, 'cookie: { ..., secure: true }');
+    warn(
+      `Browsers drop the session cookie in \`astro dev\`: ${needsSecure} needs \`Secure\`, which Astro adds only to a built site. ` +
+        'Set `session.cookie.secure` to `true`.',
+    );
   }
-  const host = url === undefined ? undefined : hostnameOf(url);
-  const bare = domain?.replace(/^\./, '').toLowerCase();
-  if (bare !== undefined) {
-    const leaveOut = 'cookie: { ... } without `domain`';
-    if (/^\d+(?:\.\d+){3}$/.test(bare)) {
-      warn(`\`session.cookie.domain\` is an IP address, which has no subdomains.`, leaveOut);
-    } else if (isPublicSuffix(bare)) {
-      warn(`\`session.cookie.domain\` is \`${domain}\`: browsers drop a cookie for all sites under it.`, leaveOut);
-    } else if (host !== undefined && host !== bare && !host.endsWith(`.${bare}`)) {
-      warn(
-        `\`session.cookie.domain\` is \`${domain}\`, and \`site\` is on ${host}: browsers drop the cookie.`,
-        leaveOut,
-      );
-    }
-  }
+  const wrongDomain = domain && domainProblem(domain, url);
+  if (wrongDomain) warn(`\`session.cookie.domain\` is ${wrongDomain}. Remove \`session.cookie.domain\`.`);
   if (!isWithin(base, path)) {
-    const message = `\`session.cookie.path\` is \`${path}\`, and \`base\` is \`${base}\`: browsers do not send the cookie to the site.`;
-    warn(message, `cookie: { ..., path: '${base}' }`);
+    warn(
+      `\`session.cookie.path\` is \`${path}\`, and \`base\` is \`${base}\`: browsers do not send the cookie to the site. ` +
+        `Set \`session.cookie.path\` to \`'${base}'\`.`,
+    );
   }
+  const wrongAge = wantsRenewal(driver, renewCookie) && ageProblem(driver, maxAge);
+  if (wrongAge) warn(wrongAge);
   return problems;
+}
+
+function domainProblem(domain: string, url: string | undefined): string | undefined {
+  const bare = domain.replace(/^\./, '').toLowerCase();
+  const host = url === undefined ? undefined : hostnameOf(url);
+  if (/^\d+(?:\.\d+){3}$/.test(bare)) return 'an IP address, which has no subdomains';
+  if (isPublicSuffix(bare)) return `\`${domain}\`: browsers drop a cookie for all sites under it`;
+  if (host === undefined || host === bare || host.endsWith(`.${bare}`)) return undefined;
+  return `\`${domain}\`, and \`site\` is on ${host}: browsers drop the cookie`;
+}
+
+/** What is wrong with the `maxAge` of a cookie that is to be renewed. */
+function ageProblem(driver: SiteDriver, maxAge: number | undefined): string | undefined {
+  const idleTtl = driver.kind === 'coatcheck' ? driver.config['idleTtl'] : undefined;
+  // It may come from the environment.
+  const known = typeof idleTtl === 'number' ? idleTtl : undefined;
+  const set = known === undefined ? 'twice the `idleTtl` of the driver' : `\`${known * 2}\`, twice the \`idleTtl\``;
+  if (maxAge === undefined) {
+    return (
+      'The session cookie cannot be renewed without `session.cookie.maxAge`: browsers keep it until they are closed. ' +
+      `Set \`session.cookie.maxAge\` to ${set}, or \`renewCookie\` to \`false\`.`
+    );
+  }
+  if (known === undefined || maxAge > known) return undefined;
+  return `\`session.cookie.maxAge\` is \`${maxAge}\`, and \`idleTtl\` is \`${known}\`: the cookie expires before the session. Set \`session.cookie.maxAge\` to ${set}.`;
 }
 
 /** The limit of browsers, 4096 bytes for name and value, without the session id. */
@@ -146,10 +192,6 @@ function hostnameOf(url: string): string | undefined {
 
 function advice(subject: ProblemSubject, message: string): Problem {
   return { subject, isError: false, message };
-}
-
-function withLine(message: string, line: string): string {
-  return `${message} Write in astro.config:\n\n  session: { ${line} }`;
 }
 
 /** A message of core, with the names that the options have in `astro.config`. */

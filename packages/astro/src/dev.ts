@@ -8,7 +8,7 @@ import {
 } from '@coatcheck/session-core/driver';
 import type { APIContext } from 'astro';
 import { createMiddleware, type Middleware, type MiddlewareOptions } from './middleware.ts';
-import { record, requestsOf } from './recording.ts';
+import { follow, record, requestsOf } from './recording.ts';
 import { TOOLBAR_HEADER, type ShownSession, type ToolbarQuestion } from './toolbar-protocol.ts';
 
 /** What the middleware of `astro dev` knows in addition. */
@@ -66,6 +66,8 @@ async function answer(
     const driver = await createDriver?.();
     if (!isCoatcheckDriver(driver)) return plain(501, 'The session driver of this site is not a Coatcheck driver.');
     stored = id === undefined ? null : await inspectSession(driver, id);
+    // Without Astro's session, which would remove the cookie.
+    if (question.action === 'expire' && stored) await driver.removeItem(id!);
   } catch (error) {
     if (isSessionDriverError(error)) return plain(502, error.message);
     throw error;
@@ -81,12 +83,9 @@ async function answer(
     case 'delete':
       session.delete(question.key);
       break;
-    case 'expire':
-      // Each value gets an expiry that has passed. The browser keeps its cookie, as it does when sessions expire.
-      for (const [key, value] of await session.entries()) session.set(key, value, { ttl: -1 });
-      break;
     case 'regenerate':
       await session.regenerate();
+      follow(id!, session.sessionID!);
       break;
     case 'destroy':
       session.destroy();
@@ -123,7 +122,7 @@ function shown(id: string | undefined, stored: InspectedSession | null): ShownSe
     session: stored && {
       handle: stored.handle,
       expires: stored.expires?.toISOString() ?? null,
-      entries: stored.entries.map((entry) => ({
+      entries: stored.entries.toSorted(byKey).map((entry) => ({
         key: entry.key,
         type: typeOf(valueOf(entry)),
         bytes: entry.bytes,
@@ -131,8 +130,16 @@ function shown(id: string | undefined, stored: InspectedSession | null): ShownSe
       })),
     },
     hasCookie: id !== undefined,
-    requests: requests.map(({ method, path, at, operations, events }) => ({ method, path, at, operations, events })),
+    requests: requests.map(({ ids: _, reads, writes, ...request }) => ({
+      ...request,
+      reads: [...reads],
+      writes: [...writes],
+    })),
   };
+}
+
+function byKey({ key: one }: StoredEntry, { key: other }: StoredEntry): number {
+  return one < other ? -1 : 1;
 }
 
 const CORRUPT = Symbol('corrupt');

@@ -8,8 +8,10 @@ export interface Unsuited {
   isError?: boolean;
   /** Whether it works in `astro dev`, which runs on one machine. */
   onlyBuilt?: boolean;
-  /** The packages to use instead, the best first. Undefined: those that suit the host. */
+  /** The packages to suggest before those that suit the host. */
   instead?: readonly string[];
+  /** The lines with which it works. Undefined: another package is suggested. */
+  lines?: string;
 }
 
 const ADAPTERS: Readonly<Record<string, Host>> = {
@@ -25,22 +27,57 @@ export function hostOf(adapter: string | undefined): Host {
 }
 
 /** The packages that suit a host, the best first. */
-export function packagesFor(host: Host): readonly string[] {
+function packagesFor(host: Host): readonly string[] {
   if (host === 'vercel') return ['session-postgres', 'session-upstash'];
   if (host === 'netlify') return ['session-netlify-blobs'];
   if (host === 'cloudflare') return ['session-d1', 'session-durable-objects'];
   return ['session-sqlite', 'session-redis'];
 }
 
-/** The lines that install and configure the first of some packages, and the names of the others. */
-export function lineFor([name = '', ...others]: readonly string[]): string {
+/**
+ * The packages to suggest for a host, the best first: the installed ones, then others, then those that suit every site on the host. None
+ * that does not suit it.
+ */
+export function suggestions(host: Host, others: readonly string[], installed: readonly string[] = []): string[] {
+  const names = new Set([...installed, ...others, ...packagesFor(host)]);
+  return [...names].filter((name) => !unsuited(host, name, {}));
+}
+
+/** The packages with the backend of one of Astro's own drivers, such as `unstorage/drivers/lru-cache` or `lruCache`. */
+export function sameBackend(driver: string): readonly string[] {
+  const name = driver.replace('unstorage/drivers/', '').replaceAll('-', '').toLowerCase();
+  return SAME_BACKEND[name] ?? [];
+}
+
+// The Node adapter chooses files. SQLite is on the same disk, and suits more sites.
+const FILES = ['session-sqlite', 'session-fs'];
+
+const SAME_BACKEND: Readonly<Record<string, readonly string[]>> = {
+  fs: FILES,
+  fslite: FILES,
+  memory: ['session-memory'],
+  lrucache: ['session-memory'],
+  netlifyblobs: ['session-netlify-blobs'],
+  redis: ['session-redis'],
+  upstash: ['session-upstash'],
+  vercelkv: ['session-upstash'],
+};
+
+/** What to write for the first of some packages, and the names of the others if it has to be installed. */
+export function linesFor([name = '', ...others]: readonly string[], installed: readonly string[] = []): string {
+  if (installed.includes(name)) return `${name} is installed. Set ${driverLines(name)}`;
+  const or = others.length > 0 ? ` (or ${others.join(', ')})` : '';
+  return `Install @coatcheck/${name}${or}, and set ${driverLines(name)}`;
+}
+
+/** The lines that configure a package. */
+function driverLines(name: string, options = '', ...imports: readonly string[]): string {
   const words = name.replace('session-', '').split('-');
   const driver = `${words.map((word, index) => (index > 0 ? word[0]!.toUpperCase() + word.slice(1) : word)).join('')}Driver`;
-  const or = others.length > 0 ? ` (or ${others.join(', ')})` : '';
   return [
-    `Install @coatcheck/${name}${or}, and write in astro.config:\n`,
-    `  import { ${driver} } from '@coatcheck/${name}';`,
-    `  session: { driver: ${driver}() },`,
+    '`session.driver` in astro.config:\n',
+    `  import { ${[...imports, driver].join(', ')} } from '@coatcheck/${name}';`,
+    `  session: { driver: ${driver}(${options}) },`,
   ].join('\n');
 }
 
@@ -52,7 +89,9 @@ export function lineFor([name = '', ...others]: readonly string[]): string {
 export function unsuited(host: Host, driver: string, config: Readonly<Record<string, unknown>>): Unsuited | undefined {
   if (host === 'unknown') return undefined;
   if (driver === 'session-netlify-blobs' && host !== 'netlify' && config['siteID'] === undefined) {
-    return { why: 'outside of Netlify, Netlify Blobs needs `siteID` and `token`', isError: true };
+    const options = "{ siteID: fromEnv('NETLIFY_SITE_ID'), token: fromEnv('NETLIFY_AUTH_TOKEN') }";
+    const lines = `Set ${driverLines(driver, options, 'fromEnv')}`;
+    return { why: 'outside of Netlify, Netlify Blobs needs `siteID` and `token`', isError: true, lines };
   }
   const { url } = config;
   const isFile = driver === 'session-libsql' && typeof url === 'string' && url.startsWith('file:');

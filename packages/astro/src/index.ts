@@ -3,11 +3,11 @@ import { relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createError } from '@coatcheck/session-core/driver';
 import type { AstroConfig, AstroIntegration } from 'astro';
-import { checkSite, type Problem, type ProblemSubject, type Site } from './check-site.ts';
+import { checkSite, type Problem, type ProblemSubject, type Site, wantsRenewal } from './check-site.ts';
 import type { DevOptions } from './dev.ts';
 import type { MiddlewareOptions, SentCookie } from './middleware.ts';
 import { startRecording } from './recording.ts';
-import { driverOf, entrypointOf, type SessionConfig, variablesIn } from './site.ts';
+import { driverOf, entrypointOf, installedIn, type SessionConfig, variablesIn } from './site.ts';
 import { TOOLBAR_PATH } from './toolbar-protocol.ts';
 
 export type { ProblemSubject } from './check-site.ts';
@@ -24,13 +24,13 @@ export interface CoatcheckOptions {
   schema?: string | URL | undefined;
   /**
    * Whether the session cookie is renewed while visitors use their sessions without changing them. Needs `session.cookie.maxAge`. Set it to
-   * true if a module of the site creates a driver with `idleTtl`.
+   * true if a module of the site creates a driver with `idleTtl`: the integration cannot see the options of that driver.
    *
    * @default true if the driver in the configuration has `idleTtl`
    */
   renewCookie?: boolean | undefined;
   /**
-   * Advice that is not logged. What cannot work is an error nevertheless.
+   * Subjects whose warnings are not logged. Errors are always reported.
    *
    * @default none
    */
@@ -100,7 +100,7 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
         injectTypes({ filename: 'types.d.ts', content: typesOf(schemaOf(options, config.root), config.root) });
         // Other commands, such as `astro sync`, run no pages.
         if (command !== 'dev' && command !== 'build') return;
-        const problems = checkSite(factsOf(config, site.isDev));
+        const problems = checkSite(factsOf(config, site.isDev, options));
         for (const problem of problems) {
           if (!problem.isError && !options.ignore?.includes(problem.subject)) warnOnce(config, problem, logger);
         }
@@ -127,6 +127,7 @@ const ON_THE_EDGE =
   'versions, `edgeMiddleware: true`) from the options of the adapter, or remove this integration.';
 
 const SUBJECTS: readonly ProblemSubject[] = [
+  'no-adapter',
   'no-driver',
   'other-driver',
   'unsuited-driver',
@@ -160,13 +161,16 @@ function warnOnce({ root }: AstroConfig, { message }: Problem, logger: { warn(me
   logger.warn(message);
 }
 
-function factsOf(config: AstroConfig, isDev: boolean): Site {
+function factsOf(config: AstroConfig, isDev: boolean, { renewCookie }: CoatcheckOptions): Site {
   const adapter = config.adapter?.name;
   const { envDir } = config.vite;
-  const envFolder = resolve(fileURLToPath(config.root), typeof envDir === 'string' ? envDir : '');
+  const root = fileURLToPath(config.root);
+  const envFolder = resolve(root, typeof envDir === 'string' ? envDir : '');
   return {
     adapter,
     driver: driverOf(config.session),
+    installed: installedIn(root),
+    renewCookie,
     cookie: cookieOf(config),
     base: config.base,
     url: config.site,
@@ -191,8 +195,7 @@ function middlewareModule(config: AstroConfig, isDev: boolean, hasToolbar: boole
   // As Astro completes them.
   const cookie: SentCookie = { name: 'astro-session', sameSite: 'lax', secure: !isDev, path: '/', ...cookieOf(config) };
   const isUsable = driver.kind === 'coatcheck' || driver.kind === 'own';
-  const renews = options.renewCookie ?? (driver.kind === 'coatcheck' && driver.config['idleTtl'] !== undefined);
-  const renewCookie = isUsable && renews && cookie.maxAge !== undefined;
+  const renewCookie = wantsRenewal(driver, options.renewCookie) && cookie.maxAge !== undefined;
   const toolbarPath = config.base.replace(/\/$/, '') + TOOLBAR_PATH;
   const serialized: Omit<MiddlewareOptions & Partial<DevOptions>, 'createDriver'> = {
     cookie,
@@ -230,7 +233,7 @@ function schemaOf({ schema }: CoatcheckOptions, root: URL): string | undefined {
   if (schema === undefined) return undefined;
   const path = pathOf(schema, root);
   const fail = (what: string): never => {
-    const message = `\`schema\` is '${String(schema)}', ${what}. Write a module there whose default export has a Standard Schema for each session key:\n\n  export default { cart: z.array(z.string()) };`;
+    const message = `\`schema\` is '${String(schema)}', ${what}. Write a module there whose default export has a Standard Schema for each session key:\n\n  import { z } from 'astro/zod';\n  export default { cart: z.array(z.string()) };`;
     throw createError(NAME, 'configuration', message);
   };
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) fail('but there is no such file in the project');

@@ -70,7 +70,7 @@ type Describe = (id: string | undefined) => Promise<CurrentSession | null>;
 
 function noDriver(): SessionDriverError {
   const message =
-    '`locals.sessions` needs a Coatcheck driver in `session.driver`. When the site starts, the integration logs the line to write.';
+    '`locals.sessions` needs a Coatcheck driver in `session.driver`. `astro dev` and `astro build` log what to write.';
   return createError('@coatcheck/astro', 'configuration', message);
 }
 

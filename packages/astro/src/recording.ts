@@ -1,7 +1,7 @@
 import type { AsyncLocalStorage } from 'node:async_hooks';
 import type { TracedOperation } from '@coatcheck/session-core';
 
-/** What happened to sessions while one request was served. Contains ids, and no other session data. */
+/** What happened to sessions while one request was served. Contains ids and keys, and no values. */
 export interface RecordedRequest {
   method: string;
   path: string;
@@ -13,6 +13,9 @@ export interface RecordedRequest {
   operations: { operation: string; ms?: number; failed?: boolean }[];
   /** What the driver reported, such as `destroyed-write`. */
   events: string[];
+  /** The keys that the request has asked Astro's session for, and those that it has set or deleted. */
+  reads: Set<string>;
+  writes: Set<string>;
 }
 
 /** One recording for the process, also if this module is loaded twice: by the integration and by the site. */
@@ -72,7 +75,16 @@ export function startRecording(): Recording {
 const EVENTS = ['destroyed-write', 'stale-write', 'unknown-read', 'conflict', 'corrupt-field', 'migrated', 'eviction'];
 
 function emptyRequest(): RecordedRequest {
-  return { method: '', path: '', at: Date.now(), ids: new Set(), operations: [], events: [] };
+  return {
+    method: '',
+    path: '',
+    at: Date.now(),
+    ids: new Set(),
+    operations: [],
+    events: [],
+    reads: new Set(),
+    writes: new Set(),
+  };
 }
 
 /**
@@ -93,10 +105,34 @@ export function record<Result>(
   requests.push(request);
   if (requests.length > KEPT) requests.shift();
   const savesIn = (session: object): void => {
-    if (storage && !begun) bindSaving(session, (save) => storage.run(request, save));
+    if (!storage) return;
+    watchKeys(session, storage);
+    if (!begun) bindSaving(session, (save) => storage.run(request, save));
   };
   return storage ? storage.run(request, work, request, savesIn) : work(request, savesIn);
 }
+
+/**
+ * Records the keys that requests use from now on, by the methods of Astro's sessions. It needs a session to find them, so the keys of the
+ * first request are not recorded.
+ */
+function watchKeys(session: object, storage: AsyncLocalStorage<RecordedRequest>): void {
+  const methods = Object.getPrototypeOf(session) as Record<string, (this: unknown, ...args: unknown[]) => unknown>;
+  if (watched.has(methods)) return;
+  watched.add(methods);
+  const watch = (name: string, kind: 'reads' | 'writes', keyOf: (key: unknown) => string): void => {
+    const method = methods[name]!;
+    methods[name] = function (...args) {
+      storage.getStore()?.[kind].add(keyOf(args[0]));
+      return method.apply(this, args);
+    };
+  };
+  for (const name of ['get', 'has']) watch(name, 'reads', String);
+  for (const name of ['set', 'delete']) watch(name, 'writes', String);
+  for (const name of ['keys', 'values', 'entries']) watch(name, 'reads', () => 'all keys');
+}
+
+const watched = new WeakSet<object>();
 
 /**
  * Lets Astro save a session in the context of its request. Needed in Workers, where nothing tells that a request begins. Astro saves with a
@@ -116,4 +152,9 @@ export function requestsOf(id: string): RecordedRequest[] {
   return startRecording()
     .requests.filter(({ ids, operations, events }) => ids.has(id) && operations.length + events.length > 0)
     .toReversed();
+}
+
+/** Keeps the requests of a session when its id changes. */
+export function follow(id: string, newId: string): void {
+  for (const { ids } of requestsOf(id)) ids.add(newId);
 }

@@ -38,6 +38,21 @@ function packageOf(path: string): string | undefined {
   return folder === path ? undefined : packageOf(folder);
 }
 
+/**
+ * The Coatcheck drivers in the `package.json` of a site, such as `session-redis`. Without `session-core` and `session-unstorage`, which
+ * need a module of the site.
+ *
+ * @param folder the root of the site.
+ */
+export function installedIn(folder: string): string[] {
+  const manifest = join(folder, 'package.json');
+  if (!existsSync(manifest)) return [];
+  const { dependencies, devDependencies } = JSON.parse(readFileSync(manifest, 'utf8')) as Record<string, object>;
+  return Object.keys({ ...dependencies, ...devDependencies }).flatMap(
+    (name) => /^@coatcheck\/(session-(?!core$|unstorage$).+)$/.exec(name)?.[1] ?? [],
+  );
+}
+
 function isInstalled(path: string): boolean {
   return /[\\/]node_modules[\\/]/.test(path);
 }

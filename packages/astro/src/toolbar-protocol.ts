@@ -35,4 +35,7 @@ export interface ShownRequest {
   at: number;
   operations: { operation: string; ms?: number; failed?: boolean }[];
   events: string[];
+  /** The keys that the request has read, and those that it has set or deleted. */
+  reads: string[];
+  writes: string[];
 }

@@ -24,50 +24,43 @@ const app: DevToolbarApp = {
 
 export default app;
 
+/** Does something, shows what has become of the session, and says what was done. */
+type Act = (work: () => Promise<unknown>, done?: string) => Promise<void>;
+
 function createPanel(): { window: HTMLElement; refresh(): Promise<void> } {
   const summary = element('p', { className: 'summary' });
-  const status = element('p', { className: 'status', role: 'status' });
+  const status = element('p', { className: 'status', role: 'status', tabIndex: -1 });
   const entries = element('div');
   const requests = element('div');
   const actions = element('div', { className: 'actions' });
 
-  /** Does something, then shows what has become of the session. */
-  const act = async (question: ToolbarQuestion, done: string): Promise<void> => {
-    await attempt(async () => {
-      await ask(question);
-      await refresh();
-      status.textContent = done;
-    });
+  const load = async (): Promise<void> => {
+    const { session, hasCookie, requests: shown } = (await ask({ action: 'show' })) as ShownSession;
+    summary.replaceChildren(...summaryOf(session, hasCookie));
+    entries.replaceChildren(...(session ? [entriesTable(session.entries, act)] : []));
+    requests.replaceChildren(...(hasCookie ? requestsPart(shown) : []));
+    actions.hidden = session === null;
   };
-  const attempt = async (work: () => Promise<void>): Promise<void> => {
-    status.textContent = '';
-    status.classList.remove('failed');
-    try {
-      await work();
-    } catch (error) {
-      status.textContent = error instanceof Error ? error.message : String(error);
-      status.classList.add('failed');
-    }
+  const act: Act = async (work, done = '') => {
+    const { activeElement: pressed } = rootOf(window);
+    const results = [await settle(work), await settle(load)];
+    const failure = results.find((message) => message !== undefined);
+    status.textContent = failure ?? done;
+    status.classList.toggle('failed', failure !== undefined);
+    // The pressed button may be gone. The keyboard must not start again at the top of the page.
+    if (pressed && !rootOf(window).activeElement?.checkVisibility()) status.focus();
   };
-
-  const refresh = (): Promise<void> =>
-    attempt(async () => {
-      const { session, hasCookie, requests: shown } = (await ask({ action: 'show' })) as ShownSession;
-      summary.replaceChildren(...summaryOf(session, hasCookie));
-      entries.replaceChildren(...(session ? [entriesTable(session.entries, act, attempt)] : []));
-      requests.replaceChildren(requestsTable(shown));
-      actions.hidden = session === null;
-    });
+  const refresh = (): Promise<void> => act(async () => {});
 
   actions.append(
     toolbarButton('Regenerate', 'gray', 'Gives the session a new id, and keeps its values.', () =>
-      act({ action: 'regenerate' }, 'The session has a new id.'),
+      act(() => ask({ action: 'regenerate' }), 'The session has a new id.'),
     ),
-    toolbarButton('Expire now', 'gray', 'Lets all values expire. The browser keeps its cookie.', () =>
-      act({ action: 'expire' }, 'All values have expired.'),
+    toolbarButton('Expire now', 'gray', 'Removes the session. The browser keeps its cookie.', () =>
+      act(() => ask({ action: 'expire' }), 'The session has expired.'),
     ),
     toolbarButton('Destroy', 'red', 'Destroys the session and removes its cookie, like a sign-out.', () =>
-      act({ action: 'destroy' }, 'The session is destroyed.'),
+      act(() => ask({ action: 'destroy' }), 'The session is destroyed.'),
     ),
   );
 
@@ -75,9 +68,23 @@ function createPanel(): { window: HTMLElement; refresh(): Promise<void> } {
   header.append(element('h1', { textContent: 'Session' }), button('Refresh', 'Refresh', refresh));
   const window = element('astro-dev-toolbar-window');
   const body = element('div', { className: 'body' });
-  body.append(summary, entries, actions, status, element('h2', { textContent: 'Last requests' }), requests);
+  body.append(summary, actions, status, entries, requests);
   window.append(header, body);
   return { window, refresh };
+}
+
+function rootOf(window: HTMLElement): ShadowRoot {
+  return window.getRootNode() as ShadowRoot;
+}
+
+/** Waits for some work. Resolves to the message of its error, if it fails. */
+async function settle(work: () => Promise<unknown>): Promise<string | undefined> {
+  try {
+    await work();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
 }
 
 /** Asks the server about the session of this page's cookie. */
@@ -96,50 +103,61 @@ async function ask(question: ToolbarQuestion): Promise<unknown> {
 
 function summaryOf(session: ShownSession['session'], hasCookie: boolean): (Node | string)[] {
   if (!session) {
-    return [
-      hasCookie
-        ? 'The session of this cookie does not exist: it has expired, or was destroyed.'
-        : 'This browser has no session yet.',
-    ];
+    const gone = 'The session of this cookie does not exist: it has expired, or was destroyed.';
+    return [hasCookie ? gone : 'This browser has no session.'];
   }
   const handle = element('code', { textContent: session.handle, title: 'Identifies the session. It is not the id.' });
   const ends = session.expires ? ['expires ', time(session.expires)] : ['has no known expiry'];
   return [handle, ' ', ...ends];
 }
 
-type Act = (question: ToolbarQuestion, done: string) => Promise<void>;
-type Attempt = (work: () => Promise<void>) => Promise<void>;
-
-function entriesTable(entries: ShownEntry[], act: Act, attempt: Attempt): Node {
+function entriesTable(entries: ShownEntry[], act: Act): Node {
   if (entries.length === 0) return element('p', { className: 'empty', textContent: 'The session has no values.' });
-  const rows = entries.map(({ key, type, bytes, expires }) => {
-    const value = element('td', { className: 'value' });
-    const show = button('Show', `Show the value of ${key}`, () =>
-      attempt(async () => {
-        const { value: text } = (await ask({ action: 'reveal', key })) as { value: string };
-        value.replaceChildren(element('pre', { textContent: text, tabIndex: 0 }));
-      }),
+  const rows = entries.flatMap(({ key, type, bytes, expires }) => {
+    // In a row of its own, so that a long value takes no space from the keys.
+    const value = element('pre', { tabIndex: 0, ariaLabel: `Value of ${key}` });
+    const valueRow = row([element('td', { colSpan: 5 })]);
+    valueRow.hidden = true;
+    valueRow.firstChild!.appendChild(value);
+    const show = button('Show', `Show the value of ${key}`, async () => {
+      if (valueRow.hidden) {
+        const failure = await settle(async () => {
+          value.textContent = ((await ask({ action: 'reveal', key })) as { value: string }).value;
+        });
+        // The session may be gone: show what is left.
+        if (failure !== undefined) return act(() => Promise.reject(new Error(failure)));
+      }
+      valueRow.hidden = !valueRow.hidden;
+      show.textContent = valueRow.hidden ? 'Show' : 'Hide';
+      show.ariaLabel = `${show.textContent} the value of ${key}`;
+    });
+    const remove = button('Delete', `Delete ${key}`, () =>
+      act(() => ask({ action: 'delete', key }), `${clip(key)} is deleted.`),
     );
-    show.textContent = '••••••';
-    value.append(show);
-    const remove = button('Delete', `Delete ${key}`, () => act({ action: 'delete', key }, `${key} is deleted.`));
-    return row([
-      element('th', { textContent: key, scope: 'row' }),
-      value,
-      type,
-      sizeText(bytes),
-      expires ? time(expires) : 'with the session',
-      remove,
-    ]);
+    const buttons = element('span', { className: 'buttons' });
+    buttons.append(show, remove);
+    const name = element('th', { scope: 'row' });
+    name.append(keyElement(key));
+    return [row([name, type, sizeText(bytes), expires ? time(expires) : 'with the session', buttons]), valueRow];
   });
-  return table('Values', ['Key', 'Value', 'Type', 'Size', 'Expires', ''], rows);
+  return table('Values', ['Key', 'Type', 'Size', 'Expires', ''], rows);
 }
 
-function requestsTable(requests: ShownRequest[]): Node {
+/** One or more keys. What does not fit into three lines is cut off. */
+function keyElement(text: string): HTMLElement {
+  return element('span', { className: 'key', textContent: text, title: text });
+}
+
+function requestsPart(requests: ShownRequest[]): Node[] {
+  const head = element('h2', { textContent: 'Last requests' });
   if (requests.length === 0) {
-    return element('p', { className: 'empty', textContent: 'No request of this session has asked the backend yet.' });
+    const text = 'No request of this session has asked the backend yet.';
+    return [head, element('p', { className: 'empty', textContent: text })];
   }
-  const rows = requests.slice(0, SHOWN_REQUESTS).map(({ method, path, at, operations, events }) => {
+  const rows = requests.slice(0, SHOWN_REQUESTS).map(({ method, path, at, reads, writes, operations, events }) => {
+    const keys = element('span', { className: 'keys' });
+    if (reads.length > 0) keys.append(keyElement(`reads ${reads.map(clip).join(', ')}`));
+    if (writes.length > 0) keys.append(keyElement(`writes ${writes.map(clip).join(', ')}`));
     const asked = element('span', { className: 'tags' });
     for (const { operation, ms, failed } of operations) {
       const text = `${VERBS[operation] ?? operation}${ms === undefined ? '' : ` ${ms.toFixed(1)} ms`}`;
@@ -149,9 +167,9 @@ function requestsTable(requests: ShownRequest[]): Node {
       asked.append(element('span', { textContent: EVENTS[event] ?? event, className: 'bad' }));
     const request = element('th', { scope: 'row' });
     request.append(element('span', { className: 'method', textContent: method }), ` ${path}`);
-    return row([request, new Date(at).toLocaleTimeString(), asked]);
+    return row([request, new Date(at).toLocaleTimeString(), keys, asked]);
   });
-  return table('Last requests', ['Request', 'At', 'Backend'], rows);
+  return [head, table('Last requests', ['Request', 'At', 'Keys', 'Backend'], rows)];
 }
 
 const SHOWN_REQUESTS = 20;
@@ -199,7 +217,7 @@ function table(caption: string, heads: string[], rows: Node[]): Node {
   return it;
 }
 
-function row(cells: (Node | string)[]): Node {
+function row(cells: (Node | string)[]): HTMLTableRowElement {
   const it = element('tr');
   for (const cell of cells) {
     if (cell instanceof HTMLTableCellElement) it.append(cell);
@@ -218,6 +236,10 @@ function time(iso: string): HTMLElement {
 }
 
 const TIME: Intl.DateTimeFormatOptions = { dateStyle: 'medium', timeStyle: 'medium' };
+
+function clip(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 60)}…` : text;
+}
 
 function sizeText(bytes: number): string {
   return bytes < 1024 ? `${bytes} B` : `${(bytes / 1024).toFixed(1)} KiB`;
@@ -243,27 +265,42 @@ const STYLE = `
   .body { overflow: auto; margin-right: -12px; padding-right: 12px; }
   p { margin: 8px 0; }
   .empty, .summary { color: var(--soft); }
-  .status:empty { display: none; }
-  .status { color: var(--strong); }
+  .status { color: var(--strong); overflow-wrap: anywhere; }
+  .status:empty { margin: 0; }
   .status.failed { color: var(--bad); }
   code, pre { font: 12px/1.5 ui-monospace, Menlo, Consolas, monospace; color: var(--text); }
   code { background: var(--fill); border-radius: 4px; padding: 2px 5px; }
-  pre { margin: 0; max-height: 140px; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
+  pre { contain: inline-size; margin: 0; max-height: 140px; overflow: auto; white-space: pre-wrap; overflow-wrap: anywhere; }
   table { width: 100%; border-collapse: collapse; margin: 8px 0; }
   th, td { text-align: left; vertical-align: top; padding: 6px 12px 6px 0; border-top: 1px solid var(--line); font-weight: 400; }
   td:last-child { padding-right: 0; }
   thead th { border: 0; color: var(--soft); font-size: 12px; padding-bottom: 4px; }
-  tbody th { color: var(--strong); font-weight: 500; overflow-wrap: anywhere; }
+  tbody th { color: var(--strong); font-weight: 500; }
   tbody td { white-space: nowrap; }
-  tbody td:has(.tags) { width: 55%; white-space: normal; }
-  tbody td.value { white-space: normal; }
-  .values td:last-child { text-align: right; }
+  tbody td:has(pre) { border: 0; padding-top: 0; white-space: normal; }
+  .key { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 3; max-width: 240px; overflow: hidden; overflow-wrap: break-word; }
+  td:has(.keys) { width: 30%; white-space: normal; }
+  .requests tbody th { min-width: 140px; overflow-wrap: anywhere; }
+  td:has(.buttons) { text-align: right; }
+  .buttons { display: inline-flex; gap: 6px; }
   .method { color: var(--soft); font-size: 12px; }
-  .tags { display: flex; flex-wrap: wrap; gap: 4px; }
+  .tags { display: flex; flex-wrap: wrap; gap: 4px; white-space: normal; }
   .tags span { background: var(--fill); border-radius: 4px; padding: 0 6px; font-variant-numeric: tabular-nums; }
-  .tags span.bad { background: var(--bad-fill); color: var(--bad); white-space: normal; }
+  .tags span.bad { background: var(--bad-fill); color: var(--bad); }
   .actions { display: flex; flex-wrap: wrap; gap: 8px; margin: 12px 0; }
   .actions[hidden] { display: none; }
+  /* One block for each row. */
+  @media (max-width: 700px) {
+    astro-dev-toolbar-window { padding: 16px; }
+    table, tbody { display: block; }
+    thead { display: none; }
+    tr:not([hidden]) { display: flex; flex-wrap: wrap; gap: 2px 12px; padding: 6px 0; border-top: 1px solid var(--line); }
+    tr:not([hidden]):has(pre) { border: 0; padding-top: 0; }
+    th, td { border: 0; padding: 0; }
+    tbody th, td:has(.keys, .tags, pre) { width: 100%; }
+    tbody .key { max-width: none; overflow-wrap: break-word; }
+    td:has(.buttons) { margin-left: auto; }
+  }
   button {
     font: inherit; font-size: 12px; color: var(--strong); background: var(--fill); border: 1px solid var(--line);
     border-radius: 5px; padding: 1px 8px; cursor: pointer;
