@@ -119,6 +119,10 @@ function cookieProblems({ cookie: attributes = {}, driver, renewCookie, base, ur
       'Set it to a shorter name, such as `sid`.';
     problems.push({ subject: 'cookie', isError: true, message });
   }
+  if (maxAge !== undefined && !Number.isInteger(maxAge)) {
+    const message = `\`session.cookie.maxAge\` is \`${maxAge}\`, and Astro sends no cookie then. Set it to a whole number of seconds.`;
+    problems.push({ subject: 'cookie', isError: true, message });
+  }
   // Astro sets `Secure` in a built site only. In development, browsers then drop cookies that need it.
   const needsSecure = /^__(?:Host|Secure|Http)-/i.test(name) ? name : cookie.sameSite === 'none' ? 'SameSite=None' : '';
   if (isDev && needsSecure !== '' && secure === undefined) {
@@ -143,9 +147,10 @@ function cookieProblems({ cookie: attributes = {}, driver, renewCookie, base, ur
 function domainProblem(domain: string, url: string | undefined): string | undefined {
   const bare = domain.replace(/^\./, '').toLowerCase();
   const host = url === undefined ? undefined : hostnameOf(url);
+  if (bare === host || bare === 'localhost') return undefined;
   if (/^\d+(?:\.\d+){3}$/.test(bare)) return 'an IP address, which has no subdomains';
   if (isPublicSuffix(bare)) return `\`${domain}\`: browsers drop a cookie for all sites under it`;
-  if (host === undefined || host === bare || host.endsWith(`.${bare}`)) return undefined;
+  if (host === undefined || host.endsWith(`.${bare}`)) return undefined;
   return `\`${domain}\`, and \`site\` is on ${host}: browsers drop the cookie`;
 }
 
@@ -182,8 +187,9 @@ function isPublicSuffix(domain: string): boolean {
 }
 
 function isWithin(base: string, path: string): boolean {
-  const folder = (text: string): string => `/${text.replace(/^\/+|\/+$/g, '')}/`.replace('//', '/');
-  return folder(base).startsWith(folder(path));
+  // RFC 6265, section 5.1.4: a cookie with the path `/shop/` is not sent to `/shop`.
+  const root = `/${base}`.replace('//', '/');
+  return root === path || root.startsWith(path.endsWith('/') ? path : `${path}/`);
 }
 
 function hostnameOf(url: string): string | undefined {
