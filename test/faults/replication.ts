@@ -54,7 +54,7 @@ const sentinelFailover: Fault = {
       inject: () => master.kill(),
       note: async (verdict) =>
         `² Redis replication is asynchronous, so a failover can lose writes that were just acknowledged. This one lost ${describeLosses(verdict)}. ` +
-        `The Redis command \`WAIT 1 100\` after each write would wait for a replica. Coatcheck does not send it. With it, a write would take ${cost}.`,
+        `Coatcheck does not wait for a replica after each write, as the Redis command \`WAIT 1 100\` would. With it, a write would take ${cost}.`,
       async close() {
         for (const admin of admins) admin.disconnect();
         for (const server of [...sentinels, master, replica]) await server[Symbol.asyncDispose]();

@@ -203,7 +203,7 @@ ${table.join('\n')}
 Each request is one operation: a read, a write of one key, or a sign-out. The recovery time is measured from the time at which the backend is
 available again. For a fault that ends by itself, it is measured from the start of the fault. The error codes are explained in [\`session-core\`](../packages/session-core/README.md#errors).
 
-KV, D1 and Durable Objects are not in the table, because nobody but Cloudflare can break them. Instead, the tests of these packages run in workerd with a
+KV, D1 and Durable Objects are not in the table, because only Cloudflare can break them. Instead, the tests of these packages run in workerd with a
 binding that fails, hangs, or loses its answer after it has stored a change.
 
 ${notes.join('\n\n')}
