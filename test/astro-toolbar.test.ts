@@ -488,7 +488,8 @@ describe('in Chromium, the app', () => {
     await page.getByRole('button', { name: 'Show the value of longValue' }).click();
     const app = page.locator('.body');
     // Beside the longest value, a key is one line high, and a very long key at most three.
-    const heightOf = async (key: string): Promise<number> => (await app.getByTitle(key, { exact: true }).boundingBox())!.height;
+    const heightOf = async (key: string): Promise<number> =>
+      (await app.getByTitle(key, { exact: true }).boundingBox())!.height;
     const line = await heightOf('user');
     expect(await heightOf('shoppingCartOfTheVisitor')).toBe(line);
     expect(await heightOf('k'.repeat(198))).toBeLessThanOrEqual(3 * line);

@@ -35,7 +35,13 @@ export interface Site {
 }
 
 /** The subject of a problem. A site can ignore a subject. */
-export type ProblemSubject = 'no-adapter' | 'no-driver' | 'other-driver' | 'unsuited-driver' | 'missing-variable' | 'cookie';
+export type ProblemSubject =
+  | 'no-adapter'
+  | 'no-driver'
+  | 'other-driver'
+  | 'unsuited-driver'
+  | 'missing-variable'
+  | 'cookie';
 
 /** One thing that is wrong with a site. */
 export interface Problem {

@@ -75,7 +75,16 @@ export function startRecording(): Recording {
 const EVENTS = ['destroyed-write', 'stale-write', 'unknown-read', 'conflict', 'corrupt-field', 'migrated', 'eviction'];
 
 function emptyRequest(): RecordedRequest {
-  return { method: '', path: '', at: Date.now(), ids: new Set(), operations: [], events: [], reads: new Set(), writes: new Set() };
+  return {
+    method: '',
+    path: '',
+    at: Date.now(),
+    ids: new Set(),
+    operations: [],
+    events: [],
+    reads: new Set(),
+    writes: new Set(),
+  };
 }
 
 /** Keeps what happens during some work, and when Astro then saves the session. */

@@ -80,10 +80,13 @@ describe('the driver', () => {
     [node, ['session-redis'], 'session-redis is installed. Set `session.driver`'],
     [node, ['session-d1', 'session-postgres'], 'session-postgres is installed. Set `session.driver`'],
     [cloudflare, ['session-redis'], 'Install @coatcheck/session-d1 '],
-  ])('on %s with %o in package.json: the installed package that suits the adapter', (adapter, installed, suggestion) => {
-    for (const driver of [{ kind: 'none' }, { kind: 'other', name: 'lruCache' }] as SiteDriver[])
-      expect(problemsOf({ adapter, driver, installed })).toEqual([expect.stringContaining(suggestion)]);
-  });
+  ])(
+    'on %s with %o in package.json: the installed package that suits the adapter',
+    (adapter, installed, suggestion) => {
+      for (const driver of [{ kind: 'none' }, { kind: 'other', name: 'lruCache' }] as SiteDriver[])
+        expect(problemsOf({ adapter, driver, installed })).toEqual([expect.stringContaining(suggestion)]);
+    },
+  );
 
   test('Netlify Blobs outside of Netlify: the options that it needs', () => {
     expect(problemsOf({ driver: ours('session-netlify-blobs') })[0]).toContain(

@@ -48,7 +48,11 @@ describe('whose driver a site has', () => {
 test('which drivers a site has installed', () => {
   expect(installedIn(folder)).toEqual([]);
   const dependencies = { '@coatcheck/astro': '1', '@coatcheck/session-core': '1', '@coatcheck/session-redis': '1' };
-  const devDependencies = { '@coatcheck/session-memory': '1', '@coatcheck/session-unstorage': '1', 'session-other': '1' };
+  const devDependencies = {
+    '@coatcheck/session-memory': '1',
+    '@coatcheck/session-unstorage': '1',
+    'session-other': '1',
+  };
   writeFileSync(join(folder, 'package.json'), JSON.stringify({ dependencies, devDependencies }));
   expect(installedIn(folder)).toEqual(['session-redis', 'session-memory']);
   writeFileSync(join(folder, 'package.json'), '{}');
