@@ -63,8 +63,8 @@ test('`astro add` installs and configures the integration on an empty Astro 7 si
   expect(dependencies['@coatcheck/astro']).toMatch(/^\^\d/);
 
   const log = await cli(app, 'build');
-  expect(log).toContain('[@coatcheck/astro] The site has no session driver, so there is no `Astro.session`.');
-  expect(log).toContain("import { sqliteDriver } from '@coatcheck/session-sqlite';");
+  expect(log).toContain('[@coatcheck/astro] The site has no adapter.');
+  expect(log).toContain('Run `npx astro add node`');
   expect(await readFile(join(app, 'dist/index.html'), 'utf8')).toContain('an empty site');
 });
 

@@ -240,8 +240,10 @@ describe('a built site', () => {
     expect(answers.map((answer) => cookiesOf(answer).length)).toEqual([0, 2]);
   });
 
-  test('renews no cookie that browsers keep until they are closed', async () => {
-    await using site = await startSite(await buildSite(siteWith(7, { ...idle, cookie: {} })));
+  test('renews no cookie that browsers keep until they are closed, and says so', async () => {
+    const built = await buildSite(siteWith(7, { ...idle, cookie: {} }));
+    expect(built.log).toContain('Set `session.cookie.maxAge` to `3600`, twice the `idleTtl`');
+    await using site = await startSite(built);
     expect(cookiesOf(await (await visitorWithSession(site.url)).fetch('/read'))).toEqual([]);
   });
 
@@ -293,16 +295,21 @@ describe('a built site', () => {
 
   test("with a driver that is not Coatcheck's works, but `locals.sessions` says what it needs", async () => {
     const driver = 'sessionDrivers.lruCache({ max: 100 })';
-    const built = await buildSite(siteWith(7, { driver, from: '', cookie: { maxAge: 3600 } }));
+    const spec = siteWith(7, { driver, from: '', cookie: { maxAge: 3600 } });
+    const manifest = JSON.stringify({ type: 'module', dependencies: { '@coatcheck/session-redis': '*' } });
+    const built = await buildSite({ ...spec, files: { ...spec.files, 'package.json': manifest } });
     expect(built.log).toContain('The session driver is unstorage/drivers/lru-cache.');
-    expect(built.log).toContain('session: { driver: sqliteDriver() },');
+    expect(built.log).toContain('session-redis is installed. Set `session.driver` in astro.config:');
+    expect(built.log).toContain('session: { driver: redisDriver() },');
     await using site = await startSite(built);
     const visitor = await visitorWithSession(site.url);
     expect((await visitor.fetch('/read')).body).toBe('"ada"');
     // Also for visitors without a session.
     expect((await createVisitor(site.url).fetch('/current')).status).toBe(500);
     expect((await visitor.fetch('/current')).status).toBe(500);
-    await site.logged(/\[@coatcheck\/astro\] `locals\.sessions` needs a Coatcheck driver/);
+    await site.logged(
+      /\[@coatcheck\/astro\] `locals\.sessions` needs a Coatcheck driver .*`astro dev` and `astro build` log what to write/,
+    );
   });
 });
 
@@ -369,7 +376,9 @@ describe('the checks', () => {
     ["{ schema: 'valibot' }", /`schema` is 'valibot', but there is no such file/],
     ["{ schema: './src/gates.ts' }", /`schema` is '\.\/src\/gates\.ts', but the module has no default export/],
   ])('refuse the schema of %s', async (options, message) => {
-    await expect(buildSite(siteWith(7, { ...memory, options }))).rejects.toThrow(message);
+    const refusal = expect(buildSite(siteWith(7, { ...memory, options }))).rejects;
+    await refusal.toThrow(message);
+    await refusal.toThrow("import { z } from 'astro/zod';");
   });
 });
 

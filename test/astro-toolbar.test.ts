@@ -21,6 +21,11 @@ const files = {
       session.set('cart', new Map([['hat', 2]]));
       session.set('notice', 'Welcome back!', { ttl: 600 });
     }
+    if (Astro.url.searchParams.has('long')) {
+      session.set('longValue', 'x'.repeat(4000));
+      session.set('shoppingCartOfTheVisitor', 'v '.repeat(500));
+      session.set('k'.repeat(198), 1);
+    }
     const user = await session.get('user');
     ---
     <html lang="en"><head><title>Shop</title></head><body><h1>Shop</h1><p id="user">{user?.name ?? 'nobody'}</p></body></html>`,
@@ -32,6 +37,9 @@ const files = {
       session.set('user', 'late');
       return new Response('late');
     };`,
+  'src/pages/current.ts': `
+    export const GET = async ({ locals, session }) =>
+      Response.json({ current: await locals.sessions.current(), keys: [...(await session.keys())] });`,
   // The middleware of the site does not come between the app and its session.
   'src/middleware.ts': `
     export const onRequest = ({ url, redirect }, next) => (url.pathname.startsWith('/_') ? redirect('/login') : next());`,
@@ -60,6 +68,17 @@ interface Browsing {
   getComputedStyle(it: unknown): { backgroundColor: string };
 }
 
+interface Focusing {
+  getRootNode(): { activeElement: { ariaLabel: string | null; textContent: string } | null };
+}
+
+interface AppOptions {
+  scheme?: 'light' | 'dark';
+  width?: number;
+  /** The query of the page that fills the session. */
+  fill?: string;
+}
+
 /** Asks as the app does in a browser. */
 function ask(
   visitor: Visitor,
@@ -77,7 +96,13 @@ function ask(
 interface Shown {
   session: { handle: string; expires: string | null; entries: { key: string; type: string; bytes: number }[] } | null;
   hasCookie: boolean;
-  requests: { path: string; operations: { operation: string }[]; events: string[] }[];
+  requests: {
+    path: string;
+    operations: { operation: string }[];
+    events: string[];
+    reads: string[];
+    writes: string[];
+  }[];
 }
 
 async function show(visitor: Visitor): Promise<Shown> {
@@ -109,7 +134,7 @@ describe.each(astros)('in `astro dev` on Astro %i, the endpoint', (astro) => {
     expect(session).toEqual({
       handle: expect.stringMatching(/^[\w-]{22}$/),
       expires: expect.stringMatching(/Z$/),
-      entries: expect.toSatisfy((entries: { key: string }[]) => entries.length === 3),
+      entries: ['cart', 'notice', 'user'].map((key) => expect.objectContaining({ key })),
     });
     const types = Object.fromEntries(session!.entries.map(({ key, type, bytes }) => [key, [type, bytes]]));
     expect(types).toEqual({
@@ -145,7 +170,12 @@ describe.each(astros)('in `astro dev` on Astro %i, the endpoint', (astro) => {
       at: expect.any(Number),
       operations: [{ operation: 'read', ms: expect.any(Number) }],
       events: [],
+      reads: ['user'],
+      writes: [],
     });
+    expect(requests[1]).toMatchObject({ reads: ['user'], writes: ['user', 'cart', 'notice'] });
+    await visitor.fetch('/current');
+    expect((await show(visitor)).requests[0]).toMatchObject({ path: '/current', reads: ['all keys'], writes: [] });
   });
 
   test('tells what was dropped', async () => {
@@ -163,6 +193,7 @@ describe.each(astros)('in `astro dev` on Astro %i, the endpoint', (astro) => {
     expect(requests.find(({ path }) => path === '/late')).toMatchObject({
       operations: [{ operation: 'read' }, { operation: 'patch' }],
       events: ['destroyed-write'],
+      writes: ['user'],
     });
   });
 
@@ -173,25 +204,31 @@ describe.each(astros)('in `astro dev` on Astro %i, the endpoint', (astro) => {
     expect(session!.entries.map(({ key }) => key).sort()).toEqual(['cart', 'notice']);
   });
 
-  test('regenerates the session', async () => {
+  test('regenerates the session, and still tells what its requests did', async () => {
     const visitor = await filledVisitor(site.url);
     const id = visitor.sessionId();
     const { session: before } = await show(visitor);
     await ask(visitor, { action: 'regenerate' });
     expect(visitor.sessionId()).not.toBe(id);
-    const { session } = await show(visitor);
+    const { session, requests } = await show(visitor);
     expect(session!.handle).not.toBe(before!.handle);
     expect(session!.entries).toHaveLength(3);
+    expect(requests.map(({ path }) => path)).toEqual(['/shop']);
     expect(await show(createVisitor(site.url, [['astro-session', id!]]))).toMatchObject({ session: null });
   });
 
-  test('lets all values expire, and keeps the cookie', async () => {
+  test('lets the session expire, and keeps the cookie', async () => {
     const visitor = await filledVisitor(site.url);
     const id = visitor.sessionId();
-    await ask(visitor, { action: 'expire' });
-    expect(visitor.sessionId()).toBe(id);
-    expect((await show(visitor)).session?.entries ?? []).toEqual([]);
+    expect((await ask(visitor, { action: 'expire' })).headers.getSetCookie()).toEqual([]);
+    expect(await show(visitor)).toMatchObject({ session: null, hasCookie: true });
+    // As after a long absence: the page finds no session, and the next one has another id.
+    expect(JSON.parse((await visitor.fetch('/current')).body)).toEqual({ current: null, keys: [] });
     expect((await visitor.fetch('/shop')).body).toContain('nobody');
+    expect(visitor.sessionId()).toBe(id);
+    expect((await visitor.fetch('/shop?fill')).body).toContain('Ada');
+    expect(visitor.sessionId()).not.toBe(id);
+    expect((await show(visitor)).session!.entries).toHaveLength(3);
   });
 
   test('destroys the session and removes the cookie', async () => {
@@ -284,6 +321,13 @@ test('in a Worker, the endpoint describes the session, and what requests did', a
     { operation: 'read', ms: expect.any(Number) },
     { operation: 'patch', ms: expect.any(Number) },
   ]);
+  expect(requests.map(({ reads, writes }) => [reads, writes])).toEqual([
+    [['user'], []],
+    [['user'], ['user', 'cart', 'notice']],
+  ]);
+  await ask(visitor, { action: 'expire' });
+  expect(await show(visitor)).toMatchObject({ session: null, hasCookie: true });
+  await visitor.fetch('/shop?fill');
   await ask(visitor, { action: 'destroy' });
   expect(visitor.sessionId()).toBeUndefined();
 });
@@ -346,24 +390,43 @@ describe('in Chromium, the app', () => {
   afterAll(() => Promise.all([browser?.close(), site?.[Symbol.asyncDispose]()]));
 
   /** A page of a new visitor, with the app open. */
-  async function openApp(scheme: 'light' | 'dark' = 'dark'): Promise<Page> {
-    const context = await browser.newContext({ colorScheme: scheme, viewport: { width: 900, height: 760 } });
+  async function openApp({ scheme = 'dark', width = 900, fill = 'fill' }: AppOptions = {}): Promise<Page> {
+    const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height: 760 } });
     const page = await context.newPage();
-    await page.goto(`${site.url}/shop?fill`);
+    await page.goto(`${site.url}/shop?${fill}`);
     await page.goto(`${site.url}/shop`);
     await page.locator('button[data-app-id="coatcheck"]').click();
-    await page.getByRole('table', { name: 'Values' }).waitFor();
+    await page.getByRole('button', { name: 'Show the value of user' }).waitFor();
     return page;
   }
+
+  const press = async (page: Page, name: string): Promise<void> => {
+    await page.getByRole('button', { name, exact: true }).focus();
+    await page.keyboard.press('Enter');
+  };
+
+  /** The text or the name of what has the focus in the app. */
+  const focused = (page: Page): Promise<unknown> =>
+    page.locator('.body').evaluate((it) => {
+      const element = (it as unknown as Focusing).getRootNode().activeElement;
+      return element && (element.ariaLabel ?? element.textContent);
+    });
 
   test('shows keys, and a value when asked', async () => {
     const page = await openApp();
     const values = page.getByRole('table', { name: 'Values' });
     await expect.poll(() => values.getByRole('row').count()).toBe(4);
     expect(await values.textContent()).not.toContain('Ada');
-    await page.getByRole('button', { name: 'Show the value of user' }).click();
-    await expect.poll(() => values.textContent()).toContain('"name": "Ada Lovelace"');
-    expect(await page.getByRole('table', { name: 'Last requests' }).textContent()).toMatch(/\/shop.*read \d+\.\d ms/);
+    await press(page, 'Show the value of user');
+    const value = values.getByText('"name": "Ada Lovelace"');
+    await expect.poll(() => value.isVisible()).toBe(true);
+    expect(await focused(page)).toBe('Hide the value of user');
+    await page.keyboard.press('Enter');
+    await expect.poll(() => value.isVisible()).toBe(false);
+    expect(await focused(page)).toBe('Show the value of user');
+    expect(await page.getByRole('table', { name: 'Last requests' }).textContent()).toMatch(
+      /\/shop.*reads user.*read \d+\.\d ms.*\/shop.*writes user, cart, notice/,
+    );
     await page.context().close();
   });
 
@@ -373,24 +436,22 @@ describe('in Chromium, the app', () => {
     const status = page.getByRole('status');
     const id = async (): Promise<string | undefined> =>
       (await page.context().cookies()).find(({ name }) => name === 'astro-session')?.value;
-    const press = async (name: string): Promise<void> => {
-      const button = page.getByRole('button', { name, exact: true });
-      await button.focus();
-      await page.keyboard.press('Enter');
-    };
-    await press('Delete notice');
+    await press(page, 'Delete notice');
     await expect.poll(() => status.textContent()).toBe('notice is deleted.');
+    expect(await focused(page)).toBe('notice is deleted.');
     expect(await values.getByRole('row').count()).toBe(3);
 
     const first = await id();
-    await press('Regenerate');
+    await press(page, 'Regenerate');
     await expect.poll(() => status.textContent()).toBe('The session has a new id.');
     const second = await id();
     expect(second).not.toBe(first);
     expect(await values.getByRole('row').count()).toBe(3);
+    expect(await page.getByRole('table', { name: 'Last requests' }).textContent()).toContain('/shop');
 
-    await press('Expire now');
-    await expect.poll(() => status.textContent()).toBe('All values have expired.');
+    await press(page, 'Expire now');
+    await expect.poll(() => status.textContent()).toBe('The session has expired.');
+    expect(await focused(page)).toBe('The session has expired.');
     expect(await values.count()).toBe(0);
     expect(await id()).toBe(second);
 
@@ -399,15 +460,54 @@ describe('in Chromium, the app', () => {
     await page.context().close();
 
     const other = await openApp();
-    await other.getByRole('button', { name: 'Destroy' }).click();
+    await press(other, 'Destroy');
     await expect.poll(() => other.getByRole('status').textContent()).toBe('The session is destroyed.');
+    expect(await focused(other)).toBe('The session is destroyed.');
     expect(await other.context().cookies()).toEqual([]);
-    expect(await other.getByText('This browser has no session yet.').isVisible()).toBe(true);
+    expect(await other.getByText('This browser has no session.').isVisible()).toBe(true);
     await other.context().close();
   });
 
+  test.each(['Show the value of user', 'Delete user', 'Regenerate'])(
+    'shows no session anymore if it was destroyed elsewhere: %s',
+    async (name) => {
+      const page = await openApp();
+      const [cookie] = await page.context().cookies();
+      await ask(createVisitor(site.url, [['astro-session', cookie!.value]]), { action: 'destroy' });
+      await press(page, name);
+      await expect.poll(() => page.getByRole('status').textContent()).toBe('There is no session anymore.');
+      expect(await focused(page)).toBe('There is no session anymore.');
+      expect(await page.getByText('The session of this cookie does not exist').isVisible()).toBe(true);
+      expect(await page.getByRole('button', { name: 'Delete user' }).count()).toBe(0);
+      await page.context().close();
+    },
+  );
+
+  test.each([900, 400])('at a width of %i, shows whole words, short rows and all buttons', async (width) => {
+    const page = await openApp({ width, fill: 'fill&long' });
+    await page.getByRole('button', { name: 'Show the value of longValue' }).click();
+    const app = page.locator('.body');
+    // Beside the longest value, a key is one line high, and a very long key at most three.
+    const heightOf = async (key: string): Promise<number> =>
+      (await app.getByTitle(key, { exact: true }).boundingBox())!.height;
+    const line = await heightOf('user');
+    expect(await heightOf('shoppingCartOfTheVisitor')).toBe(line);
+    expect(await heightOf('k'.repeat(198))).toBeLessThanOrEqual(3 * line);
+    // Nothing is beyond the edge.
+    const beyond = await app.evaluate((it) => {
+      const { scrollWidth, clientWidth } = it as unknown as { scrollWidth: number; clientWidth: number };
+      return scrollWidth - clientWidth;
+    });
+    expect(beyond).toBe(0);
+    for (const button of await app.getByRole('button', { name: 'Delete' }).all()) {
+      const { x, width: own } = (await button.boundingBox())!;
+      expect([x >= 0, x + own <= width]).toEqual([true, true]);
+    }
+    await page.context().close();
+  });
+
   test.each(['light', 'dark'] as const)('follows the %s color scheme', async (scheme) => {
-    const page = await openApp(scheme);
+    const page = await openApp({ scheme });
     const window = page.locator('astro-dev-toolbar-window').filter({ hasText: 'Last requests' });
     const color = await window.evaluate(
       (it) => (globalThis as unknown as Browsing).getComputedStyle(it).backgroundColor,

@@ -10,6 +10,7 @@ const netlify = '@astrojs/netlify';
 const cloudflare = '@astrojs/cloudflare';
 
 const ours = (name: string, config: Record<string, unknown> = {}): SiteDriver => ({ kind: 'coatcheck', name, config });
+const idle = ours('session-sqlite', { idleTtl: 60 });
 
 /** A built site without problems, changed as a test needs it. */
 const siteWith = (changes: Partial<Site>): Site => ({
@@ -31,9 +32,17 @@ test('a site without problems', () => {
   expect(problemsOf({ driver: { kind: 'own' }, adapter: cloudflare })).toEqual([]);
 });
 
+test('a site without an adapter has no visitors with sessions, whatever its driver is', () => {
+  for (const driver of [ours('session-sqlite'), { kind: 'none' }, { kind: 'other', name: 'redis' }] as SiteDriver[]) {
+    expect(problemsOf({ adapter: undefined, driver })).toEqual([
+      expect.stringMatching(/^no-adapter: .*`npx astro add node`[^]*output: 'server'[^]*prerender = false/),
+    ]);
+  }
+});
+
 describe('the driver', () => {
   test.each([
-    [undefined, 'sqliteDriver', 'session-sqlite'],
+    ['a-strange-adapter', 'sqliteDriver', 'session-sqlite'],
     [node, 'sqliteDriver', 'session-sqlite'],
     [vercel, 'postgresDriver', 'session-postgres'],
     [netlify, 'netlifyBlobsDriver', 'session-netlify-blobs'],
@@ -43,13 +52,47 @@ describe('the driver', () => {
     for (const other of [
       { kind: 'none' },
       { kind: 'none', disabled: true },
-      { kind: 'other', name: 'redis' },
+      { kind: 'other', name: 'unstorage/drivers/mongodb' },
     ] as const) {
       const [problem, ...more] = problemsOf({ adapter, driver: other });
       expect(problem).toContain(`Install @coatcheck/${name}`);
       expect(problem).toContain(line);
       expect(more).toEqual([]);
     }
+  });
+
+  test.each<[adapter: string, driver: string, suggested: string]>([
+    [node, 'unstorage/drivers/redis', 'redisDriver'],
+    [cloudflare, 'redis', 'd1Driver'],
+    [vercel, 'upstash', 'upstashDriver'],
+    [node, 'vercelKV', 'upstashDriver'],
+    [node, 'unstorage/drivers/lru-cache', 'memoryDriver'],
+    [vercel, 'lruCache', 'postgresDriver'],
+    [node, 'unstorage/drivers/fs-lite', 'sqliteDriver'],
+    [vercel, 'fsLite', 'postgresDriver'],
+    [cloudflare, 'unstorage/drivers/cloudflare-kv-binding', 'd1Driver'],
+  ])("on %s, one of Astro's own, %s: the same backend if it suits the adapter", (adapter, name, suggested) => {
+    const [problem] = problemsOf({ adapter, driver: { kind: 'other', name } });
+    expect(/driver: (\w+)\(/.exec(problem!)![1]).toBe(suggested);
+  });
+
+  test.each<[adapter: string, installed: string[], suggestion: string]>([
+    [node, ['session-redis'], 'session-redis is installed. Set `session.driver`'],
+    [node, ['session-d1', 'session-postgres'], 'session-postgres is installed. Set `session.driver`'],
+    [cloudflare, ['session-redis'], 'Install @coatcheck/session-d1 '],
+  ])(
+    'on %s with %o in package.json: the installed package that suits the adapter',
+    (adapter, installed, suggestion) => {
+      for (const driver of [{ kind: 'none' }, { kind: 'other', name: 'lruCache' }] as SiteDriver[])
+        expect(problemsOf({ adapter, driver, installed })).toEqual([expect.stringContaining(suggestion)]);
+    },
+  );
+
+  test('Netlify Blobs outside of Netlify: the options that it needs', () => {
+    expect(problemsOf({ driver: ours('session-netlify-blobs') })[0]).toContain(
+      "  import { fromEnv, netlifyBlobsDriver } from '@coatcheck/session-netlify-blobs';\n" +
+        "  session: { driver: netlifyBlobsDriver({ siteID: fromEnv('NETLIFY_SITE_ID'), token: fromEnv('NETLIFY_AUTH_TOKEN') }) },",
+    );
   });
 
   test('says why', () => {
@@ -159,7 +202,11 @@ describe('the cookie', () => {
     ['a name that is too long', { cookie: { name: 'a'.repeat(4061) } }, /^cookie error: .*4061 characters/],
     ['no life', { cookie: { maxAge: 0 } }, /^cookie error: `session\.cookie\.maxAge`/],
     ['a domain with a scheme', { cookie: { domain: 'https://a.example' } }, /^cookie error: `session\.cookie\.domain`/],
-    ['an IP address', { cookie: { domain: '127.0.0.1' } }, /^cookie: .*IP address/],
+    [
+      'an IP address',
+      { cookie: { domain: '127.0.0.1' } },
+      /^cookie: .*IP address.*\. Remove `session\.cookie\.domain`\.$/,
+    ],
     ['a top-level domain', { cookie: { domain: 'example' } }, /^cookie: .*`example`/],
     ['a second-level domain of a country', { cookie: { domain: '.co.uk' } }, /^cookie: .*`\.co\.uk`/],
     ['a host of many sites', { cookie: { domain: 'Vercel.app' } }, /^cookie: .*all sites under it/],
@@ -176,7 +223,7 @@ describe('the cookie', () => {
     [
       'a path outside of the site',
       { cookie: { path: '/shop' }, base: '/docs' },
-      /^cookie: .*`\/docs`[^]*path: '\/docs'/,
+      /^cookie: .*`\/docs`.* Set `session\.cookie\.path` to `'\/docs'`\.$/,
     ],
     [
       'a path that the base only begins with',
@@ -186,9 +233,17 @@ describe('the cookie', () => {
     [
       'SameSite=None in development',
       { cookie: { sameSite: 'none' }, isDev: true },
-      /^cookie: .*SameSite=None[^]*secure: true/,
+      /^cookie: .*SameSite=None.* Set `session\.cookie\.secure` to `true`\.$/,
     ],
-    ['__Host- in development', { cookie: { name: '__Host-id' }, isDev: true }, /^cookie: .*__Host-id[^]*secure: true/],
+    ['__Host- in development', { cookie: { name: '__Host-id' }, isDev: true }, /^cookie: .*__Host-id.* to `true`\.$/],
+    ['renewal without a life', { renewCookie: true }, /^cookie: .*renewed.* Set `session\.cookie\.maxAge` to twice/],
+    ['renewal by a module of the site, without a life', { driver: { kind: 'own' }, renewCookie: true }, /^cookie: /],
+    ['an idle limit without a life', { driver: idle }, /^cookie: .*renewed.* Set `session\.cookie\.maxAge` to `120`/],
+    [
+      'a life that is as short as the idle limit',
+      { driver: idle, cookie: { maxAge: 60 } },
+      /^cookie: .*is `60`, and `idleTtl` is `60`: .* Set `session\.cookie\.maxAge` to `120`/,
+    ],
   ])('%s', (_title, changes, problem) => {
     expect(problemsOf(changes)).toEqual([expect.stringMatching(problem)]);
   });
@@ -204,6 +259,10 @@ describe('the cookie', () => {
     { cookie: { domain: 'mine.vercel.app' } },
     { cookie: { path: '/shop' }, base: '/shop/' },
     { cookie: { path: '/' }, base: 'docs' },
+    { driver: idle, cookie: { maxAge: 61 } },
+    { driver: idle, renewCookie: false },
+    { driver: ours('session-sqlite', { idleTtl: { fromEnv: 'IDLE' } }), cookie: { maxAge: 60 } },
+    { driver: { kind: 'own' } },
   ])('no problem: %o', (changes) => {
     expect(problemsOf(changes)).toEqual([]);
   });

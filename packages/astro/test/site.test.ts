@@ -6,7 +6,7 @@ import coatcheck, { type CoatcheckOptions } from '@coatcheck/astro';
 import { redisDriver } from '@coatcheck/session-redis';
 import { sessionDrivers } from 'astro/config';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { driverOf, variablesIn } from '../src/site.ts';
+import { driverOf, installedIn, variablesIn } from '../src/site.ts';
 
 let folder: string;
 
@@ -45,6 +45,20 @@ describe('whose driver a site has', () => {
   });
 });
 
+test('which drivers a site has installed', () => {
+  expect(installedIn(folder)).toEqual([]);
+  const dependencies = { '@coatcheck/astro': '1', '@coatcheck/session-core': '1', '@coatcheck/session-redis': '1' };
+  const devDependencies = {
+    '@coatcheck/session-memory': '1',
+    '@coatcheck/session-unstorage': '1',
+    'session-other': '1',
+  };
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ dependencies, devDependencies }));
+  expect(installedIn(folder)).toEqual(['session-redis', 'session-memory']);
+  writeFileSync(join(folder, 'package.json'), '{}');
+  expect(installedIn(folder)).toEqual([]);
+});
+
 test('environment variables are in the process or in the files of all modes, but not in examples', () => {
   writeFileSync(join(folder, '.env'), 'COATCHECK_A=1\nCOATCHECK_EMPTY=\n');
   writeFileSync(join(folder, '.env.production.local'), 'export COATCHECK_B="2"\n');
@@ -59,7 +73,7 @@ test.each<[options: unknown, message: string]>([
   [{ shema: './a.ts' }, 'There is no option `shema`'],
   [{ schema: 1 }, '`schema` must be the path of a module'],
   [{ renewCookie: 'yes' }, '`renewCookie` must be true or false'],
-  [{ ignore: ['cookies'] }, "`ignore` must be a list of 'no-driver', "],
+  [{ ignore: ['cookies'] }, "`ignore` must be a list of 'no-adapter', 'no-driver', "],
   [{ ignore: 'cookie' }, '`ignore` must be a list of'],
 ])('wrong options: %o', (options, message) => {
   expect(() => coatcheck(options as CoatcheckOptions)).toThrow(
