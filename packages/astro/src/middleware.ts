@@ -55,13 +55,19 @@ export function createMiddleware(options: MiddlewareOptions): Middleware {
     // A prerendered page has no visitor.
     if (context.isPrerendered) return next();
     const sentId = context.request.headers.has('cookie') ? context.cookies.get(options.cookie.name)?.value : undefined;
-    const sessions = sessionsOf(context, sentId, options.cookie.name, describe);
+    /** The ids of the sessions that the page has asked about. */
+    const described = new Set<string | undefined>();
+    const sessions = sessionsOf(context, sentId, options.cookie.name, (id) => {
+      described.add(id);
+      return describe(id);
+    });
     // Not enumerable: where an adapter runs middleware on the edge, it sends the enumerable locals to the page as JSON.
     Object.defineProperty(context.locals, 'sessions', { value: sessions, configurable: true, writable: true });
     const response = await next();
-    return options.renewCookie && sentId !== undefined
-      ? renewed(context, sentId, response, options.cookie, describe)
-      : response;
+    if (!options.renewCookie || sentId === undefined) return response;
+    // `current()` extends the session as a read does.
+    const isUsed = hasLoaded(context, sentId) || (described.has(sentId) && context.session?.sessionID === undefined);
+    return isUsed ? renewed(context, sentId, response, options.cookie, describe) : response;
   };
 }
 
@@ -118,7 +124,7 @@ async function renewed(
   describe: Describe,
 ): Promise<Response> {
   const marker = `${name}-renewed`;
-  if (maxAge === undefined || context.cookies.has(marker) || !hasLoaded(context, id)) return response;
+  if (maxAge === undefined || context.cookies.has(marker)) return response;
   if (isShared(context, response) || isSet(context, response, name) || !canBeCopied(response)) return response;
   // Read again: a cookie of a session that is gone could replace the one of a sign-in that happened meanwhile. If the backend fails, the next
   // request renews the cookie.

@@ -12,7 +12,8 @@ export interface RequestSessions {
   /**
    * Whether the session that this request came with, and has used, is gone by now: another request has destroyed or regenerated it, or it
    * has expired. Asks the backend at each call, so that a long request can find out. False, without asking, if this request has not used
-   * its session yet, or has destroyed or regenerated it itself.
+   * its session yet, or has destroyed or regenerated it itself. Opens Astro's session, so do not call it before `Astro.rewrite()`: Astro loses the
+   * cookie of a session that was opened before a rewrite.
    *
    * @throws {SessionDriverError} as `current()`.
    * @example
