@@ -15,9 +15,23 @@ const files = {
     for (const operation of ['read', 'patch', 'destroy']) {
       tracingChannel('coatcheck:' + operation).start.subscribe(() => void asked++);
     }
-    export const onRequest = (context, next) => {
+    export const onRequest = async (context, next) => {
       context.locals.asked = () => asked;
-      return next();
+      if (context.url.pathname !== '/rewritten') return next();
+      await context.locals.sessions.current();
+      return context.rewrite('/sign-in');
+    };`,
+  'src/pages/sign-in.ts': `
+    export const GET = async ({ session }) => {
+      session.set('user', 'ada');
+      return new Response('signed in');
+    };`,
+  // The headers of this response cannot be changed.
+  'src/pages/fixed.ts': `
+    export const GET = async ({ cookies, session, url }) => {
+      await session.get('user');
+      cookies.set('theme', 'dark');
+      return Response.redirect(new URL('/plain', url));
     };`,
   'src/pages/asked.ts': `export const GET = ({ locals }) => Response.json(locals.asked());`,
   'src/pages/plain.astro': `<p>a page without a session</p>`,
@@ -155,6 +169,10 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     { 'cache-control': 's-maxage=60' },
     { 'cdn-cache-control': 'max-age=60' },
     { 'surrogate-control': 'max-age=60' },
+    { 'edge-control': 'max-age=60' },
+    { 'cache-control': 'must-revalidate, max-age=60' },
+    { expires: 'Fri, 01 Jan 2100 00:00:00 GMT' },
+    { 'x-accel-expires': '60' },
   ])('renews no cookie in a response for a shared cache: %o', async (headers) => {
     const visitor = await visitorWithSession(site.url);
     const shared = await visitor.fetch(`/read?headers=${encodeURIComponent(JSON.stringify(headers))}`);
@@ -162,14 +180,40 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     expect(cookiesOf(shared)).toEqual([]);
   });
 
-  test.each([{ 'cache-control': 'private, max-age=60' }, { 'cdn-cache-control': 'no-store' }])(
-    'renews the cookie in a response that only the browser may store: %o',
-    async (headers) => {
+  test.each<Record<string, string>>([
+    {},
+    { 'cache-control': 'private, max-age=60' },
+    { 'cache-control': 'max-age=0' },
+    { 'cdn-cache-control': 'no-store' },
+    { expires: '0' },
+  ])('renews the cookie in a response that only the browser may store: %o', async (headers) => {
+    const visitor = await visitorWithSession(site.url);
+    const answer = await visitor.fetch(`/read?headers=${encodeURIComponent(JSON.stringify(headers))}`);
+    expect(cookiesOf(answer)).toHaveLength(2);
+    expect(answer.headers.get('cache-control')).toBe(headers['cache-control'] ?? 'private');
+  });
+
+  test('renews no cookie beside one that the page writes by hand, or when the page clears the data of the site', async () => {
+    for (const headers of [{ 'set-cookie': 'astro-session=; Max-Age=0; Path=/' }, { 'clear-site-data': '"cookies"' }]) {
       const visitor = await visitorWithSession(site.url);
       const answer = await visitor.fetch(`/read?headers=${encodeURIComponent(JSON.stringify(headers))}`);
-      expect(cookiesOf(answer)).toHaveLength(2);
-    },
-  );
+      expect(cookiesOf(answer)).toEqual(Object.values(headers).filter((value) => value.includes('=')));
+    }
+  });
+
+  test('renews the cookie in a response whose headers cannot be changed', async () => {
+    const visitor = await visitorWithSession(site.url);
+    const answer = await visitor.fetch('/fixed');
+    expect([answer.status, answer.headers.get('location')]).toEqual([302, `${site.url}/plain`]);
+    const names = cookiesOf(answer).map((line) => line.split('=')[0]!);
+    expect(names.sort()).toEqual(['astro-session', 'astro-session-renewed', 'theme']);
+  });
+
+  test('a session that begins after a rewrite has its cookie, although the middleware has asked for the session', async () => {
+    const visitor = createVisitor(site.url);
+    expect((await visitor.fetch('/rewritten')).body).toBe('signed in');
+    expect((await visitor.fetch('/read')).body).toBe('"ada"');
+  });
 
   test('renews no cookie of a session that does not exist', async () => {
     const visitor = createVisitor(site.url, [['astro-session', crypto.randomUUID()]]);
@@ -216,6 +260,9 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
 
   test('`current()` reads the session once, and is null without a session', async () => {
     const visitor = await visitorWithSession(site.url);
+    // Asking extends the session, so the first answer renews the cookie, with another read.
+    expect(await askedDuring(site, () => visitor.fetch('/current'))).toBe(2);
+    expect(visitor.cookies.has('astro-session-renewed')).toBe(true);
     expect(await askedDuring(site, () => visitor.fetch('/current'))).toBe(1);
     expect(JSON.parse((await createVisitor(site.url).fetch('/current')).body)).toMatchObject({
       current: null,
@@ -234,10 +281,13 @@ describe('a built site', () => {
     const driver = 'memoryDriver()';
     const answers: Answer[] = [];
     for (const options of ['', '{ renewCookie: true }']) {
-      await using site = await startSite(await buildSite(siteWith(7, { ...idle, driver, options })));
+      const cookie = { maxAge: 3650 * 86_400 };
+      await using site = await startSite(await buildSite(siteWith(7, { driver, from: idle.from, cookie, options })));
       answers.push(await (await visitorWithSession(site.url)).fetch('/read'));
     }
     expect(answers.map((answer) => cookiesOf(answer).length)).toEqual([0, 2]);
+    // Browsers keep a cookie for 400 days at most, so it is renewed after 200.
+    expect(cookiesOf(answers[1]!)[1]).toContain(`astro-session-renewed=1; Max-Age=${200 * 86_400};`);
   });
 
   test('renews no cookie that browsers keep until they are closed, and says so', async () => {

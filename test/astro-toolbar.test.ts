@@ -37,6 +37,12 @@ const files = {
       session.set('user', 'late');
       return new Response('late');
     };`,
+  'src/pages/race.ts': `
+    export const GET = ({ session }) => {
+      session.set('race', { constructor: { name: 'SECRET' } });
+      return new Response('set');
+    };`,
+  'src/pages/rewritten.ts': `export const GET = ({ rewrite }) => rewrite('/shop?fill');`,
   'src/pages/current.ts': `
     export const GET = async ({ locals, session }) =>
       Response.json({ current: await locals.sessions.current(), keys: [...(await session.keys())] });`,
@@ -123,6 +129,18 @@ describe.each(astros)('in `astro dev` on Astro %i, the endpoint', (astro) => {
     site = await devSite(siteWith(astro));
   });
   afterAll(() => site?.[Symbol.asyncDispose]());
+
+  test('sends no part of a value as its type', async () => {
+    const visitor = createVisitor(site.url);
+    await visitor.fetch('/race');
+    expect((await show(visitor)).session!.entries).toMatchObject([{ key: 'race', type: 'Object' }]);
+  });
+
+  test('does not come between a page and the cookie of a session that begins after a rewrite', async () => {
+    const visitor = createVisitor(site.url);
+    expect((await visitor.fetch('/rewritten')).status).toBe(200);
+    expect((await visitor.fetch('/shop')).body).toContain('Ada Lovelace');
+  });
 
   test('describes the session of the cookie, without values and without its id', async () => {
     const visitor = await filledVisitor(site.url);
@@ -313,6 +331,8 @@ test('in a Worker, the endpoint describes the session, and what requests did', a
     .replace('session: {', 'integrations: [coatcheck()],\n  session: {')
     .replace('enabled: false', 'enabled: true');
   await using site = await devSite({ ...spec, files: { ...spec.files, 'astro.config.mjs': config } });
+  // The keys of the first request are not recorded.
+  await createVisitor(site.url).fetch('/shop');
   const visitor = await filledVisitor(site.url);
   await visitor.fetch('/shop');
   const { session, requests } = await show(visitor);
@@ -386,6 +406,8 @@ describe('in Chromium, the app', () => {
   let site: DevSite;
   beforeAll(async () => {
     [browser, site] = await Promise.all([startChromium(), devSite(siteWith(7))]);
+    // The keys of the first request are not recorded.
+    await createVisitor(site.url).fetch('/shop');
   });
   afterAll(() => Promise.all([browser?.close(), site?.[Symbol.asyncDispose]()]));
 

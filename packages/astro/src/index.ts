@@ -1,5 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
-import { relative, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createError } from '@coatcheck/session-core/driver';
 import type { AstroConfig, AstroIntegration } from 'astro';
@@ -7,6 +6,7 @@ import { checkSite, type Problem, type ProblemSubject, type Site, wantsRenewal }
 import type { DevOptions } from './dev.ts';
 import type { MiddlewareOptions, SentCookie } from './middleware.ts';
 import { startRecording } from './recording.ts';
+import { schemaOf, typesOf } from './schema.ts';
 import { driverOf, entrypointOf, installedIn, type SessionConfig, variablesIn } from './site.ts';
 import { TOOLBAR_PATH } from './toolbar-protocol.ts';
 
@@ -97,7 +97,7 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
       },
       'astro:config:done'({ config, injectTypes, logger }) {
         site = { config, isDev: command === 'dev' };
-        injectTypes({ filename: 'types.d.ts', content: typesOf(schemaOf(options, config.root), config.root) });
+        injectTypes({ filename: 'types.d.ts', content: typesOf(schemaOf(options.schema, config.root), config.root) });
         // Other commands, such as `astro sync`, run no pages.
         if (command !== 'dev' && command !== 'build') return;
         const problems = checkSite(factsOf(config, site.isDev, options));
@@ -186,8 +186,6 @@ function cookieOf(config: AstroConfig): { name?: string } & Partial<SentCookie> 
   return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined));
 }
 
-// ------------------------------------------------------------------------------------------------------------- middleware
-
 /** The source of the middleware's entrypoint. It imports the site's driver when that is first needed. */
 function middlewareModule(config: AstroConfig, isDev: boolean, hasToolbar: boolean, options: CoatcheckOptions): string {
   const session = config.session;
@@ -220,55 +218,4 @@ function creationOf(session: SessionConfig): string {
 
 function pathLiteral(path: string | URL): string {
   return JSON.stringify((path instanceof URL ? fileURLToPath(path) : path).replaceAll('\\', '/'));
-}
-
-// ------------------------------------------------------------------------------------------------------------------ types
-
-/**
- * The path of the module with the schemas; undefined if the site has none.
- *
- * @throws {SessionDriverError} `configuration` if the file does not exist, or has no default export.
- */
-function schemaOf({ schema }: CoatcheckOptions, root: URL): string | undefined {
-  if (schema === undefined) return undefined;
-  const path = pathOf(schema, root);
-  const fail = (what: string): never => {
-    const message = `\`schema\` is '${String(schema)}', ${what}. Write a module there whose default export has a Standard Schema for each session key:\n\n  import { z } from 'astro/zod';\n  export default { cart: z.array(z.string()) };`;
-    throw createError(NAME, 'configuration', message);
-  };
-  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) fail('but there is no such file in the project');
-  if (!/\bexport\s+default\b|\bexport\s*\{[^}]*\bdefault\b/.test(readFileSync(path, 'utf8')))
-    fail('but the module has no default export');
-  return path;
-}
-
-/** A path may have characters that are special in a URL, and on Windows starts with the letter of a drive. */
-function pathOf(schema: string | URL, root: URL): string {
-  if (schema instanceof URL || schema.startsWith('file:')) return fileURLToPath(schema);
-  return resolve(fileURLToPath(root), schema);
-}
-
-function typesOf(schema: string | undefined, root: URL): string {
-  const folder = fileURLToPath(new URL(`.astro/integrations/${NAME.replace(/[^\w.-]/g, '_')}/`, root));
-  // An interface cannot extend `import('...')`.
-  const types = [`import type { RequestSessions, SessionDataOf } from '${NAME}';`];
-  const data: string[] = [];
-  if (schema !== undefined) {
-    types.push(`import type schema from ${JSON.stringify(relative(folder, schema).replaceAll('\\', '/'))};`);
-    data.push('    interface SessionData extends SessionDataOf<typeof schema> {}');
-  }
-  return [
-    ...types,
-    '',
-    'declare global {',
-    '  namespace App {',
-    '    interface Locals {',
-    `      /** Set by ${NAME}. Not set for prerendered pages. */`,
-    '      sessions: RequestSessions;',
-    '    }',
-    ...data,
-    '  }',
-    '}',
-    '',
-  ].join('\n');
 }

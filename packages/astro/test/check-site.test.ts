@@ -201,6 +201,7 @@ describe('the cookie', () => {
     ['a name with a space', { cookie: { name: 'a b' } }, /^cookie error: `session\.cookie\.name`/],
     ['a name that is too long', { cookie: { name: 'a'.repeat(4061) } }, /^cookie error: .*4061 characters/],
     ['no life', { cookie: { maxAge: 0 } }, /^cookie error: `session\.cookie\.maxAge`/],
+    ['a life that Astro rejects', { cookie: { maxAge: 1.5 } }, /^cookie error: `session\.cookie\.maxAge` is `1\.5`/],
     ['a domain with a scheme', { cookie: { domain: 'https://a.example' } }, /^cookie error: `session\.cookie\.domain`/],
     [
       'an IP address',
@@ -225,6 +226,7 @@ describe('the cookie', () => {
       { cookie: { path: '/shop' }, base: '/docs' },
       /^cookie: .*`\/docs`.* Set `session\.cookie\.path` to `'\/docs'`\.$/,
     ],
+    ['a path with a slash that the base has not', { cookie: { path: '/shop/' }, base: '/shop' }, /^cookie: .*`\/shop`/],
     [
       'a path that the base only begins with',
       { cookie: { path: '/shop' }, base: '/shopping' },
@@ -257,7 +259,10 @@ describe('the cookie', () => {
     { cookie: { domain: 'shop.example', maxAge: 1 }, url: 'https://www.shop.example/' },
     { cookie: { domain: 'shop.example' }, url: 'https://shop.example' },
     { cookie: { domain: 'mine.vercel.app' } },
+    { cookie: { domain: 'localhost' } },
+    { cookie: { domain: '127.0.0.1' }, url: 'http://127.0.0.1:4321' },
     { cookie: { path: '/shop' }, base: '/shop/' },
+    { cookie: { path: '/shop/' }, base: '/shop/' },
     { cookie: { path: '/' }, base: 'docs' },
     { driver: idle, cookie: { maxAge: 61 } },
     { driver: idle, renewCookie: false },

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -67,6 +67,12 @@ test('environment variables are in the process or in the files of all modes, but
   expect(['COATCHECK_A', 'COATCHECK_B', 'PATH'].filter((name) => !has(name))).toEqual([]);
   expect(['COATCHECK_C', 'COATCHECK_EMPTY', 'COATCHECK_D'].filter(has)).toEqual([]);
   expect(variablesIn(join(folder, 'missing'))('COATCHECK_A')).toBe(false);
+});
+
+test('a folder with the name of a file for variables is none', () => {
+  mkdirSync(join(folder, 'python/.env'), { recursive: true });
+  writeFileSync(join(folder, 'python/.env.local'), 'COATCHECK_A=1');
+  expect(variablesIn(join(folder, 'python'))('COATCHECK_A')).toBe(true);
 });
 
 test.each<[options: unknown, message: string]>([
