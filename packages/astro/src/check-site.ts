@@ -156,18 +156,23 @@ function domainProblem(domain: string, url: string | undefined): string | undefi
 
 /** What is wrong with the `maxAge` of a cookie that is to be renewed. */
 function ageProblem(driver: SiteDriver, maxAge: number | undefined): string | undefined {
-  const idleTtl = driver.kind === 'coatcheck' ? driver.config['idleTtl'] : undefined;
-  // It may come from the environment.
-  const known = typeof idleTtl === 'number' ? idleTtl : undefined;
-  const set = known === undefined ? 'twice the `idleTtl` of the driver' : `\`${known * 2}\`, twice the \`idleTtl\``;
+  const idleTtl = driver.kind === 'coatcheck' ? (driver.config['idleTtl'] ?? false) : undefined;
+  const set = `Set \`session.cookie.maxAge\` to ${ageFor(idleTtl)}`;
   if (maxAge === undefined) {
-    return (
-      'The session cookie cannot be renewed without `session.cookie.maxAge`: browsers keep it until they are closed. ' +
-      `Set \`session.cookie.maxAge\` to ${set}, or \`renewCookie\` to \`false\`.`
-    );
+    const why =
+      'The session cookie cannot be renewed without `session.cookie.maxAge`: browsers keep it until they are closed.';
+    return `${why} ${set}, or \`renewCookie\` to \`false\`.`;
   }
-  if (known === undefined || maxAge > known) return undefined;
-  return `\`session.cookie.maxAge\` is \`${maxAge}\`, and \`idleTtl\` is \`${known}\`: the cookie expires before the session. Set \`session.cookie.maxAge\` to ${set}.`;
+  if (typeof idleTtl !== 'number' || maxAge > idleTtl) return undefined;
+  return `\`session.cookie.maxAge\` is \`${maxAge}\`, and \`idleTtl\` is \`${idleTtl}\`: the cookie expires before the session. ${set}.`;
+}
+
+/** @param idleTtl of the driver: false if it has none. It may be unknown, or come from the environment. */
+function ageFor(idleTtl: unknown): string {
+  if (idleTtl === false) return 'a number of seconds';
+  return typeof idleTtl === 'number'
+    ? `\`${idleTtl * 2}\`, twice the \`idleTtl\``
+    : 'twice the `idleTtl` of the driver';
 }
 
 /** The limit of browsers, 4096 bytes for name and value, without the session id. */

@@ -61,20 +61,25 @@ async function answer(
   if (refusal) return refusal;
   const question = questionIn(await context.request.json().catch(() => undefined));
   if (!question) return plain(400, 'This is no question of the dev toolbar.');
-  let stored: InspectedSession | null;
   try {
     const driver = await createDriver?.();
     if (!isCoatcheckDriver(driver)) return plain(501, 'The session driver of this site is not a Coatcheck driver.');
-    stored = id === undefined ? null : await inspectSession(driver, id);
-    // Without Astro's session, which would remove the cookie.
-    if (question.action === 'expire' && stored) await driver.removeItem(id!);
+    return await answerTo(question, context, id, driver);
   } catch (error) {
     if (isSessionDriverError(error)) return plain(502, error.message);
     throw error;
   }
+}
+
+async function answerTo(
+  question: ToolbarQuestion,
+  { session }: APIContext,
+  id: string | undefined,
+  driver: SessionDriver,
+): Promise<Response> {
+  const stored = id === undefined ? null : await inspectSession(driver, id);
   if (question.action === 'show') return json(shown(id, stored));
-  if (!stored || !context.session) return plain(409, 'There is no session anymore.');
-  const { session } = context;
+  if (id === undefined || !stored || !session) return plain(409, 'There is no session anymore.');
   switch (question.action) {
     case 'reveal': {
       const entry = stored.entries.find(({ key }) => key === question.key);
@@ -83,9 +88,13 @@ async function answer(
     case 'delete':
       session.delete(question.key);
       break;
+    case 'expire':
+      // Not by Astro's session, which would also remove the cookie.
+      await driver.removeItem(id);
+      break;
     case 'regenerate':
       await session.regenerate();
-      follow(id!, session.sessionID!);
+      follow(id, session.sessionID!);
       break;
     case 'destroy':
       session.destroy();
@@ -130,8 +139,12 @@ function shown(id: string | undefined, stored: InspectedSession | null): ShownSe
       })),
     },
     hasCookie: id !== undefined,
-    requests: requests.map(({ ids: _, reads, writes, ...request }) => ({
-      ...request,
+    requests: requests.map(({ method, path, at, operations, events, reads, writes }) => ({
+      method,
+      path,
+      at,
+      operations,
+      events,
       reads: [...reads],
       writes: [...writes],
     })),
