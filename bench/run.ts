@@ -36,7 +36,9 @@ const groups = [
 ]
   .map((group) => ({
     ...group,
-    rows: group.rows.filter(({ name }) => [undefined, name, group.title.toLowerCase()].includes(values.row)),
+    rows: group.rows.filter(({ name }) =>
+      [undefined, name, group.title.toLowerCase()].includes(values.row?.toLowerCase()),
+    ),
   }))
   .filter(({ rows }) => rows.length > 0);
 if (groups.length === 0)

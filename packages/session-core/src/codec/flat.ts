@@ -56,6 +56,8 @@ export function extractValue(flat: Flat, root: number): string {
  * unchanged, when the encoding is corrupt in a way that would make Astro throw and drop the whole session.
  */
 export function insertValue(flat: Flat, body: string): number | undefined {
+  // Here, because an error below would look like a corrupt encoding.
+  const { decodeValue } = values!;
   const base = flat.length;
   try {
     const own: unknown = JSON.parse(body);
@@ -73,7 +75,7 @@ export function insertValue(flat: Flat, body: string): number | undefined {
       replacePositions(node, shift);
       flat.push(node);
     }
-    if (needsTrial || objects > MAX_SAFE_OBJECTS) values!.decodeValue(body);
+    if (needsTrial || objects > MAX_SAFE_OBJECTS) decodeValue(body);
     return base;
   } catch {
     flat.length = base;
