@@ -7,7 +7,7 @@ import { startRedis, type RedisServer } from '@coatcheck/test-support/redis-serv
 import { startLibrary, type LibraryName, type Turn } from './library.ts';
 import { cpuOf, median, ratio, takeTurns, wallOf } from './measure.ts';
 import { pages } from './pages.ts';
-import { digits, percent, spread, times, type Group, type Result, type Row } from './report.ts';
+import { digits, percent, spread, type Group, type Result, type Row } from './report.ts';
 import { astro, astroWithOurs, session, visitorOf, type Visit } from './subjects.ts';
 
 /** The same sessions on one Redis, behind each library. Ends its connections when it is disposed of. */
@@ -32,7 +32,7 @@ function busy(name: string, what: string, reach: number, page: Turn['page']): Ro
   return {
     name,
     what,
-    reach: times(reach),
+    reach: `at least ${reach}`,
     async run(quick) {
       await using redis = await startRedis({ args: ['--appendonly', 'no'] });
       using stack = new DisposableStack();
@@ -42,12 +42,12 @@ function busy(name: string, what: string, reach: number, page: Turn['page']): Ro
       };
       const turns = { astro: turn('astro'), raw: turn('raw'), session: turn('session'), face: turn('face') };
       const took = await takeTurns(turns, quick ? 10 : 80);
-      const factor = ratio(took.astro, took.session);
+      const factor = ratio(took.raw, took.session);
       return {
         cells: busyNames.map(
           (library) => `${digits(1e6 / median(wallOf(took[library])))}/s, ${spread(cpuOf(took[library]), 'µs')}`,
         ),
-        ours: times(factor),
+        ours: digits(factor),
         reached: factor >= reach,
       };
     },
@@ -191,13 +191,13 @@ export const onRedis: Group = {
   title: 'On Redis',
   about:
     'Requests a second, with 128 at once in one process, and the CPU time that each takes of that process; the raw client (ioredis) is the ' +
-    'limit: `HGET` for a read, a script of two commands for a write. `ours` is how many times as many `Session` serves as Astro with ' +
-    "unstorage's driver in the same round. Then what distance and outages do: how long the request waits that meets the outage, the next one, " +
+    'limit: `HGET` for a read, a script of two commands for a write. `ours` is how many times as many `Session` serves as the raw ' +
+    'client in the same round. Then what distance and outages do: how long the request waits that meets the outage, the next one, ' +
     'and how long after the end of it one succeeds. Our deadline is the default, 5 s (1 s with `--quick`); a wait is given up after three times as long.',
   columns: ['Astro, unstorage', 'raw client', '`Session`', 'Astro, Coatcheck'],
   rows: [
-    busy('redis-read', 'read one key', 2.5, 'read'),
-    busy('redis-set', 'set one key, read none', 10, 'write'),
+    busy('redis-read', 'read one key', 0.8, 'read'),
+    busy('redis-set', 'set one key, read none', 0.8, 'write'),
     far,
     outage(
       'stopped',
