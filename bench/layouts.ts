@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { createLayoutCache } from '../packages/session-core/src/astro/layout.ts';
+import { loadDevalue } from '../packages/session-core/src/codec/flat.ts';
 import { digits, type Group, type Row } from './report.ts';
 
 const run = promisify(execFile);
@@ -57,6 +58,7 @@ export const layouts: Group = {
 };
 
 if (import.meta.main) {
+  await loadDevalue();
   const [count, lines] = process.argv.slice(2).map(Number) as [number, number];
   process.stdout.write(String(measure(count, lines)));
 }

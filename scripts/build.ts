@@ -1,8 +1,8 @@
-// Builds the package in the current folder: types with TypeScript, and one JavaScript file for each entry with Rolldown. What entries share,
-// and what is loaded late, becomes a chunk beside them. Few files, because loading a file takes longer than running it.
+// Builds the package in the current folder: types with TypeScript, and one JavaScript file for each entry with Rolldown. What is loaded late
+// becomes a chunk beside them. Few files, because loading a file takes longer than running it.
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { build, type ChunkingContext } from 'rolldown';
 
 interface Manifest {
@@ -18,24 +18,43 @@ if (existsSync('src/bin.ts')) names.push('bin');
 const input = Object.fromEntries(names.map((name) => [name, resolve(`src/${name}.ts`)]));
 const entries = new Set(Object.values(input));
 
+const isCore = existsSync('src/driver.ts');
+
 /** The chunk of a module that entries share. What is loaded late somewhere stays a chunk of its own, so that `shared` does not load it. */
 function chunkOf(path: string, graph: ChunkingContext): string | null {
   return entries.has(path) || graph.getModuleInfo(path)!.dynamicImporters.length > 0 ? null : 'shared';
 }
 
+/**
+ * @param input the paths of the entries, by name. They share the chunk `shared`.
+ * @param isOther whether a module is an entry of another build. It is imported from its file.
+ */
+async function bundle(input: Record<string, string>, isOther: (id: string) => boolean = () => false): Promise<void> {
+  await build({
+    input,
+    platform: 'neutral',
+    external: (id) => /^[^./]/.test(id) || isOther(id),
+    logLevel: 'warn',
+    treeshake: { moduleSideEffects: 'no-external' },
+    // So that late chunks can import from the entry what they share with it.
+    preserveEntrySignatures: 'allow-extension',
+    output: {
+      dir: 'dist',
+      sourcemap: true,
+      paths: (id) => (isOther(id) ? `./${basename(id, '.ts')}.js` : id),
+      chunkFileNames: ({ isDynamicEntry }) => (isDynamicEntry ? 'late-[name].js' : '[name].js'),
+      ...(isCore && { codeSplitting: { groups: [{ name: chunkOf, debugName: 'shared', minShareCount: 2 }] } }),
+    },
+  });
+}
+
 rmSync('dist', { recursive: true, force: true });
 execFileSync('tsc', ['--emitDeclarationOnly'], { stdio: 'inherit' });
-await build({
-  input,
-  platform: 'neutral',
-  external: /^[^./]/,
-  logLevel: 'warn',
-  // So that an entry can import another one from its file, as `astro.ts` does.
-  preserveEntrySignatures: 'allow-extension',
-  output: {
-    dir: 'dist',
-    sourcemap: true,
-    chunkFileNames: ({ isDynamicEntry }) => (isDynamicEntry ? 'late-[name].js' : '[name].js'),
-    codeSplitting: { groups: [{ name: chunkOf, debugName: 'shared', minShareCount: 2 }] },
-  },
-});
+// An app loads several entries of core together, so they share their code. It loads one entry of another package: its configuration loads
+// `index.js`, and its server `runtime.js`.
+if (isCore) await bundle(input);
+else {
+  for (const [name, path] of Object.entries(input)) {
+    await bundle({ [name]: path }, (id) => entries.has(resolve('src', id)) && resolve('src', id) !== path);
+  }
+}

@@ -2,7 +2,7 @@ export { defineDriver } from './astro/define-driver.ts';
 export { expiryOf } from './codec/field.ts';
 export { endOf, packRecord, type StoredRecord, unpackRecord } from './codec/packed-record.ts';
 export { driverConfig } from './config/driver-config.ts';
-export type { EnvRef, FromEnv, ReadEnv } from './config/env.ts';
+export { type EnvRef, type FromEnv, fromEnv, type ReadEnv } from './config/env.ts';
 export {
   type MigrateFrom,
   boolean,
@@ -42,8 +42,9 @@ export {
   type StoreCall,
 } from './contract/store.ts';
 export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
+export { check } from './engine/check.ts';
 export { describeSession, type SessionDescription } from './engine/describe.ts';
-export { isCoatcheckDriver } from './engine/engine-of.ts';
+export { isCoatcheckDriver, sweep } from './engine/engine-of.ts';
 export { type InspectedSession, inspectSession, type StoredEntry } from './engine/inspect.ts';
 export { recordKey, sha256Of } from './engine/session-id.ts';
 export { msSince, thisMoment, type Moment } from './platform/clock.ts';

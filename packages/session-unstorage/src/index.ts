@@ -8,8 +8,7 @@ import {
 import type { Driver } from 'unstorage';
 import { legacySessions, unstorageBackend } from './backend.ts';
 
-export { check, fromEnv, sweep } from '@coatcheck/session-core';
-export type { MigrateFrom } from '@coatcheck/session-core';
+export { check, fromEnv, type MigrateFrom, sweep } from '@coatcheck/session-core/driver';
 
 /** The options of `fromUnstorage()`. There is no `idleTtl`: extending a session with each read needs atomic changes. */
 export type UnstorageDriverConfig = Omit<SharedOptions, 'idleTtl'>;
