@@ -1,6 +1,6 @@
 export { printTableSql } from './stores/sql/command.ts';
 export { packFields, packName, unpackDestroyed, unpackFields } from './stores/sql/fields.ts';
-export { DEFAULT_TABLE, quoteTable, sqlKinds, type SqlOptions } from './stores/sql/options.ts';
+export { DEFAULT_TABLE, quoteTable } from './stores/sql/options.ts';
 export {
   BATCH_RULES,
   type BatchOptions,

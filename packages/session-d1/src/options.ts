@@ -6,8 +6,9 @@ import {
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
+  sqlKinds,
+  type SqlOptions,
 } from '@coatcheck/session-core/driver';
-import { sqlKinds, type SqlOptions } from '@coatcheck/session-core/sql';
 
 /** The part of a D1 database that the driver uses. `env.DB` in a Worker is such a database. */
 export interface D1Client {

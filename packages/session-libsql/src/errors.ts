@@ -6,8 +6,7 @@ import {
   type Failure,
 } from '@coatcheck/session-core/driver';
 import { BATCH_RULES } from '@coatcheck/session-core/sql';
-
-export const DRIVER = 'session-libsql';
+import { DRIVER } from './options.ts';
 
 // By the messages: of the server's errors, they begin with the code. An error that only writes get is `refused`: with `unavailable`, the
 // circuit breaker would make reads fail as well.

@@ -1,5 +1,6 @@
 import { createError } from '@coatcheck/session-core/driver';
-import { DRIVER, isLocked } from './errors.ts';
+import { isLocked } from './errors.ts';
+import { DRIVER } from './options.ts';
 import type { LibsqlClient } from './options.ts';
 import type { Database } from './store.ts';
 

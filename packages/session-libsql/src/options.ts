@@ -9,9 +9,11 @@ import {
   type ReadEnv,
   type Resolved,
   type SharedOptions,
+  sqlKinds,
+  type SqlOptions,
 } from '@coatcheck/session-core/driver';
-import { sqlKinds, type SqlOptions } from '@coatcheck/session-core/sql';
-import { DRIVER } from './errors.ts';
+
+export const DRIVER = 'session-libsql';
 
 /** The options of `libsqlDriver()`. */
 export interface LibsqlDriverConfig extends SharedOptions, SqlOptions {

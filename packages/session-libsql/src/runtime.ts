@@ -1,7 +1,5 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
-import { DRIVER } from './errors.ts';
-import { runtimeKinds, VARIABLES, type LibsqlRuntimeConfig } from './options.ts';
-import { openStore } from './store.ts';
+import { DRIVER, type LibsqlRuntimeConfig, runtimeKinds, VARIABLES } from './options.ts';
 
 export type { LibsqlClient, LibsqlRuntimeConfig, LibsqlStatement } from './options.ts';
 
@@ -16,7 +14,7 @@ const libsql: (config?: LibsqlRuntimeConfig, host?: Host) => SessionDriver = def
   name: DRIVER,
   options: runtimeKinds,
   variables: VARIABLES,
-  open: openStore,
+  open: async (options, context) => (await import('./store.ts')).openStore(options, context),
 });
 
 export default libsql;

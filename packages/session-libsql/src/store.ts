@@ -1,7 +1,14 @@
 import { createError, retry, type DriverStore, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqliteBatch, sqlStore, type RunBatch } from '@coatcheck/session-core/sql';
-import { DRIVER, explain } from './errors.ts';
-import { targetOf, type LibsqlClient, type LibsqlRuntimeConfig, type LibsqlStatement, type Target } from './options.ts';
+import { explain } from './errors.ts';
+import {
+  DRIVER,
+  type LibsqlClient,
+  type LibsqlRuntimeConfig,
+  type LibsqlStatement,
+  type Target,
+  targetOf,
+} from './options.ts';
 
 /** The longest pause before a batch is sent to a server again, in milliseconds. */
 const RETRY_MS = 100;

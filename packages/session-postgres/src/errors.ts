@@ -1,6 +1,5 @@
 import { createError, isSessionDriverError, explainBy, type Failure } from '@coatcheck/session-core/driver';
-
-export const DRIVER = 'session-postgres';
+import { DRIVER } from './options.ts';
 
 /** The SQLSTATE of an error that PostgreSQL answered with; undefined for other errors. Clients put it in the same property. */
 export function sqlState(error: unknown): string | undefined {

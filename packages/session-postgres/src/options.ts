@@ -7,9 +7,12 @@ import {
   type SharedOptions,
   tls,
   type TlsOptions,
+  sqlKinds,
+  type SqlOptions,
 } from '@coatcheck/session-core/driver';
-import { sqlKinds, type SqlOptions } from '@coatcheck/session-core/sql';
 import { parsePostgresUrl } from './url.ts';
+
+export const DRIVER = 'session-postgres';
 
 /** The options of `postgresDriver()`. */
 export interface PostgresDriverConfig extends SharedOptions, SqlOptions {

@@ -1,7 +1,5 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
-import { DRIVER } from './errors.ts';
-import { runtimeKinds, type PostgresRuntimeConfig } from './options.ts';
-import { openStore } from './store.ts';
+import { DRIVER, type PostgresRuntimeConfig, runtimeKinds } from './options.ts';
 import { VARIABLES } from './variables.ts';
 
 export type { PostgresClient, PostgresJsClient, PostgresRuntimeConfig } from './options.ts';
@@ -17,7 +15,7 @@ const postgres: (config?: PostgresRuntimeConfig, host?: Host) => SessionDriver =
   name: DRIVER,
   options: runtimeKinds,
   variables: VARIABLES,
-  open: openStore,
+  open: async (options, context) => (await import('./store.ts')).openStore(options, context),
 });
 
 export default postgres;

@@ -7,8 +7,7 @@ import {
   type TlsOptions,
 } from '@coatcheck/session-core/driver';
 import type { PoolConfig } from 'pg';
-import { DRIVER } from './errors.ts';
-import { configKinds, type PostgresDriverConfig } from './options.ts';
+import { configKinds, DRIVER, type PostgresDriverConfig } from './options.ts';
 import { parsePostgresUrl } from './url.ts';
 import { LIBPQ } from './variables.ts';
 

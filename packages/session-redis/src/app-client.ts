@@ -1,6 +1,7 @@
 import { createError, isSessionDriverError, retry, type StoreCall, type Failure } from '@coatcheck/session-core/driver';
 import type { RedisCommand, RedisConnection } from '@coatcheck/session-core/redis';
-import { DRIVER, explain, interrupted } from './errors.ts';
+import { explain, interrupted } from './errors.ts';
+import { DRIVER } from './options.ts';
 import type { IoRedisClient, NodeRedisClient, NodeRedisCluster, RedisClient } from './options.ts';
 
 /** How long to wait before a command is sent again, in milliseconds. */

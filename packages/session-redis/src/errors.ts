@@ -1,7 +1,6 @@
 import { createError, type Failure } from '@coatcheck/session-core/driver';
 import { explainReply, unknownReply } from '@coatcheck/session-core/redis';
-
-export const DRIVER = 'session-redis';
+import { DRIVER } from './options.ts';
 
 /** Matches the codes of Node's errors about certificates and TLS. */
 const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;

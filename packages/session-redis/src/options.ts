@@ -13,6 +13,8 @@ import {
   type TlsOptions,
 } from '@coatcheck/session-core/driver';
 
+export const DRIVER = 'session-redis';
+
 /**
  * The options of `redisDriver()`. Set one of `url`, `host`, `cluster` and `sentinel` to say where Redis is. All other options can be
  * combined with each of them, and override what a URL says.

@@ -1,7 +1,5 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
-import { redisStore } from '@coatcheck/session-core/redis';
-import { DRIVER } from './errors.ts';
-import { runtimeKinds, type RedisRuntimeConfig } from './options.ts';
+import { DRIVER, type RedisRuntimeConfig, runtimeKinds } from './options.ts';
 
 export type { IoRedisClient, NodeRedisClient, NodeRedisCluster, RedisClient, RedisRuntimeConfig } from './options.ts';
 
@@ -17,7 +15,10 @@ const redis: (config?: RedisRuntimeConfig, host?: Host) => SessionDriver = defin
   options: runtimeKinds,
   variables: ['REDIS_URL'],
   async open(options, { env, timeoutMs }) {
-    const { checkTogether, targetOf } = await import('./target.ts');
+    const [{ redisStore }, { checkTogether, targetOf }] = await Promise.all([
+      import('@coatcheck/session-core/redis'),
+      import('./target.ts'),
+    ]);
     checkTogether(options);
     if (options.client) {
       const { useClient } = await import('./app-client.ts');

@@ -6,10 +6,10 @@ import {
   type TlsOptions,
 } from '@coatcheck/session-core/driver';
 import type { ClusterNode, RedisOptions } from 'ioredis';
-import { DRIVER } from './errors.ts';
 import {
-  parseRedisUrl,
+  DRIVER,
   type ParsedUrl,
+  parseRedisUrl,
   type RedisDriverConfig,
   type RedisNode,
   type RedisRuntimeConfig,

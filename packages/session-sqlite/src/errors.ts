@@ -1,7 +1,6 @@
 import { createError, isSessionDriverError, explainBy, type ErrorRule } from '@coatcheck/session-core/driver';
 import { UNFIT_TABLE } from '@coatcheck/session-core/sql';
-
-export const DRIVER = 'session-sqlite';
+import { DRIVER } from './options.ts';
 
 const CANNOT_OPEN =
   'The database cannot be opened. It must be a file in a directory that the process can read and write.';

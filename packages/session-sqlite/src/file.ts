@@ -2,7 +2,8 @@ import { closeSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type * as sqlite from 'node:sqlite';
 import { createError } from '@coatcheck/session-core/driver';
-import { cannotOpen, DRIVER, isLocked } from './errors.ts';
+import { cannotOpen, isLocked } from './errors.ts';
+import { DRIVER } from './options.ts';
 
 /** How often to check that the file is still there, in milliseconds. */
 const CHECK_EVERY_MS = 1000;

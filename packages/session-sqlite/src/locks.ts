@@ -1,5 +1,6 @@
 import { createError, retry } from '@coatcheck/session-core/driver';
-import { DRIVER, explain, isLocked } from './errors.ts';
+import { explain, isLocked } from './errors.ts';
+import { DRIVER } from './options.ts';
 
 /** How long to wait at most before a statement is tried again, in milliseconds. */
 const RETRY_MS = 5;

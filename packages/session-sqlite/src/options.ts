@@ -5,8 +5,11 @@ import {
   type OptionKind,
   type OptionKinds,
   type SharedOptions,
+  sqlKinds,
+  type SqlOptions,
 } from '@coatcheck/session-core/driver';
-import { sqlKinds, type SqlOptions } from '@coatcheck/session-core/sql';
+
+export const DRIVER = 'session-sqlite';
 
 /** The options of `sqliteDriver()`. */
 export interface SqliteDriverConfig extends SharedOptions, SqlOptions {

@@ -1,7 +1,5 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
-import { DRIVER } from './errors.ts';
-import { runtimeKinds, type SqliteRuntimeConfig } from './options.ts';
-import { openStore } from './store.ts';
+import { DRIVER, runtimeKinds, type SqliteRuntimeConfig } from './options.ts';
 
 export type { SqliteClient, SqliteRuntimeConfig, SqliteStatement } from './options.ts';
 
@@ -15,7 +13,7 @@ export type { SqliteClient, SqliteRuntimeConfig, SqliteStatement } from './optio
 const sqlite: (config?: SqliteRuntimeConfig, host?: Host) => SessionDriver = defineDriver<SqliteRuntimeConfig>({
   name: DRIVER,
   options: runtimeKinds,
-  open: openStore,
+  open: async (options, context) => (await import('./store.ts')).openStore(options, context),
 });
 
 export default sqlite;

@@ -6,7 +6,7 @@ import {
   type Resolved,
 } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
-import { DRIVER } from './errors.ts';
+import { DRIVER } from './options.ts';
 import type { SqliteRuntimeConfig } from './options.ts';
 import { sqliteStatements } from './statements.ts';
 

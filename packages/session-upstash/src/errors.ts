@@ -1,7 +1,6 @@
 import { createError, type Failure } from '@coatcheck/session-core/driver';
 import { explainReply, unknownReply } from '@coatcheck/session-core/redis';
-
-export const DRIVER = 'session-upstash';
+import { DRIVER } from './options.ts';
 
 /** Errors from before a request is sent, when there is no connection yet. Node, Bun and Deno each have their own texts. */
 const NOT_CONNECTED =

@@ -9,7 +9,8 @@ import {
   type Resolved,
   type SharedOptions,
 } from '@coatcheck/session-core/driver';
-import { DRIVER } from './errors.ts';
+
+export const DRIVER = 'session-upstash';
 
 /** The options of `upstashDriver()`. The Upstash console shows `url` and `token` of a database under "REST API". */
 export interface UpstashDriverConfig extends SharedOptions {
