@@ -1,4 +1,4 @@
-import { checkCookie, type SessionCookie } from '@coatcheck/session-core/driver';
+import { checkCookie, type SessionCookie } from '@coatcheck/session-core';
 import { hostOf, linesFor, sameBackend, suggestions, unsuited } from './hosts.ts';
 import { missingVariables } from './variables.ts';
 

@@ -5,7 +5,7 @@ import {
   isSessionDriverError,
   type SessionDriver,
   type StoredEntry,
-} from '@coatcheck/session-core/driver';
+} from '@coatcheck/session-core';
 import type { APIContext } from 'astro';
 import { createMiddleware, type Middleware, type MiddlewareOptions } from './middleware.ts';
 import { follow, record, requestsOf } from './recording.ts';

@@ -1,10 +1,10 @@
 import {
-  createError,
   describeSession,
   isCoatcheckDriver,
   type SessionDriver,
   type SessionDriverError,
-} from '@coatcheck/session-core/driver';
+} from '@coatcheck/session-core';
+import { createError } from '@coatcheck/session-core/driver';
 import type { APIContext, MiddlewareNext } from 'astro';
 import type { CurrentSession, RequestSessions } from './types.ts';
 

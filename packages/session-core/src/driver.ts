@@ -42,14 +42,10 @@ export {
   type StoreCall,
 } from './contract/store.ts';
 export type { DriverDefinition, Host, OpenContext } from './engine/backend.ts';
-export { check } from './engine/check.ts';
-export { describeSession, type SessionDescription } from './engine/describe.ts';
-export { isCoatcheckDriver, sweep } from './engine/engine-of.ts';
-export { type InspectedSession, inspectSession, type StoredEntry } from './engine/inspect.ts';
+export { sweep } from './engine/engine-of.ts';
 export { recordKey, sha256Of } from './engine/session-id.ts';
 export { msSince, thisMoment, type Moment } from './platform/clock.ts';
 export { pause, retry } from './platform/retry.ts';
-export { checkCookie, type SessionCookie } from './session/cookie.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { legacyFiles } from './stores/legacy-files.ts';
 export { sqlKinds, type SqlOptions } from './stores/sql/options.ts';

@@ -4,7 +4,9 @@ export type { ReportedEvent, TraceableOperation, TracedOperation } from './contr
 export type { SessionDriver, SessionDriverConfig } from './contract/driver.ts';
 export { isSessionDriverError, type SessionDriverError, type SessionErrorCode } from './contract/errors.ts';
 export { check, type Check, type CheckStep } from './engine/check.ts';
-export { sweep } from './engine/engine-of.ts';
-export type { SessionCookie } from './session/cookie.ts';
+export { describeSession, type SessionDescription } from './engine/describe.ts';
+export { isCoatcheckDriver, sweep } from './engine/engine-of.ts';
+export { type InspectedSession, inspectSession, type StoredEntry } from './engine/inspect.ts';
+export { checkCookie, type SessionCookie } from './session/cookie.ts';
 export type { Session, SetOptions } from './session/session.ts';
 export { createSessions, type Sessions, type SessionsOptions } from './session/sessions.ts';

@@ -1,10 +1,5 @@
-import {
-  describeSession,
-  inspectSession,
-  isCoatcheckDriver,
-  recordKey,
-  type SharedOptions,
-} from '@coatcheck/session-core/driver';
+import { describeSession, inspectSession, isCoatcheckDriver, type SharedOptions } from '@coatcheck/session-core';
+import { recordKey } from '@coatcheck/session-core/driver';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createBackend } from './support/backend.ts';
 import { plainDriver } from './support/plain-driver.ts';

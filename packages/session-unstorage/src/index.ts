@@ -5,10 +5,14 @@ import {
   type SharedOptions,
   type SessionDriver,
 } from '@coatcheck/session-core/driver';
+import type { check as checkDriver } from '@coatcheck/session-core';
 import type { Driver } from 'unstorage';
 import { legacySessions, unstorageBackend } from './backend.ts';
 
-export { check, fromEnv, type MigrateFrom, sweep } from '@coatcheck/session-core/driver';
+export { fromEnv, type MigrateFrom, sweep } from '@coatcheck/session-core/driver';
+
+/** Loaded when it is called, because it takes longer to load than the driver. See `check` of `@coatcheck/session-core`. */
+export const check: typeof checkDriver = async (...args) => (await import('@coatcheck/session-core')).check(...args);
 
 /** The options of `fromUnstorage()`. There is no `idleTtl`: extending a session with each read needs atomic changes. */
 export type UnstorageDriverConfig = Omit<SharedOptions, 'idleTtl'>;
