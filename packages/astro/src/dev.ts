@@ -7,6 +7,7 @@ import {
   type StoredEntry,
 } from '@coatcheck/session-core';
 import type { APIContext } from 'astro';
+import { createOnce } from './create-once.ts';
 import { createMiddleware, type Middleware, type MiddlewareOptions } from './middleware.ts';
 import { follow, record, requestsOf } from './recording.ts';
 import { TOOLBAR_HEADER, type ShownSession, type ToolbarQuestion } from './toolbar-protocol.ts';
@@ -22,21 +23,13 @@ export interface DevOptions extends MiddlewareOptions {
  * answers itself, before the middleware of the site, which could redirect, or use the session.
  */
 export function createDevMiddleware({ toolbarPath, ...options }: DevOptions): Middleware {
-  let creating: Promise<SessionDriver> | undefined;
-  const { createDriver } = options;
-  const createOnce =
-    createDriver &&
-    (() =>
-      (creating ??= createDriver().catch((error: unknown) => {
-        creating = undefined;
-        throw error;
-      })));
-  const middleware = createMiddleware({ ...options, createDriver: createOnce });
+  const createDriver = options.createDriver && createOnce(options.createDriver);
+  const middleware = createMiddleware({ ...options, createDriver });
   const { name } = options.cookie;
   return async (context, next) => {
     if (context.isPrerendered) return middleware(context, next);
     const id = context.request.headers.has('cookie') ? context.cookies.get(name)?.value : undefined;
-    if (context.url.pathname === toolbarPath) return answer(context, id, createOnce);
+    if (context.url.pathname === toolbarPath) return answer(context, id, createDriver);
     return record({ method: context.request.method, path: context.url.pathname, id }, async (request, savesIn) => {
       try {
         return await middleware(context, next);

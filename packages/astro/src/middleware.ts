@@ -6,6 +6,7 @@ import {
 } from '@coatcheck/session-core';
 import { createError } from '@coatcheck/session-core/driver';
 import type { APIContext, MiddlewareNext } from 'astro';
+import { createOnce } from './create-once.ts';
 import type { CurrentSession, RequestSessions } from './types.ts';
 
 /** The session cookie with the attributes that Astro uses, including its defaults. */
@@ -36,17 +37,12 @@ export type Middleware = (context: APIContext, next: MiddlewareNext) => Promise<
  * `locals.sessions`, and when it renews the cookie.
  */
 export function createMiddleware(options: MiddlewareOptions): Middleware {
-  let creating: Promise<SessionDriver> | undefined;
+  const driverOf = options.createDriver && createOnce(options.createDriver);
   const describe = async (id: string | undefined): Promise<CurrentSession | null> => {
     // Also without a session: otherwise, only visitors with a session would meet the error.
-    if (!options.createDriver) throw noDriver();
+    if (!driverOf) throw noDriver();
     if (!id) return null;
-    // After a failure, the next call tries again.
-    creating ??= options.createDriver().catch((error: unknown) => {
-      creating = undefined;
-      throw error;
-    });
-    const driver = await creating;
+    const driver = await driverOf();
     if (!isCoatcheckDriver(driver)) throw noDriver();
     return describeSession(driver, id);
   };

@@ -1,5 +1,5 @@
 import { createError } from '../contract/errors.ts';
-import type { OptionKind } from './option.ts';
+import { hasMethod, type OptionKind } from './option.ts';
 
 /** The kind of a binding of a Cloudflare Worker. */
 export interface BindingKind<Client> extends OptionKind<Client> {
@@ -17,10 +17,8 @@ export function binding<Client extends object>(
   what: string,
   ...methods: (keyof Client & string)[]
 ): BindingKind<Client> {
-  const fits = (value: unknown): value is Client => {
-    const has = (method: string): boolean => typeof (value as Record<string, unknown> | null)?.[method] === 'function';
-    return methods.every(has) && !has('fetch');
-  };
+  const fits = (value: unknown): value is Client =>
+    methods.every((method) => hasMethod(value, method)) && !hasMethod(value, 'fetch');
   return {
     fits,
     read(raw) {

@@ -143,8 +143,9 @@ export function objectWith<Client extends object>(
 ): OptionKind<Client> {
   return {
     read(raw) {
-      const has = (method: string): boolean => typeof (raw as Record<string, unknown> | null)?.[method] === 'function';
-      return methods.every(has) ? (raw as Client) : expected(`${what}, with the methods ${methods.join(', ')}`);
+      return methods.every((method) => hasMethod(raw, method))
+        ? (raw as Client)
+        : expected(`${what}, with the methods ${methods.join(', ')}`);
     },
   };
 }
@@ -298,6 +299,11 @@ export function readWith<Config extends object>(
   } catch (error) {
     throw createError(driver, 'configuration', `Wrong options: ${(error as Error).message}.`);
   }
+}
+
+/** Whether a value has a method. */
+export function hasMethod(value: unknown, name: string): boolean {
+  return typeof (value as Record<string, unknown> | null | undefined)?.[name] === 'function';
 }
 
 /** Whether a value is plain data. Functions and objects with behavior, such as a Worker's binding, are not. */

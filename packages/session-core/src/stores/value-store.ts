@@ -54,8 +54,9 @@ export function valueStore(
 }
 
 function loadedLate(load: () => Promise<Layout>): Layout {
-  let loading: Promise<Layout> | undefined;
-  const layout = (): Promise<Layout> => (loading ??= load());
+  let loaded: Layout | undefined;
+  // After a failure, the next operation tries again.
+  const layout = async (): Promise<Layout> => (loaded ??= await load());
   return {
     read: async (...read) => (await layout()).read(...read),
     load: async (...change) => (await layout()).load(...change),
