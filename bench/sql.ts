@@ -120,7 +120,7 @@ async function sqlite(work: (store: SessionStore) => Work, bareWork: (database: 
 
 const POSTGRES_CLOCK = 'floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint';
 const POSTGRES_READ = `SELECT fields::text AS result FROM coatcheck_sessions WHERE key = $1 AND until > ${POSTGRES_CLOCK} AND fields IS NOT NULL`;
-const POSTGRES_PATCH = `SELECT coatcheck_sessions_patch_1($1, $2::text::jsonb) AS result`;
+const POSTGRES_PATCH = `SELECT coatcheck_sessions_patch_2($1, $2::text::jsonb) AS result`;
 
 const atStores: Row[] = [
   atStore('postgres-read', `PostgreSQL, 1.4 kB: read, ${CONNECTIONS} at once`, 0.8, CONNECTIONS, () =>

@@ -240,7 +240,7 @@ describe.each(astros)('a built site on Astro %i', (astro) => {
     const { current, again, destroyed } = JSON.parse(body);
     expect(current).toEqual({
       handle: expect.stringMatching(/^[\w-]{22}$/),
-      created: null,
+      created: expect.stringMatching(/Z$/),
       expires: expect.any(String),
     });
     expect(again).toEqual(current);
@@ -340,7 +340,7 @@ describe('a built site', () => {
     expect(cookiesOf(await visitor.fetch('/read'))).toHaveLength(2);
     expect(JSON.parse((await visitor.fetch('/current?read')).body)).toMatchObject({
       user: 'ada',
-      current: { created: null },
+      current: { created: expect.stringMatching(/Z$/) },
     });
   });
 
@@ -441,7 +441,9 @@ test.each(astros)('`astro dev` on Astro %i', async (astro) => {
     expect.stringMatching(/^astro-session=[\w-]{36}; Max-Age=3600; Path=\/; HttpOnly; SameSite=Strict$/),
     expect.stringMatching(/^astro-session-renewed=1; Max-Age=1800; Path=\/; HttpOnly; SameSite=Strict$/),
   ]);
-  expect(JSON.parse((await visitor.fetch('/current')).body)).toMatchObject({ current: { created: null } });
+  expect(JSON.parse((await visitor.fetch('/current')).body)).toMatchObject({
+    current: { created: expect.stringMatching(/Z$/) },
+  });
   expect(await askedDuring(site, () => visitor.fetch('/plain'))).toBe(0);
 });
 
@@ -475,7 +477,11 @@ describe('a built Worker', () => {
     expect(cookiesOf(await visitor.fetch('/read'))).toHaveLength(2);
     const { current } = JSON.parse((await visitor.fetch('/current')).body);
     const expires = expect.stringMatching(/Z$/);
-    expect(current).toEqual({ handle: expect.stringMatching(/^[\w-]{22}$/), created: null, expires });
+    expect(current).toEqual({
+      handle: expect.stringMatching(/^[\w-]{22}$/),
+      created: expect.stringMatching(/Z$/),
+      expires,
+    });
     await visitor.run([['destroy']]);
     expect(JSON.parse((await visitor.fetch('/current')).body)).toMatchObject({ current: null });
   });

@@ -26,7 +26,10 @@ export interface RequestSessions {
 export interface CurrentSession {
   /** Identifies the session. Nobody can use it to open the session. `regenerate()` changes it. */
   handle: string;
-  /** When the session began. Null if it is unknown, as for every session so far: stored sessions do not contain it yet. */
+  /**
+   * When the session was created, by the server's clock. `regenerate()` does not change it. Null if it is unknown: the session was migrated
+   * from another driver, or restored after the backend had lost it.
+   */
   created: Date | null;
   /**
    * When the session expires if nobody uses it anymore. Null if it never expires, and if only the backend knows: set `session.ttl` in

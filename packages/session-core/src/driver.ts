@@ -1,5 +1,5 @@
 export { defineDriver } from './astro/define-driver.ts';
-export { expiryOf } from './codec/field.ts';
+export { expiryOf, isCounted } from './codec/field.ts';
 export { endOf, packRecord, type StoredRecord, unpackRecord } from './codec/packed-record.ts';
 export { driverConfig } from './config/driver-config.ts';
 export { type EnvRef, type FromEnv, fromEnv, type ReadEnv } from './config/env.ts';

@@ -2,7 +2,7 @@ import { DEFAULT_TABLE, quoteTable } from '@coatcheck/session-core/sql';
 
 // The number in the name of a function changes when the function does, so that the versions of a rolling deployment do not disturb each
 // other.
-export const patchFunction = (table: string): string => quoteTable(table, '_patch_1');
+export const patchFunction = (table: string): string => quoteTable(table, '_patch_2');
 export const destroyFunction = (table: string): string => quoteTable(table, '_destroy_1');
 const expiryFunction = (table: string): string => quoteTable(table, '_expiry_1');
 
@@ -65,7 +65,7 @@ BEGIN
       - ARRAY(SELECT p FROM jsonb_array_elements_text(_change -> 'purge') p WHERE ${expiry}(_fields ->> p) < _writer))
     || (_change -> 'set');
   _expires := least(${NEVER}, _clock + coalesce(
-    (SELECT max(coalesce(${expiry}(f.value) - _writer, (_change ->> 'defaultTtlMs')::bigint, ${NEVER})) FROM jsonb_each_text(_fields) f),
+    (SELECT max(coalesce(${expiry}(f.value) - _writer, (_change ->> 'defaultTtlMs')::bigint, ${NEVER})) FROM jsonb_each_text(_fields) f WHERE left(f.value, 2) <> '-:'),
     (_change ->> 'lifetimeMs')::bigint, ${NEVER}));
 
   INSERT INTO ${name} AS s (key, until, expires, fields)

@@ -71,7 +71,7 @@ describe('the table', () => {
     // As an older version left it.
     await sql(
       url,
-      'DROP FUNCTION coatcheck_sessions_patch_1; CREATE FUNCTION coatcheck_sessions_patch_0() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$',
+      'DROP FUNCTION coatcheck_sessions_patch_2; CREATE FUNCTION coatcheck_sessions_patch_0() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$',
     );
     expect(await store.patch(key, change({ set: new Map([['b', ':2']]) }), call())).toBe('applied');
     expect(await store.read(key, call())).toEqual(

@@ -71,7 +71,8 @@ describe('the files', () => {
     const cookie = await visit(sqlite({ file }), { user: 'ada' });
     const [row] = connect(file).prepare('SELECT * FROM coatcheck_sessions').all();
     const [, id = ''] = cookie.split('=');
-    expect(row).toMatchObject({ key: await recordKey(id), fields: '{"user":":[\\"ada\\"]"}' });
+    expect(row).toMatchObject({ key: await recordKey(id) });
+    expect(JSON.parse(String(row!['fields']))).toMatchObject({ user: ':["ada"]' });
     expect(JSON.stringify(row)).not.toContain(id);
   });
 

@@ -3,6 +3,7 @@ import { bodyOf, expiryOf, isExpired } from '../codec/field.ts';
 import { type Flat, isObject, createComparison } from '../codec/flat.ts';
 import { decodePayload, encodeAt, type Entry } from '../codec/payload.ts';
 import type { Fields } from '../contract/store.ts';
+import type { SessionChange } from '../engine/record.ts';
 import type { Moment } from '../platform/clock.ts';
 import { type Layout, MARK, ROOT } from './layout.ts';
 
@@ -144,7 +145,7 @@ export function diff(entries: Map<string, SavedEntry>, snapshot: Snapshot | unde
 }
 
 /**
- * The fields of a session under its new id.
+ * The change that stores a session under its new id.
  *
  * @param contents the last contents of the old record. Keys that this request did not change are taken from here, so concurrent changes are
  *   not lost. `destroyed` or `stale`: only the keys that this request set are kept, because the session was destroyed or may have been.
@@ -154,16 +155,16 @@ export function afterRegenerate(
   entries: Map<string, SavedEntry>,
   snapshot: Snapshot,
   contents: SessionFields | 'lost' | 'destroyed' | 'stale',
-): Fields {
+): Pick<SessionChange, 'set' | 'created'> {
   const now = Date.now();
   const set = encodeAll(entries, (entry) => entry.modified || contents === 'lost');
-  if (typeof contents === 'string') return set;
+  if (typeof contents === 'string') return contents === 'lost' ? { set, created: null } : { set };
   for (const [key, field] of contents) {
     const read = snapshot.keys.get(key);
     const deleted = read && !entries.has(key) && !isExpired(read.expires, now);
     if (!set.has(key) && !deleted && !isExpired(expiryOf(field), now)) set.set(key, field);
   }
-  return set;
+  return { set, created: contents.created ?? null };
 }
 
 /** The encoded fields of some entries. */

@@ -124,7 +124,7 @@ export function astroDriver(engine: Engine): SessionDriver {
       const snapshot = snapshotOf(previous.id, previous)!;
       const contents = oldContents ?? (mayRestore(snapshot.at, engine.timeoutMs) ? 'lost' : 'stale');
       if (contents === 'destroyed' || contents === 'stale') report(`${contents}-write`, driver);
-      await engine.patch(id, { set: afterRegenerate(entries, snapshot, contents) });
+      await engine.patch(id, afterRegenerate(entries, snapshot, contents));
       return;
     }
 
@@ -148,7 +148,7 @@ export function astroDriver(engine: Engine): SessionDriver {
     }
     const ifAbsent = encodeAll(entries, (entry) => !entry.modified);
     if (changed.set.size + ifAbsent.size === 0) return;
-    const restored = await engine.patch(id, { set: changed.set, ifAbsent });
+    const restored = await engine.patch(id, { set: changed.set, ifAbsent, created: null });
     if (restored === 'destroyed') report('destroyed-write', driver);
   };
 

@@ -1,9 +1,11 @@
 import type { Fields } from '../contract/store.ts';
 
-import { expiryOf, fieldName, isExpired, keyOfField } from './field.ts';
+import { CREATED_FIELD, CREATED_KEY, expiryOf, fieldName, isExpired, keyOfField } from './field.ts';
 
 /** The fields of a session by session key, such as a Map. Readers share one instance, so nobody may modify it. */
 export interface SessionFields extends Iterable<[key: string, field: string]> {
+  /** The field that says when the session was created (see `CREATED_KEY`); undefined when it is unknown. */
+  readonly created?: string | undefined;
   /** The encoded field; undefined when there is none, or when it is corrupt. */
   get(key: string): string | undefined;
   /**
@@ -46,7 +48,7 @@ export type FieldCodecs = readonly [FieldCodec, ...FieldCodec[]];
  * and `onCorrupt` is called once for it when it is first read.
  */
 export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => void): SessionFields {
-  if (codecs.length === 1 && codecs[0] === plaintext && isPlain(fields)) return fields;
+  if (codecs.length === 1 && codecs[0] === plaintext && isPlain(fields)) return withoutCreated(fields);
   const decoded = new Map<string, string | undefined>();
   const corrupt = new Set<string>();
   let all: Fields | undefined;
@@ -83,12 +85,16 @@ export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => 
       }
     }
     undecoded.forEach(report);
+    session.delete(CREATED_KEY);
     return session;
   };
 
-  return {
+  const session: SessionFields = {
+    get created() {
+      return session.get(CREATED_KEY);
+    },
     get(key) {
-      if (all) return all.get(key);
+      if (all && key !== CREATED_KEY) return all.get(key);
       if (!decoded.has(key)) decoded.set(key, decode(key));
       return decoded.get(key);
     },
@@ -96,16 +102,25 @@ export function toSession(fields: Fields, codecs: FieldCodecs, onCorrupt: () => 
     unopened: (key) =>
       new Map(stored(key).flatMap(([codec, name, value]) => (codec.read(name, value) ? [] : [[name, value]]))),
     expiries(except) {
-      const names = new Set([...except].flatMap((key) => codecs.map((codec) => codec.name(key))));
+      const names = new Set([...except, CREATED_KEY].flatMap((key) => codecs.map((codec) => codec.name(key))));
       return [...fields].filter(([name]) => !names.has(name)).map(([, value]) => expiryOf(value));
     },
   };
+  return session;
 }
 
-/** Whether the name of every field is its session key. */
+/** Whether the name of every field is its session key, except that of the creation. */
 function isPlain(fields: Fields): boolean {
-  for (const name of fields.keys()) if (name.startsWith('"') || name.startsWith(ENCRYPTED)) return false;
+  for (const name of fields.keys()) {
+    if ((name.startsWith('"') || name.startsWith(ENCRYPTED)) && name !== CREATED_FIELD) return false;
+  }
   return true;
+}
+
+/** The same map, with the creation as a property instead of a field. */
+function withoutCreated(fields: Fields): SessionFields {
+  const created = fields.get(CREATED_FIELD);
+  return fields.delete(CREATED_FIELD) ? Object.assign(fields, { created }) : fields;
 }
 
 /** A copy of the session with one field changed, or removed when `field` is null. */
@@ -126,6 +141,9 @@ function changedSession(base: SessionFields, changes: ReadonlyMap<string, string
   return {
     base,
     changes,
+    get created() {
+      return base.created;
+    },
     get: (key) => (changes.has(key) ? (changes.get(key) ?? undefined) : base.get(key)),
     unopened: (key) => (changes.has(key) ? new Map() : (base.unopened?.(key) ?? new Map())),
     *[Symbol.iterator]() {

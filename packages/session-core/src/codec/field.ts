@@ -24,6 +24,11 @@ export function bodyOf(field: string): string {
 
 const HEAD = /^(-?\d+):/;
 
+/** Whether a field counts for the expiry of its record. */
+export function isCounted(field: string): boolean {
+  return !field.startsWith('-:');
+}
+
 /** Whether an expiry has passed. As in Astro, an entry is still live in the very millisecond of its expiry. */
 export function isExpired(expires: number | undefined, now: number): boolean {
   return expires !== undefined && expires < now;
@@ -42,13 +47,18 @@ export function normalizeExpiry(expires: unknown): number | undefined {
   return Math.min(Math.max(Math.floor(expires), 0), MAX_TIMESTAMP);
 }
 
+/** The key under which the engine stores when a session was created, as `-:<epoch milliseconds>`. No session key is empty. */
+export const CREATED_KEY = '';
+/** The name of its field, unless it is encrypted. */
+export const CREATED_FIELD = '""';
+
 /**
  * The field name for a session key. A session key may be any string, but backends accept only well-formed strings, and Postgres and some
  * SQLite clients accept no NUL. Such keys are stored as JSON strings. So are keys that start with `"` or `~`, because these mark a JSON
- * string or the name of an encrypted field.
+ * string or the name of an encrypted field, and the empty key, because no field name is empty.
  */
 export function fieldName(key: string): string {
-  return key.isWellFormed() && !/^["~]|\0/.test(key) ? key : JSON.stringify(key);
+  return key.isWellFormed() && !/^$|^["~]|\0/.test(key) ? key : JSON.stringify(key);
 }
 
 /** The session key for a field name; undefined when the name is corrupt. */

@@ -1,7 +1,8 @@
 /**
  * The fields of one stored record: field name to encoded value (see `codec/field.ts`). It is a Map because `__proto__` is a legal session
  * key. A name is never empty: a store may use the empty name for its own metadata. Names and values are well-formed strings without NUL. A
- * store treats them as opaque, except for the expiry at the start of a value (`expiryOf`).
+ * store treats them as opaque, except for the start of a value: it is the expiry of the field (`expiryOf`), or `-:` if the field does not
+ * count for the expiry of the record (`isCounted`). A map that a store returns belongs to the caller, who may change it.
  */
 export type Fields = Map<string, string>;
 
@@ -84,7 +85,7 @@ export interface StoreCall {
  *
  * Expiry: the expiry of a record is the latest expiry of its fields. A field without its own expiry counts as `defaultTtlMs` after
  * the last write. The record expires at this time or at its idle limit, whichever comes first, and never earlier. Lifetimes are
- * whole milliseconds, of any length. A record may have no fields; it then lives for `lifetimeMs`.
+ * whole milliseconds, of any length. A record may have no fields that count; it then lives for `lifetimeMs`.
  */
 export interface SessionStore {
   /** Whether changes of one key are atomic across processes. */

@@ -9,7 +9,10 @@ import { sha256Of } from './session-id.ts';
 export interface SessionDescription {
   /** Identifies the session. Nobody can use it to open the session, and it is no part of the key in the backend. */
   handle: string;
-  /** When the session began. Null if it is unknown, as for every session so far: stored sessions do not contain it yet. */
+  /**
+   * When the session was created, by the server's clock. A new id does not change it. Null if it is unknown: the session was migrated from
+   * another driver, or restored after the backend had lost it.
+   */
   created: Date | null;
   /**
    * When the session expires if nobody uses it anymore. Null if it never expires, and if only the backend knows: if a value has no `ttl` of
@@ -42,7 +45,12 @@ export async function descriptionOf(
 ): Promise<SessionDescription> {
   // In a namespace of its own, so that the handle is not the hash in the backend's key.
   const hash = await sha256Of(`handle:${id}`);
-  return { handle: hash.slice(0, HANDLE_LENGTH), created: null, expires: expiryIn(fields, expiry, Date.now()) };
+  const [, created] = /^-:(\d+)$/.exec(fields.created ?? '') ?? [];
+  return {
+    handle: hash.slice(0, HANDLE_LENGTH),
+    created: created === undefined ? null : new Date(Number(created)),
+    expires: expiryIn(fields, expiry, Date.now()),
+  };
 }
 
 /** The length of a handle, in characters of 6 bits: long enough that two sessions never have the same. */

@@ -119,8 +119,9 @@ function recordUnderPrefix(
 }
 
 function unexpiredOrNull(fields: SessionFields | null): SessionFields | null {
-  const found = fields && unexpired(fields);
-  return found && found.size > 0 ? found : null;
+  if (!fields) return null;
+  const found = unexpired(fields);
+  return found.size > 0 ? Object.assign(found, { created: fields.created }) : null;
 }
 
 /**
@@ -133,7 +134,7 @@ function withLegacy(record: SessionRecord, driver: string, sources: readonly Leg
     for (const source of sources) {
       const found = await source.read();
       if (!found) continue;
-      const result = await record.patch({ set: new Map(found), mustBeNew: true });
+      const result = await record.patch({ set: new Map(found), mustBeNew: true, created: found.created ?? null });
       // Only after the patch: now the session is stored under its new key, or was destroyed there.
       await source.remove();
       if (result !== 'applied') break;

@@ -1,5 +1,5 @@
 import { type FieldCodec, type FieldCodecs, plaintext, type SessionFields, toSession } from '../codec/field-codec.ts';
-import { expiryOf, isExpired } from '../codec/field.ts';
+import { CREATED_KEY, expiryOf, isCounted, isExpired } from '../codec/field.ts';
 
 import {
   type Change,
@@ -23,6 +23,13 @@ export interface SessionChange {
   expectUnopened?: ReadonlyMap<string, string> | undefined;
   mustExist?: boolean;
   mustBeNew?: boolean;
+  /**
+   * The field that says when the session was created (see `CREATED_KEY`); null when it is unknown. Stored only if the change creates the
+   * record.
+   *
+   * @default now
+   */
+  created?: string | null | undefined;
   /** The expiries of the fields that the writer knows and does not change. */
   untouched?: Iterable<number | undefined>;
 }
@@ -65,13 +72,14 @@ export function toRecord(
     if (isExpired(expires, now)) unset.push(codec.name(key));
     else {
       set.set(codec.name(key), codec.value(key, field));
-      extendLifetime(expires);
+      if (isCounted(field)) extendLifetime(expires);
     }
   }
   for (const field of change.ifAbsent?.values() ?? []) extendLifetime(expiryOf(field));
   for (const expires of change.untouched ?? []) extendLifetime(expires);
 
-  const { ifAbsent, purge, expect } = change;
+  const { purge, expect } = change;
+  const ifAbsent = withCreated(change, now);
   return {
     set,
     unset,
@@ -87,6 +95,12 @@ export function toRecord(
     ...(ttlMs !== undefined && { defaultTtlMs: ttlMs }),
     ...(idleMs !== undefined && { idleMs }),
   };
+}
+
+/** The fields in `ifAbsent`, with the time of the creation if the change may create the record. */
+function withCreated({ ifAbsent, mustExist, created }: SessionChange, now: number): Fields | undefined {
+  if (mustExist || created === null) return ifAbsent;
+  return new Map(ifAbsent).set(CREATED_KEY, created ?? `-:${now}`);
 }
 
 /** `expect` by field name. A field must be stored by the codec `expected`, and by no other. */

@@ -390,7 +390,7 @@ export function openSession<Data extends object>(
     const readAt = thisMoment();
     moving.mayExist = true;
     // Store the session under the new id before destroying it under the old one. So a failure in between loses nothing.
-    await engine.patch(to, { set: fields, unset });
+    await engine.patch(to, { set: fields, unset, created: moving.fields.created ?? null });
     const finalContents = await (failure ? destroyAgain(engine, from, failure) : engine.destroy(from)).catch(
       (error: unknown) => {
         if (!failure || isAmbiguous(error)) moving.failure = error;
@@ -471,12 +471,13 @@ export function openSession<Data extends object>(
     // This request has read the session so recently that, if it had been destroyed since, its tombstone would still exist. So the backend
     // has lost it.
     const ifAbsent = unexpired(state.fields);
+    const created = state.fields.created ?? null;
     if (expect) {
-      const restored = await engine.patch(id, { set: new Map(), ifAbsent });
+      const restored = await engine.patch(id, { set: new Map(), ifAbsent, created });
       return restored === 'applied' ? 'conflict' : restored;
     }
     for (const key of unset) ifAbsent.delete(key);
-    return engine.patch(id, { set, ifAbsent });
+    return engine.patch(id, { set, ifAbsent, created });
   }
 
   /** Resolves to whether another request has destroyed the session of the cookie. Then the changes of this request are dropped. */

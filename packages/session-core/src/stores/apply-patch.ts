@@ -1,4 +1,4 @@
-import { expiryOf, isExpired } from '../codec/field.ts';
+import { expiryOf, isCounted, isExpired } from '../codec/field.ts';
 import type { StoredRecord } from '../codec/packed-record.ts';
 
 import type { Change, Fields, PatchResult } from '../contract/store.ts';
@@ -39,11 +39,14 @@ export function applyChange(
 }
 
 function lifetimeOf(fields: Fields, change: Change): number {
-  if (fields.size === 0) return change.lifetimeMs === 'never' ? Infinity : change.lifetimeMs;
   let longest = -Infinity;
+  let counted = 0;
   for (const value of fields.values()) {
+    if (!isCounted(value)) continue;
+    counted++;
     const expires = expiryOf(value);
     longest = Math.max(longest, expires === undefined ? (change.defaultTtlMs ?? Infinity) : expires - change.now);
   }
-  return longest;
+  if (counted > 0) return longest;
+  return change.lifetimeMs === 'never' ? Infinity : change.lifetimeMs;
 }

@@ -136,6 +136,7 @@ function randomChange({ random, names, offset, isFake, model }: History): Change
   const lifetimes = isFake ? [-HOUR, 0, 1, 1999, MINUTE, HOUR, 3 * DAY, 40 * DAY] : [HOUR, 3 * DAY, 40 * DAY];
   const value = (): string => {
     if (random.chance(0.4)) return `:${random.of(['1', '"x"', '"X"', ' 1 '])}`;
+    if (random.chance(0.2)) return '-:1';
     // Some fields are expired already. They can be purged, and do not extend the life of the record.
     return `${now + random.of([...lifetimes, -MINUTE])}:1`;
   };

@@ -1,6 +1,7 @@
 import type { Sessions, Session } from '@coatcheck/session-core';
 import {
   defineDriver,
+  isCounted,
   recordKey,
   type Fields,
   type Lifetime,
@@ -25,7 +26,7 @@ export interface Backend {
   lifetimes: Lifetime[];
   /** The keys of all calls. */
   keys: Set<string>;
-  /** The fields that are stored for an id. The read is not recorded. */
+  /** The fields that are stored for an id, without the time of the creation. The read is not recorded. */
   peek(id: string): Promise<Fields | null>;
   /** Stores fields unchecked and unencoded. The write is not recorded. */
   poke(id: string, fields: Record<string, string>): Promise<void>;
@@ -70,7 +71,10 @@ export function createBackend(config: SharedOptions = {}): Backend {
     after: (_operation, answer) => answer,
     lifetimes: [],
     keys: new Set(),
-    peek: async (id) => store.read(await recordKey(id), call),
+    async peek(id) {
+      const fields = await store.read(await recordKey(id), call);
+      return fields && new Map([...fields].filter(([, value]) => isCounted(value)));
+    },
     async poke(id, fields) {
       const set = new Map(Object.entries(fields));
       await store.patch(await recordKey(id), { set, unset: [], lifetimeMs: 'never', now: Date.now() }, call);

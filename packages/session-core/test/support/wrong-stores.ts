@@ -2,6 +2,7 @@ import {
   applyChange,
   endOf,
   expiryOf,
+  isCounted,
   type Change,
   type Fields,
   type SessionStore,
@@ -446,6 +447,21 @@ const lifetimes: WrongStore[] = [
       if (typeof changed === 'string' || !record || [...change.set.values()].some((value) => value.startsWith(':')))
         return changed;
       return { ...changed, expires: Math.min(record.expires, changed.expires) };
+    }),
+  },
+  {
+    name: 'every field counts for the expiry of its record',
+    breaks: 'a field that starts with `-:` does not count for the expiry of a record with other fields',
+    wrong: afterwards((record, { defaultTtlMs = Infinity }) => {
+      if ([...record.fields.values()].some((value) => !isCounted(value)))
+        record.expires = Math.max(record.expires, Date.now() + defaultTtlMs);
+    }),
+  },
+  {
+    name: 'a record without any field that counts expires at once',
+    breaks: 'a field that starts with `-:` does not count for the expiry of a record with no other field',
+    wrong: afterwards((record) => {
+      if (record.fields.size > 0 && ![...record.fields.values()].some(isCounted)) record.expires = 0;
     }),
   },
   {

@@ -74,6 +74,7 @@ local function expiryOf(value)
 end
 
 local function count(value)
+  if string.sub(value, 1, 2) == '-:' then return end
   local expires = expiryOf(value)
   if expires then own = math.max(own, clock + expires - now) else openEnded = true end
 end

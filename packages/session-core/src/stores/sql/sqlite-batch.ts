@@ -186,7 +186,8 @@ function patchOn(table: string): string {
     new$ (fields) AS MATERIALIZED (SELECT CASE WHEN fields = '{}' THEN ?5 ELSE json_patch(fields, ?5) END FROM base$),
     longest$ (ms) AS MATERIALIZED (
       SELECT coalesce(
-        (SELECT max(coalesce(${expiryOf('each.value')} - CAST(?11 AS INTEGER), CAST(?9 AS INTEGER), ${NEVER})) FROM json_each(new$.fields) AS each),
+        (SELECT max(coalesce(${expiryOf('each.value')} - CAST(?11 AS INTEGER), CAST(?9 AS INTEGER), ${NEVER})) FROM json_each(new$.fields) AS each
+          WHERE substr(each.value, 1, 2) <> '-:'),
         CAST(?8 AS INTEGER),
         ${NEVER}
       ) FROM new$
