@@ -1,4 +1,4 @@
-import { fieldName, isCounted, keyOfField } from '../codec/field.ts';
+import { fieldName, keyOfField } from '../codec/field.ts';
 import { encodePayload, fieldsOfPayload } from '../codec/payload.ts';
 import type { SessionDriver } from '../contract/driver.ts';
 import type { Fields, SessionStore } from '../contract/store.ts';
@@ -37,8 +37,7 @@ function payloadCodec(name: string): RecordCodec {
   return {
     pack({ fields }) {
       const session: Fields = new Map();
-      // Astro's format has no place for anything but entries.
-      for (const [field, value] of fields) if (isCounted(value)) session.set(keyOfField(field) ?? field, value);
+      for (const [field, value] of fields) session.set(keyOfField(field) ?? field, value);
       return JSON.stringify(encodePayload(session, Date.now(), () => undefined));
     },
     unpack(payload) {
