@@ -1,5 +1,30 @@
-import type { Lifetime, ValueBackend } from '@coatcheck/session-core/driver';
-import type { InBlobStore } from './client.ts';
+import {
+  type DriverStore,
+  type Lifetime,
+  type OpenContext,
+  type Resolved,
+  type ValueBackend,
+  valueStore,
+} from '@coatcheck/session-core/driver';
+import { type InBlobStore, inBlobStore } from './client.ts';
+import { checkTogether, type NetlifyBlobsDriverConfig } from './options.ts';
+
+/** Opens the store that the options name. */
+export async function openStore(
+  options: Resolved<NetlifyBlobsDriverConfig>,
+  { timeoutMs }: Pick<OpenContext, 'timeoutMs'>,
+): Promise<DriverStore> {
+  checkTogether(options);
+  const client = await import('@netlify/blobs');
+  const inLegacyStore = (name = 'astro-sessions') => inBlobStore(client, { ...options, name, deployScoped: false });
+  return {
+    ...valueStore(blobBackend(inBlobStore(client, options), timeoutMs)),
+    legacySessions: {
+      read: (id, base, call) => inLegacyStore(base)(call, (store) => store.get(id)),
+      remove: (id, base, call) => inLegacyStore(base)(call, (store) => store.delete(id)),
+    },
+  };
+}
 
 /** The metadata key for the expiry of a blob, in epoch milliseconds. Other blobs in the store are unlikely to use this name. */
 export const EXPIRES = 'sessionExpires';
