@@ -42,7 +42,7 @@ const faces: [name: string, open: (backend: Backend) => Visitor][] = [
         get id() {
           return browser.cookie!;
         },
-        visit: (work) => browser.visit(work as never),
+        visit: (work) => browser.visit(work),
       };
     },
   ]),
