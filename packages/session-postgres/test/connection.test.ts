@@ -1,4 +1,5 @@
 import { chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
@@ -10,7 +11,7 @@ import { startProxy } from '@coatcheck/test-support/fault-proxy';
 import { startPostgres, type PostgresServer } from '@coatcheck/test-support/postgres-server';
 import { freePort } from '@coatcheck/test-support/ports';
 import { call, change, newKey } from '@coatcheck/test-support/stores';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
 import { EXPIRED, KEY, VALID } from '../../../test/faults/certificates.ts';
 import { openStore as open } from '../src/store.ts';
 import { openClient, openStore } from './support/store.ts';
@@ -18,6 +19,9 @@ import { openClient, openStore } from './support/store.ts';
 /** A deadline that is further away than the limit of a test: what waits for it, or for a part of it, fails. */
 const NEVER_MS = 600_000;
 const PASSWORD = 'p@ss/w?rd#%';
+
+/** https://www.postgresql.org/docs/current/protocol-message-formats.html#PROTOCOL-MESSAGE-FORMATS-SSLREQUEST */
+const SSL_REQUEST = 80877103;
 
 let server: PostgresServer;
 let url: string;
@@ -125,12 +129,25 @@ describe('TLS', () => {
   });
 
   it('is also used to cancel a statement', async () => {
-    const store = await openStore({ url, tls: { ca: VALID, servername: 'redis.test' } }, NEVER_MS);
+    const { port, hostname } = new URL(url);
+    /** What each connection asked for first. */
+    const codes: number[] = [];
+    const relay = createServer((socket) => {
+      socket.once('data', (message) => codes.push(message.readUInt32BE(4)));
+      const onward = connect(Number(port), hostname);
+      socket.on('error', () => onward.destroy());
+      onward.on('error', () => socket.destroy());
+      socket.pipe(onward).pipe(socket);
+    }).listen(0);
+    onTestFinished(() => void relay.close());
+    const through = url.replace(`:${port}`, `:${(relay.address() as AddressInfo).port}`);
+    const store = await openStore({ url: through, tls: { ca: VALID, servername: 'redis.test' } }, NEVER_MS);
     await store.patch('locked', change({}), call());
     const blocker = await openClient(url);
     await blocker.query(`BEGIN; SELECT FROM coatcheck_sessions WHERE key = 'locked' FOR UPDATE`);
     await expect(store.patch('locked', change({}), call(300))).rejects.toMatchObject({ code: 'refused' });
     await blocker.query('COMMIT');
+    expect(codes).toEqual([SSL_REQUEST, SSL_REQUEST]);
   });
 
   it('is missing: the error says so', async () => {

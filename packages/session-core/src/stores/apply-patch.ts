@@ -39,14 +39,12 @@ export function applyChange(
 }
 
 function lifetimeOf(fields: Fields, change: Change): number {
-  let longest = -Infinity;
-  let counted = 0;
+  let longest: number | undefined;
   for (const value of fields.values()) {
     if (!isCounted(value)) continue;
-    counted++;
     const expires = expiryOf(value);
-    longest = Math.max(longest, expires === undefined ? (change.defaultTtlMs ?? Infinity) : expires - change.now);
+    const lifetime = expires === undefined ? (change.defaultTtlMs ?? Infinity) : expires - change.now;
+    longest = Math.max(longest ?? -Infinity, lifetime);
   }
-  if (counted > 0) return longest;
-  return change.lifetimeMs === 'never' ? Infinity : change.lifetimeMs;
+  return longest ?? (change.lifetimeMs === 'never' ? Infinity : change.lifetimeMs);
 }
