@@ -2,13 +2,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startWorkers, workerSite, type Workers } from '../packages/session-cloudflare-kv/test/support/site.ts';
 import { createVisitor } from './support/http.ts';
 import { keptOf64, isNotRestored } from './support/isolate-races.ts';
+import { astros } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, type DevSite } from './support/site.ts';
 
-describe('a built Worker', () => {
+describe.each(astros)('a built Worker on Astro %i', (astro) => {
   let workers: Workers;
   beforeAll(async () => {
-    const built = await buildSite(workerSite());
+    const built = await buildSite(workerSite({ astro }));
     workers = await startWorkers(built.dist, { isolates: 2 });
   });
   afterAll(() => workers?.[Symbol.asyncDispose]());

@@ -3,14 +3,22 @@ import type { Workers } from './support/worker-site.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createVisitor } from './support/http.ts';
 import { keptOf64, isNotRestored } from './support/isolate-races.ts';
+import { astros } from './support/scope.ts';
 import { isAShop } from './support/shop.ts';
 import { buildSite, devSite, type DevSite, type SiteSpec } from './support/site.ts';
 import { startWorkersWith, workerSiteWith } from './support/worker-site.ts';
 
 // `Astro.session` in D1: a site built by `@astrojs/cloudflare` runs in workerd.
 
-const site = (driver = 'd1Driver()', binding = 'DB'): SiteSpec =>
+interface SiteOptions {
+  astro?: 6 | 7;
+  driver?: string;
+  binding?: string;
+}
+
+const site = ({ astro = 7, driver = 'd1Driver()', binding = 'DB' }: SiteOptions = {}): SiteSpec =>
   workerSiteWith({
+    astro,
     driver,
     imports: `import { d1Driver, fromEnv } from '@coatcheck/session-d1';`,
     // The adapter adds a KV namespace if there is none, because its own driver would need it.
@@ -35,10 +43,10 @@ async function stored({ miniflare }: Workers, binding = 'DB'): Promise<string> {
   return JSON.stringify((await database.prepare('SELECT * FROM coatcheck_sessions').all()).results);
 }
 
-describe('a built Worker', () => {
+describe.each(astros)('a built Worker on Astro %i', (astro) => {
   let workers: Workers;
   beforeAll(async () => {
-    workers = await start(site(), { DB: 'sessions' }, 2);
+    workers = await start(site({ astro }), { DB: 'sessions' }, 2);
   });
   afterAll(() => workers?.[Symbol.asyncDispose]());
 
@@ -71,10 +79,10 @@ describe('a built Worker', () => {
   });
 });
 
-describe('astro dev', () => {
+describe.each(astros)('astro dev on Astro %i', (astro) => {
   let dev: DevSite;
   beforeAll(async () => {
-    dev = await devSite(site());
+    dev = await devSite(site({ astro }));
   });
   afterAll(async () => {
     // SIGTERM, unlike SIGKILL, also ends its workerd.
@@ -89,7 +97,7 @@ describe('the database', () => {
   it('can have another binding, from a variable, and contain encrypted sessions', async () => {
     const driver = `d1Driver({ database: fromEnv('SESSIONS_BINDING'), secrets: fromEnv('SESSION_SECRETS') })`;
     const bindings = { SESSIONS_BINDING: 'CARTS', SESSION_SECRETS: 'a-secret-of-at-least-32-characters-1' };
-    await using workers = await start(site(driver, 'CARTS'), { CARTS: 'sessions' }, 1, bindings);
+    await using workers = await start(site({ driver, binding: 'CARTS' }), { CARTS: 'sessions' }, 1, bindings);
     const visitor = createVisitor(workers.urls[0]!);
     await visitor.run([['set', 'cart', ['hat']]]);
     expect(await visitor.run([['get', 'cart']])).toEqual([['hat']]);

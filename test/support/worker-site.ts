@@ -5,6 +5,8 @@ import { FIRST_ISOLATE, type ObjectClass, type Resources } from './isolates.ts';
 import type { SiteSpec } from './site.ts';
 
 export interface WorkerSiteOptions {
+  /** The version of Astro. Default: 7. */
+  astro?: 6 | 7;
   /** The expression after `driver:` in `astro.config.mjs`. */
   driver: string;
   /** The import of what `driver` uses. */
@@ -16,7 +18,7 @@ export interface WorkerSiteOptions {
 }
 
 /** The test site with Astro's Cloudflare adapter. */
-export function workerSiteWith({ driver, imports, wrangler, files = {} }: WorkerSiteOptions): SiteSpec {
+export function workerSiteWith({ astro = 7, driver, imports, wrangler, files = {} }: WorkerSiteOptions): SiteSpec {
   const config = {
     name: 'site',
     compatibility_date: '2026-07-01',
@@ -24,7 +26,7 @@ export function workerSiteWith({ driver, imports, wrangler, files = {} }: Worker
     ...wrangler,
   };
   return {
-    astro: '7-cloudflare',
+    astro: `${astro}-cloudflare`,
     driver,
     // Otherwise Wrangler and Miniflare request things from Cloudflare that no test needs.
     env: { CLOUDFLARE_CF_FETCH_ENABLED: 'false', WRANGLER_SEND_METRICS: 'false', CI: 'true' },

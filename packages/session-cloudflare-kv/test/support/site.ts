@@ -5,11 +5,13 @@ export type { Workers } from '@coatcheck/test-support/worker-site';
 
 /** The test site with Astro's Cloudflare adapter and a KV namespace. */
 export function workerSite({
+  astro = 7,
   driver = 'cloudflareKvDriver()',
   namespace = 'SESSION',
   files = {},
-}: { driver?: string; namespace?: string; files?: Record<string, string> } = {}): SiteSpec {
+}: { astro?: 6 | 7; driver?: string; namespace?: string; files?: Record<string, string> } = {}): SiteSpec {
   return workerSiteWith({
+    astro,
     driver,
     imports: `import { cloudflareKvDriver, fromEnv } from '@coatcheck/session-cloudflare-kv';`,
     wrangler: { kv_namespaces: namespace ? [{ binding: namespace, id: 'sessions' }] : [] },
