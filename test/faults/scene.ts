@@ -1,4 +1,5 @@
 import type { SessionDriver } from '@coatcheck/session-core';
+import type { VisitedSite } from './visited-site.ts';
 import type { Kind, Verdict } from './visits.ts';
 
 /** The option `timeout` of every driver in the table, in milliseconds. */
@@ -31,8 +32,10 @@ export interface Fault {
 }
 
 /** A backend that works, with a driver, and the means to break it. */
-export interface Scene {
-  driver: SessionDriver;
+export type Scene = SceneActions & ({ driver: SessionDriver } | { site: VisitedSite });
+
+/** What happens in a scene. */
+export interface SceneActions {
   /**
    * Causes the fault. If the fault ends by itself, resolves when its cause is over.
    *

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { cloudflareFaults, cloudflareNote } from './cloudflare.ts';
 import { libsqlFaults } from './libsql.ts';
 import { netlifyBlobsFaults } from './netlify-blobs.ts';
 import { postgresFaults } from './postgres.ts';
@@ -14,6 +15,7 @@ import { replicationFaults } from './replication.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 import { sqliteFaults } from './sqlite.ts';
 import { upstashFaults } from './upstash.ts';
+import { siteOn } from './visited-site.ts';
 import { createVisits, type Kind, type Verdict, type Visit, type Visits } from './visits.ts';
 
 /** How much longer than the timeout a request may take, in milliseconds. */
@@ -51,7 +53,7 @@ interface Observation {
 async function observeFault(fault: Fault): Promise<Row> {
   const scene = await fault.open();
   try {
-    const visits = await createVisits(scene.driver);
+    const visits = await createVisits('site' in scene ? scene.site : siteOn(scene.driver));
     const kinds = fault.kinds ?? ['read', 'write'];
     const { first, later, recoveryMs, faultAt } = await (fault.endsByItself ? observePassing : observeLasting)(
       scene,
@@ -186,6 +188,7 @@ function renderPage(rows: Row[]): string {
   const notes = [
     '¹ Simulated: `dns.lookup` never calls back for that name. Everything else is real.',
     ...rows.flatMap(({ note }) => note ?? []),
+    cloudflareNote,
   ];
   return `# Failure modes
 
@@ -203,8 +206,8 @@ ${table.join('\n')}
 Each request is one operation: a read, a write of one key, or a sign-out. The recovery time is measured from the time at which the backend is
 available again. For a fault that ends by itself, it is measured from the start of the fault. The error codes are explained in [\`session-core\`](../packages/session-core/README.md#errors).
 
-KV, D1 and Durable Objects are not in the table, because only Cloudflare can break them. Instead, the tests of these packages run in workerd with a
-binding that fails, hangs, or loses its answer after it has stored a change.
+KV is not in the table. Instead, the tests of its package run in workerd with a binding that fails, hangs, or loses its answer after it has stored a
+change.
 
 ${notes.join('\n\n')}
 
@@ -236,6 +239,7 @@ const faults = [
   ...libsqlFaults,
   ...upstashFaults,
   ...netlifyBlobsFaults,
+  ...cloudflareFaults,
   ...sqliteFaults,
 ].filter(({ name }) => wanted.length === 0 || wanted.some((word) => name.includes(word)));
 

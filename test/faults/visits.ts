@@ -1,5 +1,5 @@
-import { createSessions } from '@coatcheck/session-core';
-import { recordKey, type SessionDriver, type SessionDriverError } from '@coatcheck/session-core/driver';
+import { recordKey, type SessionDriverError } from '@coatcheck/session-core/driver';
+import type { VisitedSite } from './visited-site.ts';
 
 /** What a visitor does in one request. Each kind is one operation on the backend, so it must end within one timeout. */
 export type Kind = 'read' | 'write' | 'sign-out';
@@ -49,39 +49,34 @@ interface Visitor {
 /** The error codes that say that nothing was stored. After `timeout` and `interrupted`, the outcome is unknown. */
 const NOT_STORED = new Set(['unavailable', 'refused', 'configuration', 'invalid-data', 'invalid-id']);
 
-export async function createVisits(driver: SessionDriver, visitors = 6): Promise<Visits> {
-  const sessions = createSessions<Record<string, number>>({ driver });
+export async function createVisits(site: VisitedSite, visitors = 6): Promise<Visits> {
   const all: Visit[] = [];
   const problems: string[] = [];
   let visitCount = 0;
 
   const createVisitor = async (): Promise<Visitor> => {
-    const session = sessions.open('');
-    session.set('entered', 1);
-    const cookie = (await session.commit())!.split(';')[0]!;
-    return {
-      id: session.sessionID!,
-      cookie,
-      acknowledged: new Map([['entered', performance.now()]]),
-      rejected: new Set(),
-    };
+    const { id, cookie } = await site.enter();
+    return { id, cookie, acknowledged: new Map([['entered', performance.now()]]), rejected: new Set() };
   };
-  const staying = await Promise.all(Array.from({ length: visitors }, createVisitor));
+  // One after another. Many new Durable Objects at once, each with a file of its own, could take longer than the timeout.
+  const createVisitors = async (count: number): Promise<Visitor[]> => {
+    const created: Visitor[] = [];
+    while (created.length < count) created.push(await createVisitor());
+    return created;
+  };
+  const staying = await createVisitors(visitors);
   // Only these visitors sign out. The sessions of the others keep all their writes.
-  const leaving = await Promise.all(Array.from({ length: 3 * visitors }, createVisitor));
+  const leaving = await createVisitors(3 * visitors);
   const signedOut: Visitor[] = [];
 
   const work = {
     async read(visitor: Visitor): Promise<void> {
-      const entered = await sessions.open(visitor.cookie).get('entered');
-      if (entered !== 1) problems.push('a failed read was taken for a missing session');
+      if ((await site.read(visitor.cookie)) !== 1) problems.push('a failed read was taken for a missing session');
     },
     async write(visitor: Visitor, at: number): Promise<void> {
-      const session = sessions.open(visitor.cookie);
       const key = `visit ${all.length} ${crypto.randomUUID()}`;
-      session.set(key, 1);
       try {
-        if (await session.commit()) problems.push('a session was replaced by another');
+        if (await site.write(visitor.cookie, key)) problems.push('a session was replaced by another');
         visitor.acknowledged.set(key, at);
       } catch (error) {
         if (NOT_STORED.has((error as SessionDriverError).code)) visitor.rejected.add(key);
@@ -89,9 +84,7 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
       }
     },
     async 'sign-out'(visitor: Visitor): Promise<void> {
-      const session = sessions.open(visitor.cookie);
-      session.destroy();
-      await session.commit();
+      await site.signOut(visitor.cookie);
       signedOut.push(visitor);
     },
   };
@@ -113,15 +106,14 @@ export async function createVisits(driver: SessionDriver, visitors = 6): Promise
     async verify() {
       const verdict: Verdict = { acknowledged: 0, lost: [], problems: [...problems] };
       for (const { cookie, acknowledged, rejected } of [...staying, ...leaving]) {
-        const stored = new Set(await sessions.open(cookie).keys());
+        const stored = new Set(await site.keys(cookie));
         for (const [key, at] of acknowledged) if (!stored.has(key)) verdict.lost.push(at);
         for (const key of rejected)
           if (stored.has(key)) verdict.problems.push('a write was stored although its error says that nothing was');
         verdict.acknowledged += acknowledged.size;
       }
       for (const { cookie } of signedOut) {
-        if ((await sessions.open(cookie).keys()).length > 0)
-          verdict.problems.push('a session still exists after its sign-out');
+        if ((await site.keys(cookie)).length > 0) verdict.problems.push('a session still exists after its sign-out');
       }
       return verdict;
     },

@@ -3,6 +3,8 @@ import { bundleWorker } from './worker.ts';
 
 /** One Worker in workerd. */
 export interface Isolate {
+  /** Where the Worker answers. */
+  url: URL;
   /** Sends a request to the Worker. */
   fetch(path: string, init?: { method?: string; body?: string; headers?: Record<string, string> }): Promise<Answer>;
 }
@@ -16,10 +18,18 @@ export interface Answer {
 /** What Workers are bound to, by the names of the bindings. All Workers of a test share it. */
 export interface Resources {
   kvNamespaces?: Record<string, string>;
-  d1Databases?: Record<string, string>;
+  d1Databases?: Record<string, string | RemoteDatabase>;
   durableObjects?: Record<string, ObjectClass>;
+  /** Workers in other processes. A Worker can call their methods. */
+  serviceBindings?: Record<string, { external: { address: string; http: object } }>;
   /** Environment variables. */
   bindings?: Record<string, string>;
+}
+
+/** A D1 database in another process. All calls go to this address, over HTTP. */
+export interface RemoteDatabase {
+  id: string;
+  remoteProxyConnectionString: URL;
 }
 
 /** A class of Durable Objects, and the Worker in which they run. */
@@ -35,7 +45,7 @@ export const FIRST_ISOLATE = 'isolate-0';
 export interface WorkerOptions {
   compatibilityDate?: string;
   compatibilityFlags?: string[];
-  /** The folder that keeps the data of Durable Objects when the Workers end. */
+  /** The folder that keeps the data of D1 and of Durable Objects when the Workers end. */
   persist?: string | undefined;
 }
 
@@ -55,7 +65,7 @@ export async function startIsolates(
   const names = Array.from({ length: count }, (_, index) => `isolate-${index}`);
   const miniflare = new Miniflare({
     cf: false,
-    ...(persist !== undefined && { durableObjectsPersist: persist }),
+    ...(persist !== undefined && { d1Persist: persist, durableObjectsPersist: persist }),
     workers: names.map((name) => ({
       name,
       modules: [{ type: 'ESModule', path: 'worker.mjs', contents }],
@@ -72,6 +82,7 @@ export async function startIsolates(
 
 function isolateAt(url: URL): Isolate {
   return {
+    url,
     async fetch(path, init = {}) {
       const signal = AbortSignal.timeout(110_000);
       // Each request uses a new connection, because workerd could close an idle one just when the next request is sent.

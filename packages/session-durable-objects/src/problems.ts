@@ -60,7 +60,10 @@ const RULES: ErrorRule[] = [
 /** What an error of a read means. A read that Cloudflare calls `retryable` is sent again. */
 export function judgeRead(error: unknown): { error: unknown; transient?: boolean } {
   const known = explain(error);
-  return known ? { error: known } : { error, transient: (error as { retryable?: unknown }).retryable === true };
+  if (known) return { error: known };
+  if ((error as { retryable?: unknown }).retryable !== true) return { error };
+  // Not `refused`, which counts as an answer of the backend. Not `unavailable`, as in `RULES`.
+  return { error: interrupted(error, '. The read was sent again, without success.'), transient: true };
 }
 
 /**
@@ -68,9 +71,9 @@ export function judgeRead(error: unknown): { error: unknown; transient?: boolean
  * a later write of another request would be overwritten. Cloudflare repeats by itself what has not reached the object.
  */
 export function explainWrite(error: unknown): unknown {
-  // An object of a newer version has executed the request.
-  if (error instanceof Error && error.message === UNKNOWN_ANSWER) return interrupted(error);
-  return explain(error) ?? interrupted(error);
+  // After an answer that is not known here, the request was executed by an object of a newer version.
+  const known = error instanceof Error && error.message === UNKNOWN_ANSWER ? undefined : explain(error);
+  return known ?? interrupted(error, ', during a write. It may have been stored; it is not sent again.');
 }
 
 function explain(error: unknown): Error | undefined {
@@ -89,13 +92,9 @@ function overloaded(cause: unknown): Error {
   );
 }
 
-function interrupted(cause: unknown): Error {
-  return createError(
-    DRIVER,
-    'interrupted',
-    'The Durable Object of this session failed, or the connection to it broke, during a write. It may have been stored; it is not sent again.',
-    { cause },
-  );
+function interrupted(cause: unknown, consequence: string): Error {
+  const message = `The Durable Object of this session failed, or the connection to it broke${consequence}`;
+  return createError(DRIVER, 'interrupted', message, { cause });
 }
 
 /** The error for a binding that is missing, or that is something else. */

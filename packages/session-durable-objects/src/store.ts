@@ -53,7 +53,7 @@ export function durableObjectsStore(
     read: (key, { signal, extendIdleMs }) =>
       retry(() => ask(key, { version: 1, operation: 'read', extendIdleMs }, { signal }), {
         signal,
-        forMs: timeoutMs * 0.9,
+        forMs: timeoutMs / 2,
         pauseMs: RETRY_MS,
         judge: async (error) => (await import('./problems.ts')).judgeRead(error),
       }) as ReturnType<DriverStore['read']>,

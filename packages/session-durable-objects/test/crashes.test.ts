@@ -1,7 +1,7 @@
-import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { workerds } from '@coatcheck/test-support/workerds';
 import { expect, it, onTestFinished } from 'vitest';
 import { ask } from './support/browser.ts';
 import { startObjects, type Isolate } from './support/objects.ts';
@@ -14,15 +14,6 @@ async function temporaryFolder(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'coatcheck-objects-'));
   onTestFinished(() => rm(folder, { recursive: true, force: true }));
   return folder;
-}
-
-/** The workerd processes that this process has started. */
-function workerds(): number[] {
-  const rows = execFileSync('ps', ['-A', '-o', 'pid=,ppid=,comm='], { encoding: 'utf8' }).trim().split('\n');
-  const processes = rows.map((row) => row.trim().split(/\s+/));
-  return processes
-    .filter(([, parent, command]) => Number(parent) === process.pid && command!.endsWith('workerd'))
-    .map(([pid]) => Number(pid));
 }
 
 /** One change: two fields that belong together. */

@@ -106,7 +106,11 @@ describe('when an object fails', () => {
   it('a read that keeps failing is an error and no missing session', async () => {
     const visitor = await visit();
     await fault({ throws: lost, times: Infinity });
-    expect(await visitor.go('/all')).toMatchObject({ status: 500, body: { code: 'refused', cause: lost.message } });
+    const message = expect.stringContaining('the connection to it broke. The read was sent again');
+    expect(await visitor.go('/all')).toMatchObject({
+      status: 500,
+      body: { code: 'interrupted', message, cause: lost.message },
+    });
     await fault({ times: 0 });
     expect(await visitor.session()).toEqual({ user: 'ada' });
   });
