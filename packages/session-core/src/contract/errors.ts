@@ -5,7 +5,7 @@
  * - `invalid-id`: a write used a string that is not a session id.
  * - `invalid-data`: a value or a session key cannot be stored.
  * - `timeout`: the backend did not answer before the deadline. The outcome of a write is unknown; it is not retried.
- * - `interrupted`: the connection dropped during a write. The outcome is unknown; the write is not retried.
+ * - `interrupted`: the connection broke during the operation. The outcome of a write is unknown; it is not retried.
  * - `unavailable`: the backend could not be reached. Nothing was stored.
  * - `refused`: the backend answered with an error.
  * - `committed`: a session was changed after `commit()`.
