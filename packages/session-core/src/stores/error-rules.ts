@@ -42,3 +42,9 @@ export function explainBy(
   const { pattern: _, code, message, ...handling } = rule;
   return { error: createError(driver, code, message, { cause }), ...handling };
 }
+
+/** The error for a write whose connection broke before the answer arrived. */
+export function interrupted(driver: string, backend: string, cause: unknown): Error {
+  const message = `The connection to ${backend} broke during a write. It may have been stored; it is not sent again.`;
+  return createError(driver, 'interrupted', message, { cause });
+}

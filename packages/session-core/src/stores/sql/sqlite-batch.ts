@@ -230,7 +230,8 @@ function clamp(ms: number): number {
   return Math.min(ms, NEVER);
 }
 
-function isTableMissing(error: unknown): boolean {
+/** Whether a statement failed because there is no such table. */
+export function isTableMissing(error: unknown): boolean {
   return error instanceof Error && /no such table/.test(error.message);
 }
 
