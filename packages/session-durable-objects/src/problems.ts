@@ -10,12 +10,16 @@ import {
 
 export const DRIVER = 'session-durable-objects';
 
-/** The message of the error for an answer that this version does not know. */
-export const UNKNOWN_ANSWER = 'The answer is of another version.';
-
-// By the messages of Cloudflare and of `record.ts`: most of these errors have no other property. Each rule is for an error after which
+// By the messages of Cloudflare, of `record.ts` and of `store.ts`: most of these errors have no other property. Each rule is for an error after which
 // nothing was stored. None is `unavailable`: it would open the circuit breaker, and the objects of other sessions may be well.
 const RULES: ErrorRule[] = [
+  {
+    pattern: /^overloaded$/,
+    code: 'refused',
+    message:
+      'The Durable Object of this session gets more requests than it can handle, so this one was not executed. Use the session in fewer ' +
+      'requests at once.',
+  },
   {
     pattern: /session is too large|limited to 32MiB/,
     code: 'invalid-data',
@@ -69,33 +73,22 @@ export function judgeRead(error: unknown): { error: unknown; transient?: boolean
  */
 export function explainWrite(error: unknown): unknown {
   // An object of a newer version has executed the request.
-  if (error instanceof Error && error.message === UNKNOWN_ANSWER) return interrupted(error);
-  return explain(error) ?? interrupted(error);
+  const wasAnswered = error instanceof Error && error.message.startsWith('The answer');
+  return (
+    (wasAnswered ? undefined : explain(error)) ??
+    createError(
+      DRIVER,
+      'interrupted',
+      'The Durable Object of this session failed, or the connection to it broke, during a write. It may have been stored; it is not sent again.',
+      { cause: error },
+    )
+  );
 }
 
 function explain(error: unknown): Error | undefined {
   if (isSessionDriverError(error)) return error;
-  if ((error as { overloaded?: unknown }).overloaded === true) return overloaded(error);
-  return explainBy(DRIVER, RULES, error instanceof Error ? error.message : '', error)?.error;
-}
-
-function overloaded(cause: unknown): Error {
-  return createError(
-    DRIVER,
-    'refused',
-    'The Durable Object of this session gets more requests than it can handle, so this one was not executed. Use the session in fewer ' +
-      'requests at once.',
-    { cause },
-  );
-}
-
-function interrupted(cause: unknown): Error {
-  return createError(
-    DRIVER,
-    'interrupted',
-    'The Durable Object of this session failed, or the connection to it broke, during a write. It may have been stored; it is not sent again.',
-    { cause },
-  );
+  const { overloaded, message } = error as { overloaded?: unknown; message?: unknown };
+  return explainBy(DRIVER, RULES, overloaded === true ? 'overloaded' : String(message), error)?.error;
 }
 
 /** The error for a binding that is missing, or that is something else. */
