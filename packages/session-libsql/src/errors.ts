@@ -1,5 +1,5 @@
 import { createError, type ErrorRule, interrupted } from '@coatcheck/session-core/driver';
-import type { BatchErrors } from '@coatcheck/session-core/sql';
+import { type BatchErrors, FILE_RULES } from '@coatcheck/session-core/sql';
 import { DRIVER } from './options.ts';
 
 // By the messages: of the server's errors, they begin with the code. An error that only writes get is `refused`: with `unavailable`, the
@@ -39,12 +39,6 @@ const rules: ErrorRule[] = [
       'The file cannot be opened. It must be an SQLite database, or missing, in a directory that exists and that the process can read and write.',
   },
   {
-    pattern: /readonly database/,
-    code: 'refused',
-    message:
-      'The database is read-only, so nothing was stored. The process needs write permission for the file and for its directory.',
-  },
-  {
     // The database did not start the batch, or rolled it back.
     pattern: /SQLITE_BUSY|is locked|HTTP status 429/,
     code: 'refused',
@@ -57,11 +51,6 @@ const rules: ErrorRule[] = [
     message: 'The provider has blocked the database; the cause says why. A limit of the plan may be used up.',
   },
   {
-    pattern: /SQLITE_FULL|is full|disk I\/O error/,
-    code: 'refused',
-    message: 'The disk of the database is full or broken, so nothing was stored.',
-  },
-  {
     pattern: /TOOBIG|too big|HTTP status 413/,
     code: 'invalid-data',
     message:
@@ -72,6 +61,7 @@ const rules: ErrorRule[] = [
     code: 'configuration',
     message: 'The database has no schema with the name in `table`. Set `table` to a name without a dot.',
   },
+  ...FILE_RULES,
 ];
 
 /** Matches the codes of connections that were never opened, and what an embedded replica says of them. */

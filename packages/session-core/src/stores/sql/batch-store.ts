@@ -2,7 +2,8 @@ import type { DriverStore } from '../../contract/legacy.ts';
 import { retry, type Verdict } from '../../platform/retry.ts';
 import { type ErrorRule, explainBy, type Failure } from '../error-rules.ts';
 import { DEFAULT_TABLE } from './options.ts';
-import { BATCH_RULES, type BatchStatement, isTableMissing, type RunBatch, sqliteBatch } from './sqlite-batch.ts';
+import { BATCH_RULES, type BatchStatement, type RunBatch, sqliteBatch } from './sqlite-batch.ts';
+import { isTableMissing } from './sqlite-table.ts';
 import { sqlStore } from './store.ts';
 
 /** An SQLite database that takes batches of statements, such as D1. */
