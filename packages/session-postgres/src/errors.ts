@@ -1,4 +1,5 @@
 import { createError, isSessionDriverError, explainBy, type Failure } from '@coatcheck/session-core/driver';
+import { rules } from './error-rules.ts';
 import { DRIVER } from './options.ts';
 
 /** The SQLSTATE of an error that PostgreSQL answered with; undefined for other errors. Clients put it in the same property. */
@@ -20,15 +21,13 @@ export function isAnswer(error: unknown): boolean {
 }
 
 /**
- * What an error means. Undefined if PostgreSQL did not answer: the connection failed or dropped. Never rejects.
+ * What an error means. Undefined if PostgreSQL did not answer: the connection failed or dropped.
  *
  * @param isConnected whether a statement was sent. Without a connection, an error without a rule is one of a pooler.
  */
-export async function explain(reason: unknown, isConnected: boolean): Promise<Failure | undefined> {
+export function explain(reason: unknown, isConnected: boolean): Failure | undefined {
   if (!isAnswer(reason)) return undefined;
   const state = sqlState(reason)!;
-  // Without the module, the error is still passed on, as one that is not known.
-  const { rules } = await import('./error-rules.ts').catch(() => ({ rules: [] }));
   const known = explainBy(DRIVER, rules, state, reason);
   return known ?? (isConnected ? { error: withoutValues(reason as Error, state) } : undefined);
 }
@@ -37,16 +36,6 @@ export async function explain(reason: unknown, isConnected: boolean): Promise<Fa
 function withoutValues({ message }: Error, state: string): Error {
   const quotes = /^(?:22|23|P0)/.test(state);
   return Object.assign(new Error(`PostgreSQL: ${state}${quotes ? '' : `, ${message}`}`), { code: state });
-}
-
-/** The error for a write whose connection broke before the answer arrived. */
-export function interrupted(cause: unknown): Error {
-  return createError(
-    DRIVER,
-    'interrupted',
-    'The connection to PostgreSQL broke during a write. It may have been stored; it is not sent again.',
-    { cause },
-  );
 }
 
 /** Matches the codes of Node's errors about certificates and TLS. */

@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { pause } from '@coatcheck/session-core/driver';
 import pg, { type Client as PgClient, type Pool as PgPool, type PoolClient, type PoolConfig } from 'pg';
 import { cancelStatement, discard } from './cancel.ts';
-import { queryOver, type Connection } from './connection.ts';
+import { queryOver, takeInTime, type Connection } from './connection.ts';
 import { allBusy, isAnswer } from './errors.ts';
 
 const { Client, Pool } = pg;
@@ -46,22 +46,14 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
   const connect = async (signal: AbortSignal): Promise<PoolClient> => {
     for (;;) {
       signal.throwIfAborted();
-      const client = await connection(signal);
+      const client = await takeInTime(() => pool.connect(), signal, noAnswer);
       if (current.has(client)) return client;
       discard(client);
     }
   };
 
-  const connection = (signal: AbortSignal): Promise<PoolClient> =>
-    new Promise((resolve, reject) => {
-      const failed = (error: Error): void => reject(busy >= config.max ? allBusy(config.max) : error);
-      const onAbort = (): void => failed(new Error('no answer'));
-      signal.addEventListener('abort', onAbort);
-      pool
-        .connect()
-        .then((client) => (signal.aborted ? client.release() : resolve(client)), failed)
-        .finally(() => signal.removeEventListener('abort', onAbort));
-    });
+  /** The error for a statement that got no connection before its deadline. */
+  const noAnswer = (): Error => (busy >= config.max ? allBusy(config.max) : new Error('no answer'));
 
   const reconnect = (): void => {
     current = new WeakSet();
