@@ -50,7 +50,7 @@ export { pause, retry } from './platform/retry.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { legacyFiles } from './stores/legacy-files.ts';
 export { sqlKinds, type SqlOptions } from './stores/sql/options.ts';
-export { type ErrorRule, explainBy, type Failure, interrupted } from './stores/error-rules.ts';
+export { type ErrorRule, explainBy, type Failure, interrupted, TLS_ERROR } from './stores/error-rules.ts';
 export { createTombstones, type Tombstones } from './stores/tombstones.ts';
 export type { RecordCodec, StoredValue, ValueBackend } from './stores/value-layout.ts';
 export { valueStore } from './stores/value-store.ts';

@@ -1,4 +1,4 @@
-import { createError, isSessionDriverError, explainBy, type Failure } from '@coatcheck/session-core/driver';
+import { createError, isSessionDriverError, explainBy, type Failure, TLS_ERROR } from '@coatcheck/session-core/driver';
 import { rules } from './error-rules.ts';
 import { DRIVER } from './options.ts';
 
@@ -38,9 +38,6 @@ function withoutValues({ message }: Error, state: string): Error {
   return Object.assign(new Error(`PostgreSQL: ${state}${quotes ? '' : `, ${message}`}`), { code: state });
 }
 
-/** Matches the codes of Node's errors about certificates and TLS. */
-const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
-
 /** The error for a statement that waited until its deadline for one of the connections. */
 export function allBusy(maxConnections: number): Error {
   return createError(
@@ -59,7 +56,7 @@ export function noConnection(address: string, cause: unknown): Failure | undefin
     explanation = 'PostgreSQL wants a password. Add it to DATABASE_URL or `url`, or set PGPASSWORD.';
   } else if (/does not support SSL/.test(message)) {
     explanation = `PostgreSQL at ${address} does not support TLS. Turn on \`ssl\` in PostgreSQL, or leave out \`sslmode\` and \`tls\`.`;
-  } else if (TLS.test(reason)) {
+  } else if (TLS_ERROR.test(reason)) {
     explanation = `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`;
   } else if (sqlState(cause)?.startsWith('42')) {
     explanation = `PostgreSQL refuses the settings of the connection: ${message}. Correct \`options\` in DATABASE_URL or \`url\`, or PGOPTIONS.`;

@@ -1,7 +1,8 @@
+import type { Resolved } from '../../config/option.ts';
 import type { DriverStore } from '../../contract/legacy.ts';
 import { retry, type Verdict } from '../../platform/retry.ts';
 import { type ErrorRule, explainBy, type Failure } from '../error-rules.ts';
-import { DEFAULT_TABLE } from './options.ts';
+import { DEFAULT_TABLE, type SqlOptions } from './options.ts';
 import { BATCH_RULES, type BatchStatement, type RunBatch, sqliteBatch } from './sqlite-batch.ts';
 import { isTableMissing } from './sqlite-table.ts';
 import { sqlStore } from './store.ts';
@@ -36,13 +37,11 @@ export interface BatchErrors {
 }
 
 /** Options of `batchStore`: the driver's own, and what it knows besides. */
-export interface BatchStoreOptions {
+export interface BatchStoreOptions extends Resolved<SqlOptions> {
   /** The driver's name, for errors. */
   driver: string;
   /** The timeout of one operation, in milliseconds. */
   timeoutMs: number;
-  table?: string | undefined;
-  createTable?: boolean | undefined;
 }
 
 /** Creates a store on a database that takes batches. Sends a batch again for up to half of the timeout if that is safe. */
