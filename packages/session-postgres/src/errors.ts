@@ -5,12 +5,8 @@ import { DRIVER } from './options.ts';
 /** The SQLSTATE of an error that PostgreSQL answered with; undefined for other errors. Clients put it in the same property. */
 export function sqlState(error: unknown): string | undefined {
   const { code } = (error ?? {}) as { code?: unknown };
-  return !isSessionDriverError(error) &&
-    typeof code === 'string' &&
-    /^[0-9A-Z]{5}$/.test(code) &&
-    !/^E[A-Z]{4}$/.test(code)
-    ? code
-    : undefined;
+  // Node's codes, such as EPIPE, and those of this driver have other forms.
+  return typeof code === 'string' && /^(?!E[A-Z]{4})[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
 /** Whether PostgreSQL answered with an error, and keeps the connection open. */

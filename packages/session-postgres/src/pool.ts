@@ -61,14 +61,10 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
 
   /** Ends a statement whose caller was told that it failed. */
   const abandon = async (client: PoolClient, statement: Promise<unknown>): Promise<void> => {
-    const ended = statement.then(
-      () => true,
-      () => true,
-    );
-    const isGone = pause(GONE_MS, { idle: true }).then(() => false);
+    const ended = Promise.race([Promise.allSettled([statement]), pause(GONE_MS, { idle: true })]);
     await cancelStatement(new Client(config), client);
     // A server that does not answer is gone, and so are the other connections.
-    if (!(await Promise.race([ended, isGone]))) reconnect();
+    if (!(await ended)) reconnect();
     discard(client);
   };
 
@@ -77,18 +73,19 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
     const statement = client.query(text, values);
     const onAbort = (): void => void abandon(client, statement).finally(() => (busy -= 1));
     signal.addEventListener('abort', onAbort);
-    const release = (how: (client: PoolClient) => void): void => {
+    const release = (isUsable: boolean): void => {
       signal.removeEventListener('abort', onAbort);
       if (signal.aborted) return;
       busy -= 1;
-      how(client);
+      if (isUsable) client.release();
+      else discard(client);
     };
     try {
       const result = await statement;
-      release(() => client.release());
+      release(true);
       return result;
     } catch (error) {
-      release(isAnswer(error) ? () => client.release() : discard);
+      release(isAnswer(error));
       throw error;
     }
   };
