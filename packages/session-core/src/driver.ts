@@ -24,6 +24,7 @@ export {
 export { binding, type BindingKind, missingBinding } from './config/binding.ts';
 export { missingVariable, readVariable } from './config/resolve.ts';
 export { tls, type TlsOptions } from './config/tls.ts';
+export { parseUrl } from './config/url.ts';
 export { report, type ReportedEvent } from './contract/diagnostics.ts';
 export type { SessionDriver, SessionDriverConfig } from './contract/driver.ts';
 export {
@@ -49,7 +50,7 @@ export { pause, retry } from './platform/retry.ts';
 export { applyChange } from './stores/apply-patch.ts';
 export { legacyFiles } from './stores/legacy-files.ts';
 export { sqlKinds, type SqlOptions } from './stores/sql/options.ts';
-export { type ErrorRule, explainBy, type Failure } from './stores/error-rules.ts';
+export { type ErrorRule, explainBy, type Failure, interrupted, TLS_ERROR } from './stores/error-rules.ts';
 export { createTombstones, type Tombstones } from './stores/tombstones.ts';
 export type { RecordCodec, StoredValue, ValueBackend } from './stores/value-layout.ts';
 export { valueStore } from './stores/value-store.ts';

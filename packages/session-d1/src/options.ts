@@ -19,7 +19,6 @@ export interface D1Client {
 /** The part of a prepared statement that the driver uses. */
 export interface D1Statement {
   bind(...parameters: unknown[]): D1Statement;
-  all(): Promise<{ results: unknown[] }>;
 }
 
 /** The options of `d1Driver()`. */

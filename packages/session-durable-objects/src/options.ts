@@ -59,6 +59,8 @@ export const configKinds: OptionKinds<Omit<DurableObjectsDriverConfig, keyof Sha
 
 export const sessionNamespace: BindingKind<SessionNamespace> = binding('a Durable Object binding', 'idFromName', 'get');
 
+export const legacyNamespace: BindingKind<LegacyNamespace> = binding('a KV namespace', 'get', 'delete');
+
 export const runtimeKinds: OptionKinds<Omit<DurableObjectsRuntimeConfig, keyof SharedOptions>> = {
   ...configKinds,
   client: sessionNamespace,

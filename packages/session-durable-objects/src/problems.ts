@@ -10,12 +10,16 @@ import {
 
 export const DRIVER = 'session-durable-objects';
 
-/** The message of the error for an answer that this version does not know. */
-export const UNKNOWN_ANSWER = 'The answer is of another version.';
-
-// By the messages of Cloudflare and of `record.ts`: most of these errors have no other property. Each rule is for an error after which
+// By the messages of Cloudflare, of `record.ts` and of `store.ts`: most of these errors have no other property. Each rule is for an error after which
 // nothing was stored. None is `unavailable`: it would open the circuit breaker, and the objects of other sessions may be well.
 const RULES: ErrorRule[] = [
+  {
+    pattern: /^overloaded$/,
+    code: 'refused',
+    message:
+      'The Durable Object of this session gets more requests than it can handle, so this one was not executed. Use the session in fewer ' +
+      'requests at once.',
+  },
   {
     pattern: /session is too large|limited to 32MiB/,
     code: 'invalid-data',
@@ -71,25 +75,16 @@ export function judgeRead(error: unknown): { error: unknown; transient?: boolean
  * a later write of another request would be overwritten. Cloudflare repeats by itself what has not reached the object.
  */
 export function explainWrite(error: unknown): unknown {
-  // After an answer that is not known here, the request was executed by an object of a newer version.
-  const known = error instanceof Error && error.message === UNKNOWN_ANSWER ? undefined : explain(error);
+  // An object of a newer version has executed the request.
+  const wasAnswered = error instanceof Error && error.message.startsWith('The answer');
+  const known = wasAnswered ? undefined : explain(error);
   return known ?? interrupted(error, ', during a write. It may have been stored; it is not sent again.');
 }
 
 function explain(error: unknown): Error | undefined {
   if (isSessionDriverError(error)) return error;
-  if ((error as { overloaded?: unknown }).overloaded === true) return overloaded(error);
-  return explainBy(DRIVER, RULES, error instanceof Error ? error.message : '', error)?.error;
-}
-
-function overloaded(cause: unknown): Error {
-  return createError(
-    DRIVER,
-    'refused',
-    'The Durable Object of this session gets more requests than it can handle, so this one was not executed. Use the session in fewer ' +
-      'requests at once.',
-    { cause },
-  );
+  const { overloaded, message } = error as { overloaded?: unknown; message?: unknown };
+  return explainBy(DRIVER, RULES, overloaded === true ? 'overloaded' : String(message), error)?.error;
 }
 
 function interrupted(cause: unknown, consequence: string): Error {

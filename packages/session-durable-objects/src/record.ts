@@ -70,21 +70,24 @@ export async function operate(storage: ObjectStorage, request: Request): Promise
   if (request.operation === 'destroy') {
     const end = now + request.tombstoneMs;
     const until = live?.record === null ? Math.max(live.until, end) : end;
-    await save(storage, before, { record: null, until }, now);
+    await save(storage, before, null, until, now);
     if (!live) return null;
     return live.record === null ? 'destroyed' : lastContents(live.record);
   }
   if (found !== undefined && !before) throw new Error('The stored record is corrupt, or a newer version wrote it.');
   const record = live && live.record !== null ? unpackRecord(live.record) : null;
   if (request.operation === 'read') {
-    if (record && request.extendIdleMs !== undefined)
-      await save(storage, before, packed({ ...record, idleUntil: now + request.extendIdleMs }), now);
-    return record && record.fields;
+    if (!record) return null;
+    if (request.extendIdleMs !== undefined) {
+      record.idleUntil = now + request.extendIdleMs;
+      await save(storage, before, record, endOf(record), now);
+    }
+    return record.fields;
   }
   if (live?.record === null) return 'destroyed';
   const changed = applyChange(record, request.change, now);
   if (typeof changed === 'string') return changed;
-  await save(storage, before, packed(changed), now);
+  await save(storage, before, changed, endOf(changed), now);
   return 'applied';
 }
 
@@ -103,17 +106,23 @@ export async function cleanUp(storage: ObjectStorage): Promise<void> {
   }
 }
 
-/** Replaces the stored value. Moves the alarm only if it would be too late: setting it is billed like a write. */
+/**
+ * Stores a record, or a tombstone for null. Moves the alarm only if it would be too late: setting it is billed like a write.
+ *
+ * @param until when the record expires, or the tombstone ends.
+ */
 function save(
   storage: ObjectStorage,
   before: Stored | undefined,
-  { record, until }: Pick<Stored, 'record' | 'until'>,
+  record: StoredRecord | null,
+  until: number,
   now: number,
 ): Promise<void> | undefined {
-  if (record !== null) checkSize(record);
+  const packed = record && packRecord(record);
+  if (packed !== null) checkSize(packed);
   const isEarlyEnough = before !== undefined && before.alarmAt > now && before.alarmAt <= until;
   const alarmAt = isEarlyEnough ? before.alarmAt : alarmFor(until, now);
-  storage.kv.put(KEY, { version: VERSION, record, until, alarmAt } satisfies Stored);
+  storage.kv.put(KEY, { version: VERSION, record: packed, until, alarmAt } satisfies Stored);
   return isEarlyEnough ? undefined : setAlarm(storage, alarmAt);
 }
 
@@ -123,10 +132,6 @@ function alarmFor(until: number, now: number): number {
 
 async function setAlarm(storage: ObjectStorage, alarmAt: number): Promise<void> {
   if (alarmAt !== Infinity) await storage.setAlarm(alarmAt);
-}
-
-function packed(record: StoredRecord): Pick<Stored, 'record' | 'until'> {
-  return { record: packRecord(record), until: endOf(record) };
 }
 
 /** The fields of a record that is destroyed. Null if they are corrupt, so that its user can sign out. */

@@ -15,10 +15,8 @@ const durableObjects: (config?: DurableObjectsRuntimeConfig, host?: Host) => Ses
   defineDriver<DurableObjectsRuntimeConfig>({
     name: 'session-durable-objects',
     options: runtimeKinds,
-    open: async (config, { timeoutMs }) => {
-      const { locationHint } = config;
-      return durableObjectsStore(await findNamespace(config), { locationHint, timeoutMs, findLegacyNamespace });
-    },
+    open: async ({ client, namespace, ...place }, { timeoutMs }) =>
+      durableObjectsStore(client ?? (await findNamespace(namespace)), { ...place, timeoutMs, findLegacyNamespace }),
   });
 
 export default durableObjects;

@@ -12,9 +12,10 @@ interface Stub {
   operate(request: Request): Promise<unknown>;
 }
 
-/** Options of `durableObjectsStore`. */
+/** Options of `durableObjectsStore`. The first two are those of the driver. */
 export interface StoreOptions {
   locationHint?: string | undefined;
+  jurisdiction?: string | undefined;
   /** The timeout of one operation, in milliseconds. */
   timeoutMs: number;
   /** Finds the KV binding in which Astro's adapter stores sessions; undefined if there is none. */
@@ -24,19 +25,20 @@ export interface StoreOptions {
 /** A store with one Durable Object for each key. Each operation is one call of that object, which runs its operations one after another. */
 export function durableObjectsStore(
   namespace: SessionNamespace,
-  { locationHint, timeoutMs, findLegacyNamespace }: StoreOptions,
+  { locationHint, jurisdiction, timeoutMs, findLegacyNamespace }: StoreOptions,
 ): DriverStore {
   const ask = async (key: string, request: Request, { signal }: StoreCall): Promise<Result> => {
     signal.throwIfAborted();
     let stub: Stub;
     try {
+      const place = (jurisdiction === undefined ? namespace : namespace.jurisdiction(jurisdiction)) as SessionNamespace;
       // A new one each time, because a stub no longer works after some errors.
-      stub = namespace.get(namespace.idFromName(key), locationHint === undefined ? {} : { locationHint }) as Stub;
+      stub = place.get(place.idFromName(key), locationHint === undefined ? {} : { locationHint }) as Stub;
     } catch (error) {
       throw (await import('./problems.ts')).wrongPlace(error);
     }
-    const answer = await unlessAborted(stub.operate(request), signal);
-    if (!isResult(answer)) throw new Error((await import('./problems.ts')).UNKNOWN_ANSWER);
+    const answer = await stub.operate(request);
+    if (!isResult(answer)) throw new Error('The answer is of another version.');
     return answer;
   };
 
@@ -70,15 +72,6 @@ export function durableObjectsStore(
       },
     },
   };
-}
-
-/** Settles like `work`, or rejects when the signal aborts. */
-function unlessAborted<Value>(work: PromiseLike<Value>, signal: AbortSignal): Promise<Value> {
-  return new Promise((resolve, reject) => {
-    const abort = (): void => reject(signal.reason as Error);
-    signal.addEventListener('abort', abort);
-    work.then(resolve, reject).then(() => signal.removeEventListener('abort', abort));
-  });
 }
 
 /** An object of a newer version could answer in another form. Only null is a missing session. */

@@ -1,16 +1,10 @@
-import {
-  createError,
-  explainBy,
-  isSessionDriverError,
-  type ErrorRule,
-  type Failure,
-} from '@coatcheck/session-core/driver';
-import { BATCH_RULES } from '@coatcheck/session-core/sql';
+import { createError, type ErrorRule, interrupted } from '@coatcheck/session-core/driver';
+import { type BatchErrors, FILE_RULES } from '@coatcheck/session-core/sql';
 import { DRIVER } from './options.ts';
 
 // By the messages: of the server's errors, they begin with the code. An error that only writes get is `refused`: with `unavailable`, the
 // circuit breaker would make reads fail as well.
-const RULES: ErrorRule[] = [
+const rules: ErrorRule[] = [
   {
     pattern: /HTTP status 40[13]|^AUTH_|status: Unauthenticated/,
     code: 'configuration',
@@ -45,12 +39,6 @@ const RULES: ErrorRule[] = [
       'The file cannot be opened. It must be an SQLite database, or missing, in a directory that exists and that the process can read and write.',
   },
   {
-    pattern: /readonly database/,
-    code: 'refused',
-    message:
-      'The database is read-only, so nothing was stored. The process needs write permission for the file and for its directory.',
-  },
-  {
     // The database did not start the batch, or rolled it back.
     pattern: /SQLITE_BUSY|is locked|HTTP status 429/,
     code: 'refused',
@@ -63,11 +51,6 @@ const RULES: ErrorRule[] = [
     message: 'The provider has blocked the database; the cause says why. A limit of the plan may be used up.',
   },
   {
-    pattern: /SQLITE_FULL|is full|disk I\/O error/,
-    code: 'refused',
-    message: 'The disk of the database is full or broken, so nothing was stored.',
-  },
-  {
     pattern: /TOOBIG|too big|HTTP status 413/,
     code: 'invalid-data',
     message:
@@ -78,47 +61,27 @@ const RULES: ErrorRule[] = [
     code: 'configuration',
     message: 'The database has no schema with the name in `table`. Set `table` to a name without a dot.',
   },
-  ...BATCH_RULES,
+  ...FILE_RULES,
 ];
 
 /** Matches the codes of connections that were never opened, and what an embedded replica says of them. */
 const NOT_CONNECTED =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CERT|_SSL_|_TLS_|EPROTO|UND_ERR_CONNECT_TIMEOUT|error trying to connect/;
 
-/** Whether a statement failed because another process or another transaction has the lock. */
-export function isLocked(error: unknown): boolean {
-  return error instanceof Error && /SQLITE_BUSY|is locked/.test(error.message);
-}
-
-/**
- * What an error of the client means.
- *
- * @param isRepeatable whether the batch may be sent again if it is unknown whether the server has run it.
- */
-export function explain(error: unknown, isRepeatable: boolean): Failure {
-  if (isSessionDriverError(error)) return { error };
-  const cause = withoutReply(error);
-  // The name of the table follows, which could look like another error.
-  if (cause.message.includes('no such table')) return { error: cause };
-  const known = explainBy(DRIVER, RULES, cause.message, cause);
-  if (known) return known;
-  if (wasAnswered(cause)) return { error: cause };
-  const reason = reasonOf(cause);
-  const wasSent = !NOT_CONNECTED.test(reason);
-  if (wasSent && !isRepeatable) {
-    const message = 'The connection to libSQL broke during a write. It may have been stored; it is not sent again.';
-    return { error: createError(DRIVER, 'interrupted', message, { cause }) };
-  }
-  const message = `libSQL cannot be reached: ${reason}.${wasSent ? '' : ' Nothing was sent.'} Is the server running, and can this machine connect to it?`;
-  return { error: createError(DRIVER, 'unavailable', message, { cause }), transient: true };
-}
-
-/** The error without the text of an HTTP error: a proxy may quote the request in it, with the token and the values. */
-function withoutReply(error: unknown): Error {
-  if (!(error instanceof Error)) return new Error('The client failed with something that is not an error.');
-  const [status] = /^.*?HTTP status \d+/s.exec(error.message) ?? [];
-  return status === undefined ? error : Object.assign(new Error(status), { code: (error as { code?: unknown }).code });
-}
+/** What the errors of the client mean. */
+export const libsqlErrors: BatchErrors = {
+  rules,
+  // A proxy may quote the request in the text of an HTTP error.
+  withoutQuotes: (message) => message.replace(/(HTTP status \d+).*$/s, '$1'),
+  explainOther(cause, isRepeatable) {
+    if (wasAnswered(cause)) return { error: cause };
+    const reason = reasonOf(cause);
+    const wasSent = !NOT_CONNECTED.test(reason);
+    if (wasSent && !isRepeatable) return { error: interrupted(DRIVER, 'libSQL', cause) };
+    const message = `libSQL cannot be reached: ${reason}.${wasSent ? '' : ' Nothing was sent.'} Is the server running, and can this machine connect to it?`;
+    return { error: createError(DRIVER, 'unavailable', message, { cause }), transient: true };
+  },
+};
 
 /** Whether the database has run the batch and answered with an error of SQLite. An embedded replica passes on that of its primary. */
 function wasAnswered({ message }: Error): boolean {

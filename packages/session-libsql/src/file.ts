@@ -1,14 +1,16 @@
 import { createError } from '@coatcheck/session-core/driver';
-import { isLocked } from './errors.ts';
-import { DRIVER } from './options.ts';
-import type { LibsqlClient } from './options.ts';
-import type { Database } from './store.ts';
+import type { BatchDatabase } from '@coatcheck/session-core/sql';
+import { DRIVER, type LibsqlClient } from './options.ts';
+import { sendWith } from './send.ts';
 
 /** The longest pause before a batch is tried again, in milliseconds. Another process has the lock for less than that. */
 const RETRY_MS = 5;
 
 /** Fails like a batch while another process has the lock. Unlike a batch, it leaves no statement open then. */
 const TRY_LOCK = 'BEGIN IMMEDIATE; COMMIT';
+
+/** Matches the errors of a statement that met the lock of another process or transaction. */
+const LOCKED = /SQLITE_BUSY|is locked/;
 
 /** The part of a client for files that the driver uses. */
 interface FileClient extends LibsqlClient {
@@ -22,27 +24,26 @@ interface FileClient extends LibsqlClient {
  *
  * @throws {SessionDriverError} `configuration` where native code cannot be loaded.
  */
-export async function openFile(url: string): Promise<Database> {
+export async function openFile(url: string): Promise<BatchDatabase> {
   const createClient = await loadNative();
-  let opened: FileClient | undefined;
-  let opening: Promise<FileClient> | undefined;
+  let current: Promise<FileClient> | undefined;
 
   const open = async (): Promise<FileClient> => {
     const client = createClient({ url, concurrency: 1 });
-    try {
-      // Readers and a writer do not wait for each other.
-      await client.executeMultiple('PRAGMA journal_mode = WAL');
-    } catch (error) {
+    // Readers and a writer do not wait for each other.
+    await client.executeMultiple('PRAGMA journal_mode = WAL').catch((error: unknown) => {
       client.close();
       throw error;
-    }
+    });
     return client;
   };
 
-  const connect = async (): Promise<FileClient> => {
-    if (opened) return opened;
-    opening ??= open().finally(() => (opening = undefined));
-    return (opened = await opening);
+  const connect = (): Promise<FileClient> => {
+    current ??= open().catch((error: unknown) => {
+      current = undefined;
+      throw error;
+    });
+    return current;
   };
 
   return {
@@ -51,14 +52,12 @@ export async function openFile(url: string): Promise<Database> {
       const client = await connect();
       const isRead = statements.length === 1 && statements[0]!.sql.startsWith('SELECT');
       if (!isRead) await client.executeMultiple(TRY_LOCK);
-      try {
-        return isRead ? [await client.execute(statements[0]!)] : await client.batch(statements, 'write');
-      } catch (error) {
+      return sendWith(client, statements).catch((error: unknown) => {
         // A statement that meets a lock stays open until it is garbage-collected. After the next read, this client would see no later
         // changes of other processes until then. Operations that are under way go on in it.
-        if (isLocked(error) && opened === client) opened = undefined;
+        if (LOCKED.test(String(error))) current = undefined;
         throw error;
-      }
+      });
     },
   };
 }

@@ -1,6 +1,7 @@
 import {
   missingVariable,
   objectWith,
+  parseUrl,
   readVariable,
   token,
   type FromEnv,
@@ -63,18 +64,13 @@ const SERVER = /^(?:libsql|https?):\/\/[^\s/?#@]+(?:\/[^\s?#]*)?$/;
 // The values are checked here because the client's own errors quote an invalid URL or token.
 const databaseUrl: OptionKind<string> = {
   read(raw) {
-    const url = typeof raw === 'string' && URL.canParse(raw) ? new URL(raw) : undefined;
-    if (url?.protocol === 'file:') {
-      if (!FILE.test(raw as string))
-        throw new Error('expected the URL of a file, such as file:/data/sessions.db, with no query in it');
-      return raw as string;
-    }
-    if (!url || !SERVER.test(raw as string) || !isDecodable(url.pathname)) {
-      throw new Error(
-        'expected a URL that starts with libsql://, https://, http:// or file:, with no token, query or space in it',
-      );
-    }
-    return raw as string;
+    const url = String(raw);
+    if (FILE.test(url) || (SERVER.test(url) && parseUrl(url))) return url;
+    throw new Error(
+      url.startsWith('file:')
+        ? 'expected the URL of a file, such as file:/data/sessions.db, with no query in it'
+        : 'expected a URL that starts with libsql://, https://, http:// or file:, with no token, query or space in it',
+    );
   },
 };
 
@@ -120,13 +116,4 @@ export function targetOf(options: Resolved<LibsqlDriverConfig>, env: ReadEnv): T
     url: readVariable(DRIVER, databaseUrl, urlName, url),
     authToken: authToken ? readVariable(DRIVER, token, tokenName ?? 'authToken', authToken) : undefined,
   };
-}
-
-function isDecodable(path: string): boolean {
-  try {
-    decodeURIComponent(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

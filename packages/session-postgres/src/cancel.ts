@@ -1,20 +1,14 @@
-import type { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { pause } from '@coatcheck/session-core/driver';
 import type { Client, PoolClient } from 'pg';
 
 // The parts of pg that send a request to cancel. They have no types. pg's own `cancel` does not use TLS.
 interface Internals {
-  host: string;
-  port: number;
-  ssl: unknown;
-  sslNegotiation: string;
   processID: number;
   secretKey: number;
-  connection: EventEmitter & {
+  connection: {
     stream: Duplex;
-    connect(port: number | string, host?: string): void;
-    requestSsl(): void;
+    startup(): void;
     cancel(processId: number, secretKey: number): void;
   };
 }
@@ -30,17 +24,13 @@ const CANCEL_MS = 1000;
  * @param canceler a new client with the same configuration, which has not connected.
  */
 export async function cancelStatement(canceler: Client, client: PoolClient): Promise<void> {
-  const { connection, host, port, ssl, sslNegotiation } = canceler as unknown as Internals;
+  const { connection } = canceler as unknown as Internals;
   const { processID, secretKey } = client as unknown as Internals;
-  const send = (): void => connection.cancel(processID, secretKey);
-  const ended = new Promise((resolve) => connection.on('end', resolve));
-  // It ends after an error.
-  connection.on('error', () => undefined);
-  if (!ssl) connection.on('connect', send);
-  else if (sslNegotiation !== 'direct') connection.on('connect', () => connection.requestSsl());
-  connection.on('sslconnect', send);
-  if (host.startsWith('/')) connection.connect(`${host}/.s.PGSQL.${port}`);
-  else connection.connect(port, host);
+  // It connects like any client, with TLS if that is configured. Then it sends the request in place of the first message of a session.
+  connection.startup = () => connection.cancel(processID, secretKey);
+  canceler.on('error', () => undefined);
+  // PostgreSQL closes the connection without an answer, so connecting always fails.
+  const ended = canceler.connect().catch(() => undefined);
   await Promise.race([ended, pause(CANCEL_MS, { idle: true })]);
   connection.stream.destroy();
 }

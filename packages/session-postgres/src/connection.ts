@@ -1,6 +1,6 @@
-import { retry, type StoreCall, type Failure } from '@coatcheck/session-core/driver';
-import { explain, interrupted, noConnection, unreachable } from './errors.ts';
-import type { PostgresClient, PostgresJsClient } from './options.ts';
+import { type Failure, interrupted, retry, type StoreCall } from '@coatcheck/session-core/driver';
+import { explain, noConnection, unreachable } from './errors.ts';
+import { DRIVER, type PostgresClient, type PostgresJsClient } from './options.ts';
 
 /** How a statement is sent. */
 export interface Sending {
@@ -36,8 +36,8 @@ export interface Link<Client> {
     values: string[],
     signal: AbortSignal,
   ): PromiseLike<{ rows: unknown[] } | unknown[]>;
-  /** Called when the connections lead to a server that accepts no writes. */
-  reconnect(): void;
+  /** Called when the connections lead to a server that accepts no writes. Absent for a client of the app. */
+  reconnect?(): void;
 }
 
 /** Sends statements over a link. Sends them again for up to half of the timeout if that is safe. Explains errors. */
@@ -55,12 +55,12 @@ export function queryOver<Client>(
       // An object or an array: clients have options for the form of rows, and for the names of columns.
       return row === undefined ? null : (Object.values(row as Record<string, string | null>)[0] ?? null);
     };
-    const judge = async (error: unknown): Promise<Failure> => {
+    const judge = (error: unknown): Failure => {
       const wasSent = client !== undefined;
-      const failure = (await explain(error, wasSent)) ?? (wasSent ? undefined : noConnection(address, error));
-      if (failure?.elsewhere) reconnect();
+      const failure = explain(error, wasSent) ?? (wasSent ? undefined : noConnection(address, error));
+      if (failure?.elsewhere) reconnect?.();
       if (failure) return failure;
-      if (wasSent && !isRepeatable) return { error: interrupted(error) };
+      if (wasSent && !isRepeatable) return { error: interrupted(DRIVER, 'PostgreSQL', error) };
       return { error: unreachable(address, error, wasSent), transient: true };
     };
     return retry(attempt, { signal, forMs: timeoutMs / 2, pauseMs: RETRY_MS, judge });
@@ -83,7 +83,6 @@ export function useClient(client: AppClient, timeoutMs: number): Connection {
         release();
       }
     },
-    reconnect: () => undefined,
   };
   return { query: queryOver(link, timeoutMs) };
 }
@@ -100,15 +99,7 @@ interface AppConnection {
 async function connectionOf(client: AppClient, signal: AbortSignal): Promise<AppConnection> {
   const take = takerOf(client);
   if (!take) return { client, release: () => undefined };
-  const taking = take();
-  const aborted = new Promise<never>((_, reject) => {
-    signal.addEventListener('abort', () => reject(new Error('all connections of `client` are busy')));
-  });
-  taking.then(
-    (taken) => signal.aborted && taken.release(),
-    () => undefined,
-  );
-  const taken = await Promise.race([taking, aborted]);
+  const taken = await takeInTime(take, signal, () => new Error('all connections of `client` are busy'));
   // Without a listener, the process would end if the connection broke.
   const ignore = (): void => undefined;
   taken.on?.('error', ignore);
@@ -137,4 +128,19 @@ function takerOf(client: AppClient): (() => Promise<Taken>) | undefined {
   };
   if (connect && totalCount !== undefined) return () => connect.call(client);
   return reserve && (() => reserve.call(client));
+}
+
+/** Takes a connection of a pool. Rejects when the signal aborts, and gives the connection back if it comes later. */
+export function takeInTime<Client extends { release(): void }>(
+  take: () => Promise<Client>,
+  signal: AbortSignal,
+  lateError: () => Error,
+): Promise<Client> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(lateError());
+    signal.addEventListener('abort', onAbort);
+    take()
+      .then((client) => (signal.aborted ? client.release() : resolve(client)), reject)
+      .finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }

@@ -2,7 +2,6 @@ import type { ErrorRule } from '@coatcheck/session-core/driver';
 
 /**
  * What the errors of PostgreSQL mean, by their SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html
- * Loaded with the first of them.
  *
  * An error that only writes get is `refused`. With `unavailable`, the circuit breaker would make reads fail as well.
  */

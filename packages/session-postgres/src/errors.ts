@@ -1,15 +1,12 @@
-import { createError, isSessionDriverError, explainBy, type Failure } from '@coatcheck/session-core/driver';
+import { createError, isSessionDriverError, explainBy, type Failure, TLS_ERROR } from '@coatcheck/session-core/driver';
+import { rules } from './error-rules.ts';
 import { DRIVER } from './options.ts';
 
 /** The SQLSTATE of an error that PostgreSQL answered with; undefined for other errors. Clients put it in the same property. */
 export function sqlState(error: unknown): string | undefined {
   const { code } = (error ?? {}) as { code?: unknown };
-  return !isSessionDriverError(error) &&
-    typeof code === 'string' &&
-    /^[0-9A-Z]{5}$/.test(code) &&
-    !/^E[A-Z]{4}$/.test(code)
-    ? code
-    : undefined;
+  // Node's codes, such as EPIPE, and those of this driver have other forms.
+  return typeof code === 'string' && /^(?!E[A-Z]{4})[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
 /** Whether PostgreSQL answered with an error, and keeps the connection open. */
@@ -20,15 +17,13 @@ export function isAnswer(error: unknown): boolean {
 }
 
 /**
- * What an error means. Undefined if PostgreSQL did not answer: the connection failed or dropped. Never rejects.
+ * What an error means. Undefined if PostgreSQL did not answer: the connection failed or dropped.
  *
  * @param isConnected whether a statement was sent. Without a connection, an error without a rule is one of a pooler.
  */
-export async function explain(reason: unknown, isConnected: boolean): Promise<Failure | undefined> {
+export function explain(reason: unknown, isConnected: boolean): Failure | undefined {
   if (!isAnswer(reason)) return undefined;
   const state = sqlState(reason)!;
-  // Without the module, the error is still passed on, as one that is not known.
-  const { rules } = await import('./error-rules.ts').catch(() => ({ rules: [] }));
   const known = explainBy(DRIVER, rules, state, reason);
   return known ?? (isConnected ? { error: withoutValues(reason as Error, state) } : undefined);
 }
@@ -38,19 +33,6 @@ function withoutValues({ message }: Error, state: string): Error {
   const quotes = /^(?:22|23|P0)/.test(state);
   return Object.assign(new Error(`PostgreSQL: ${state}${quotes ? '' : `, ${message}`}`), { code: state });
 }
-
-/** The error for a write whose connection broke before the answer arrived. */
-export function interrupted(cause: unknown): Error {
-  return createError(
-    DRIVER,
-    'interrupted',
-    'The connection to PostgreSQL broke during a write. It may have been stored; it is not sent again.',
-    { cause },
-  );
-}
-
-/** Matches the codes of Node's errors about certificates and TLS. */
-const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /** The error for a statement that waited until its deadline for one of the connections. */
 export function allBusy(maxConnections: number): Error {
@@ -70,7 +52,7 @@ export function noConnection(address: string, cause: unknown): Failure | undefin
     explanation = 'PostgreSQL wants a password. Add it to DATABASE_URL or `url`, or set PGPASSWORD.';
   } else if (/does not support SSL/.test(message)) {
     explanation = `PostgreSQL at ${address} does not support TLS. Turn on \`ssl\` in PostgreSQL, or leave out \`sslmode\` and \`tls\`.`;
-  } else if (TLS.test(reason)) {
+  } else if (TLS_ERROR.test(reason)) {
     explanation = `Cannot open a TLS connection to PostgreSQL at ${address} (${reason}). For a certificate that Node does not trust, set \`tls.ca\`.`;
   } else if (sqlState(cause)?.startsWith('42')) {
     explanation = `PostgreSQL refuses the settings of the connection: ${message}. Correct \`options\` in DATABASE_URL or \`url\`, or PGOPTIONS.`;

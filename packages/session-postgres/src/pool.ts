@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { pause } from '@coatcheck/session-core/driver';
 import pg, { type Client as PgClient, type Pool as PgPool, type PoolClient, type PoolConfig } from 'pg';
 import { cancelStatement, discard } from './cancel.ts';
-import { queryOver, type Connection } from './connection.ts';
+import { queryOver, takeInTime, type Connection } from './connection.ts';
 import { allBusy, isAnswer } from './errors.ts';
 
 const { Client, Pool } = pg;
@@ -46,22 +46,14 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
   const connect = async (signal: AbortSignal): Promise<PoolClient> => {
     for (;;) {
       signal.throwIfAborted();
-      const client = await connection(signal);
+      const client = await takeInTime(() => pool.connect(), signal, noAnswer);
       if (current.has(client)) return client;
       discard(client);
     }
   };
 
-  const connection = (signal: AbortSignal): Promise<PoolClient> =>
-    new Promise((resolve, reject) => {
-      const failed = (error: Error): void => reject(busy >= config.max ? allBusy(config.max) : error);
-      const onAbort = (): void => failed(new Error('no answer'));
-      signal.addEventListener('abort', onAbort);
-      pool
-        .connect()
-        .then((client) => (signal.aborted ? client.release() : resolve(client)), failed)
-        .finally(() => signal.removeEventListener('abort', onAbort));
-    });
+  /** The error for a statement that got no connection before its deadline. */
+  const noAnswer = (): Error => (busy >= config.max ? allBusy(config.max) : new Error('no answer'));
 
   const reconnect = (): void => {
     current = new WeakSet();
@@ -69,14 +61,10 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
 
   /** Ends a statement whose caller was told that it failed. */
   const abandon = async (client: PoolClient, statement: Promise<unknown>): Promise<void> => {
-    const ended = statement.then(
-      () => true,
-      () => true,
-    );
-    const isGone = pause(GONE_MS, { idle: true }).then(() => false);
+    const ended = Promise.race([Promise.allSettled([statement]), pause(GONE_MS, { idle: true })]);
     await cancelStatement(new Client(config), client);
     // A server that does not answer is gone, and so are the other connections.
-    if (!(await Promise.race([ended, isGone]))) reconnect();
+    if (!(await ended)) reconnect();
     discard(client);
   };
 
@@ -85,18 +73,19 @@ export function openPool(config: PoolConfig & { max: number }, timeoutMs: number
     const statement = client.query(text, values);
     const onAbort = (): void => void abandon(client, statement).finally(() => (busy -= 1));
     signal.addEventListener('abort', onAbort);
-    const release = (how: (client: PoolClient) => void): void => {
+    const release = (isUsable: boolean): void => {
       signal.removeEventListener('abort', onAbort);
       if (signal.aborted) return;
       busy -= 1;
-      how(client);
+      if (isUsable) client.release();
+      else discard(client);
     };
     try {
       const result = await statement;
-      release(() => client.release());
+      release(true);
       return result;
     } catch (error) {
-      release(isAnswer(error) ? () => client.release() : discard);
+      release(isAnswer(error));
       throw error;
     }
   };

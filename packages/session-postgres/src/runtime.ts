@@ -1,6 +1,5 @@
 import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
-import { DRIVER, type PostgresRuntimeConfig, runtimeKinds } from './options.ts';
-import { VARIABLES } from './variables.ts';
+import { DRIVER, type PostgresRuntimeConfig, runtimeKinds, VARIABLES } from './options.ts';
 
 export type { PostgresClient, PostgresJsClient, PostgresRuntimeConfig } from './options.ts';
 

@@ -1,4 +1,4 @@
-import type { Change, Fields, PatchResult } from '@coatcheck/session-core/driver';
+import type { Change, PatchResult } from '@coatcheck/session-core/driver';
 import {
   packFields,
   packName,
@@ -32,11 +32,10 @@ export function postgresStatements({ query, close }: Connection, table: string, 
 
   return {
     async read(key, call) {
-      const idleMs = call.extendIdleMs;
-      const packed = await (idleMs === undefined
-        ? query(READ, [key], { call, isRepeatable: true })
-        : query(TOUCH, [key, String(idleMs)], { call, isRepeatable: true }));
-      return toFields(packed);
+      const { extendIdleMs } = call;
+      const [text, values] = extendIdleMs === undefined ? [READ, [key]] : [TOUCH, [key, String(extendIdleMs)]];
+      const packed = await query(text, values, { call, isRepeatable: true });
+      return packed === null ? null : unpackFields(packed);
     },
 
     async patch(key, change, call) {
@@ -72,10 +71,6 @@ export function postgresStatements({ query, close }: Connection, table: string, 
 
     ...(close && { close }),
   };
-}
-
-function toFields(packed: string | null): Fields | null {
-  return packed === null ? null : unpackFields(packed);
 }
 
 /** The parameter of the function `patch`. What is undefined is left out. */

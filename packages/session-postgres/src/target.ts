@@ -1,15 +1,14 @@
 import { checkServerIdentity } from 'node:tls';
 import {
-  createError,
   missingVariable,
+  readVariable,
   type ReadEnv,
   type Resolved,
   type TlsOptions,
 } from '@coatcheck/session-core/driver';
 import type { PoolConfig } from 'pg';
-import { configKinds, DRIVER, type PostgresDriverConfig } from './options.ts';
+import { configKinds, DRIVER, LIBPQ, type PostgresDriverConfig } from './options.ts';
 import { parsePostgresUrl } from './url.ts';
-import { LIBPQ } from './variables.ts';
 
 /**
  * Where to connect, in the form of pg's options.
@@ -24,7 +23,11 @@ export function targetOf(
   const parts = Object.entries(LIBPQ).flatMap(([name, variable]) => (env(variable) ? [[name, env(variable)]] : []));
   if (!raw && parts.length === 0) throw missingVariable(DRIVER, 'DATABASE_URL', 'url');
   return {
-    ...(raw ? { connectionString: forPg(url ?? checked(raw), tls !== undefined) } : Object.fromEntries(parts)),
+    ...(raw
+      ? {
+          connectionString: forPg(url ?? readVariable(DRIVER, configKinds.url, 'DATABASE_URL', raw), tls !== undefined),
+        }
+      : Object.fromEntries(parts)),
     ...(tls !== undefined && { ssl: tlsOf(tls) }),
     max: maxConnections ?? 10,
   };
@@ -53,13 +56,4 @@ function tlsOf(tls: boolean | TlsOptions): PoolConfig['ssl'] {
     ...(tls as object),
     ...(typeof servername === 'string' && { checkServerIdentity: (_host, it) => checkServerIdentity(servername, it) }),
   };
-}
-
-/** The value of DATABASE_URL. */
-function checked(raw: string): string {
-  try {
-    return configKinds.url.read(raw);
-  } catch (error) {
-    throw createError(DRIVER, 'configuration', `DATABASE_URL: ${(error as Error).message}.`);
-  }
 }

@@ -1,15 +1,12 @@
-import { createError, type Failure } from '@coatcheck/session-core/driver';
+import { createError, type Failure, interrupted as interruptedOn, TLS_ERROR } from '@coatcheck/session-core/driver';
 import { explainReply, unknownReply } from '@coatcheck/session-core/redis';
 import { DRIVER } from './options.ts';
-
-/** Matches the codes of Node's errors about certificates and TLS. */
-const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /** What an error of ioredis means. Undefined if Redis did not reply, because the connection failed or dropped. Never rejects. */
 export async function explain(reason: unknown): Promise<Failure | undefined> {
   const { name, message, code, lastNodeError } = reason as Error & { code?: string; lastNodeError?: Error };
   if (lastNodeError) return explain(lastNodeError);
-  if (code !== undefined && TLS.test(code)) return { error: tlsError(code) };
+  if (code !== undefined && TLS_ERROR.test(code)) return { error: tlsError(code) };
   // node-redis gives its errors no name. Each reply of Redis starts with a code.
   const isReply = name === 'ReplyError' || /^[A-Z]{2,} /.test(message);
   if (!isReply && !message.startsWith('All sentinels are unreachable')) return undefined;
@@ -27,11 +24,7 @@ export function reasonOf(error: unknown): string {
 
 /** The error for a write whose connection broke before the reply arrived. */
 export function interrupted(): Error {
-  return createError(
-    DRIVER,
-    'interrupted',
-    'The connection to Redis broke during a write. It may have been stored; it is not sent again.',
-  );
+  return interruptedOn(DRIVER, 'Redis');
 }
 
 /**

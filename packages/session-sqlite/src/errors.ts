@@ -1,5 +1,11 @@
-import { createError, isSessionDriverError, explainBy, type ErrorRule } from '@coatcheck/session-core/driver';
-import { UNFIT_TABLE } from '@coatcheck/session-core/sql';
+import {
+  createError,
+  isSessionDriverError,
+  explainBy,
+  type ErrorRule,
+  type Failure,
+} from '@coatcheck/session-core/driver';
+import { FILE_RULES, UNFIT_TABLE } from '@coatcheck/session-core/sql';
 import { DRIVER } from './options.ts';
 
 const CANNOT_OPEN =
@@ -9,21 +15,14 @@ const CANNOT_OPEN =
 // `unavailable`, the circuit breaker would make reads fail as well.
 const RULES: ErrorRule[] = [
   {
-    pattern: /disk is full|ENOSPC|EDQUOT/,
-    code: 'refused',
-    message: 'The disk is full, so nothing was stored. Reads still work. Free space on it.',
-  },
-  {
-    pattern: /disk I\/O error/,
-    code: 'refused',
-    message: 'The disk reports an error, so nothing was stored. It may be full or broken.',
-  },
-  {
-    pattern: /readonly database/,
+    // `refused` and not `unavailable`: reads need no lock.
+    pattern: /is locked|locking protocol|within a transaction/,
     code: 'refused',
     message:
-      'The database is read-only, so nothing was stored. The process needs write permission for the file and for its directory.',
+      'Another process or transaction has locked the database, so nothing was stored. Does a backup or a migration keep a transaction open?',
+    transient: true,
   },
+  ...FILE_RULES,
   { pattern: /EMFILE|ENFILE/, code: 'refused', message: 'Too many files are open.' },
   {
     pattern: /unable to open|EACCES|EPERM|ENOTDIR|EEXIST|EROFS|EISDIR/,
@@ -56,23 +55,19 @@ const RULES: ErrorRule[] = [
   },
 ];
 
-/** Whether a statement failed because another process or another transaction has the lock. */
-export function isLocked(error: unknown): boolean {
-  return /is locked|locking protocol|within a transaction/.test(messageOf(error));
+/** What an error means. One without a rule is passed on as it is. */
+export function explain(error: unknown): Failure {
+  if (isSessionDriverError(error)) return { error };
+  return explainBy(DRIVER, RULES, messageOf(error), error) ?? { error: error as Error };
 }
 
-/** The error for a statement that failed. An error without a rule is returned as it is. */
-export function explain(error: unknown): unknown {
-  if (isSessionDriverError(error)) return error;
-  return explainBy(DRIVER, RULES, messageOf(error), error)?.error ?? error;
-}
-
-/** The error for a file that could not be opened. */
-export function cannotOpen(error: unknown, path: string): Error {
+/** The error for a file that could not be opened. One that may go away by itself is passed on as it is. */
+export function cannotOpen(error: unknown, path: string): unknown {
+  const known = explainBy(DRIVER, RULES, messageOf(error), error);
+  if (known?.transient) return error;
   const { code } = error as { code?: unknown };
   const reason = typeof code === 'string' && /^E[A-Z]+$/.test(code) ? ` (${code})` : '';
-  const known = explainBy(DRIVER, RULES, messageOf(error), error)?.error;
-  const explained = known ?? createError(DRIVER, 'configuration', CANNOT_OPEN, { cause: error });
+  const explained = known?.error ?? createError(DRIVER, 'configuration', CANNOT_OPEN, { cause: error });
   explained.message += ` The file is ${path}${reason}.`;
   return explained;
 }

@@ -1,8 +1,8 @@
-import { closeSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type * as sqlite from 'node:sqlite';
+import type { DatabaseSync } from 'node:sqlite';
 import { createError } from '@coatcheck/session-core/driver';
-import { cannotOpen, isLocked } from './errors.ts';
+import { cannotOpen } from './errors.ts';
 import { DRIVER } from './options.ts';
 
 /** How often to check that the file is still there, in milliseconds. */
@@ -14,7 +14,7 @@ export interface DatabaseFile {
    * Returns the open database. Opens the file at first, and again when it was removed or replaced. It and its directory are created if they
    * are missing, for their owner only.
    */
-  database(): sqlite.DatabaseSync;
+  database(): DatabaseSync;
   /** Closes the database. It is not opened again. */
   close(): void;
 }
@@ -26,16 +26,19 @@ export interface DatabaseFile {
  * @throws an error with the code `configuration` if this version of Node.js has no SQLite.
  */
 export async function databaseFile(file = '.sessions/sessions.db'): Promise<DatabaseFile> {
-  const { DatabaseSync } = await loadSqlite();
+  const sqlite = await import('node:sqlite').catch((cause: unknown) => {
+    const message = 'This Node.js has no `node:sqlite`. Use Node.js 22.13 or newer.';
+    throw createError(DRIVER, 'configuration', message, { cause });
+  });
   const path = resolve(file);
-  let opened: { database: sqlite.DatabaseSync; inode: number | undefined } | undefined;
+  let opened: { database: DatabaseSync; inode: number | undefined } | undefined;
   let checkedAt = 0;
   let isClosed = false;
 
-  const open = (): sqlite.DatabaseSync => {
+  const open = (): DatabaseSync => {
     createDirectory(dirname(path));
     createFile(path);
-    const database = new DatabaseSync(path);
+    const database = new sqlite.DatabaseSync(path);
     try {
       // Readers and a writer do not wait for each other.
       database.exec('PRAGMA journal_mode = WAL');
@@ -65,7 +68,7 @@ export async function databaseFile(file = '.sessions/sessions.db'): Promise<Data
         disconnect();
         return open();
       } catch (error) {
-        throw isLocked(error) ? error : cannotOpen(error, path);
+        throw cannotOpen(error, path);
       }
     },
     close() {
@@ -77,19 +80,13 @@ export async function databaseFile(file = '.sessions/sessions.db'): Promise<Data
 
 /** Creates a directory and those above it, for their owner only. Node's own `recursive` never ends where `mkdir` answers ENOENT, as in /proc. */
 function createDirectory(path: string): void {
-  const create = (): void => {
-    try {
-      mkdirSync(path, { mode: 0o700 });
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    }
-  };
+  if (existsSync(path) || path === dirname(path)) return;
+  createDirectory(dirname(path));
   try {
-    create();
+    mkdirSync(path, { mode: 0o700 });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || dirname(path) === path) throw error;
-    createDirectory(dirname(path));
-    create();
+    // Another process was faster.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 
@@ -108,14 +105,4 @@ function createFile(path: string): void {
 
 function inodeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.ino;
-}
-
-async function loadSqlite(): Promise<typeof sqlite> {
-  try {
-    return await import('node:sqlite');
-  } catch (cause) {
-    throw createError(DRIVER, 'configuration', 'This Node.js has no `node:sqlite`. Use Node.js 22.13 or newer.', {
-      cause,
-    });
-  }
 }

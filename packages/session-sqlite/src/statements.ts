@@ -1,15 +1,20 @@
-import { applyChange, endOf, type Fields, type StoreCall, type StoredRecord } from '@coatcheck/session-core/driver';
+import { applyChange, endOf, type Fields, retry, type StoreCall } from '@coatcheck/session-core/driver';
 import {
   BUCKET_MS,
   createSqliteTableSql,
+  ignoreMissingTable,
+  isTableMissing,
   packFields,
   quoteTable,
   unpackDestroyed,
   unpackFields,
   type SqlStatements,
 } from '@coatcheck/session-core/sql';
-import { unlocked } from './locks.ts';
+import { explain } from './errors.ts';
 import type { SqliteClient, SqliteStatement } from './options.ts';
+
+/** The longest pause before a statement that met a lock is tried again, in milliseconds. */
+const RETRY_MS = 5;
 
 /** The latest timestamp that a Date can represent. It stands for a record that never expires. */
 const NEVER = 8.64e15;
@@ -35,9 +40,12 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
     return statement;
   };
 
-  /** Runs `work` on the open database. It is synchronous, so nothing else of this process can come in between. */
-  const run = <Result>({ signal }: StoreCall, work: () => Result): Promise<Result> =>
-    unlocked(signal, timeoutMs, () => {
+  /**
+   * Runs `work` on the open database, and again while the database is locked, for most of the timeout. It is synchronous, so nothing else of
+   * this process can come in between.
+   */
+  const run = <Result>({ signal }: StoreCall, work: () => Result): Promise<Result> => {
+    const attempt = (): Result => {
       const current = open();
       if (current !== database) prepared.clear();
       database = current;
@@ -48,7 +56,9 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
         prepared.clear();
         throw error;
       }
-    });
+    };
+    return retry(attempt, { signal, forMs: timeoutMs * 0.9, pauseMs: RETRY_MS, judge: explain });
+  };
 
   /** Runs `work` as one transaction. */
   const transact = <Result>(call: StoreCall, work: () => Result): Promise<Result> =>
@@ -68,49 +78,44 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
   const load = (key: string): Row | undefined => {
     const row = prepare(texts.load).get(key, Date.now());
     if (!row) return undefined;
-    return {
-      until: Number(column(row, 'until', 0)),
-      expires: Number(column(row, 'expires', 1)),
-      fields: column(row, 'fields', 2) as string | null,
-    };
+    const [fields, until] = columnsOf(row);
+    return { fields: fields as string | null, until: Number(until) };
   };
 
-  /** Replaces the row `before`, or stores the first one. The bucket is written only if it changes, because its index costs as much as the row. */
-  const save = (key: string, before: Row | undefined, { until, expires, fields }: Row): void => {
+  /** Stores a row. Its index is written only if it moves to another bucket. */
+  const save = (key: string, { fields, until }: Row, expires: number): void => {
     const end = Math.min(until, NEVER);
-    const values = [end, Math.min(expires, NEVER), fields, key];
-    if (before && bucketOf(before.until) === bucketOf(end)) {
-      prepare(texts.update).run(...values);
-    } else prepare(texts.upsert).run(...values, bucketOf(end));
+    prepare(texts.save).run(key, end, Math.min(expires, NEVER), fields, bucketOf(end));
+    prepare(texts.move).run(key);
   };
 
-  const read = (key: string, call: StoreCall): Promise<Fields | null> =>
-    run(call, () => {
-      const row = prepare(texts.read).get(key, Date.now());
-      return row ? unpackFields(column(row, 'fields') as string) : null;
-    });
-
-  const touch = (key: string, idleMs: number, call: StoreCall): Promise<Fields | null> =>
-    transact(call, () => {
-      const row = load(key);
-      if (!row || row.fields === null) return null;
-      const until = Math.min(row.expires, Date.now() + idleMs);
-      const bucket = bucketOf(until);
-      if (bucket === bucketOf(row.until)) prepare(texts.touch).run(until, key);
-      else prepare(texts.touchAndMove).run(until, bucket, key);
-      return unpackFields(row.fields);
-    });
+  const read = (key: string): Fields | null => {
+    const fields = load(key)?.fields;
+    return typeof fields === 'string' ? unpackFields(fields) : null;
+  };
 
   return {
-    read: (key, call) => (call.extendIdleMs === undefined ? read(key, call) : touch(key, call.extendIdleMs, call)),
+    read: (key, call) => {
+      const { extendIdleMs } = call;
+      if (extendIdleMs === undefined) return run(call, () => read(key));
+      return transact(call, () => {
+        const fields = read(key);
+        if (!fields) return null;
+        prepare(texts.touch).run(Date.now() + extendIdleMs, key);
+        prepare(texts.move).run(key);
+        return fields;
+      });
+    },
 
     patch: (key, change, call) =>
       transact(call, () => {
         const row = load(key);
         if (row?.fields === null) return 'destroyed';
-        const changed = applyChange(row ? toRecord(row.fields, row) : null, change, Date.now());
+        // The change replaces both timestamps.
+        const before = row ? { fields: unpackFields(row.fields), expires: row.until, idleUntil: row.until } : null;
+        const changed = applyChange(before, change, Date.now());
         if (typeof changed === 'string') return changed;
-        save(key, row, { until: endOf(changed), expires: changed.expires, fields: packFields(changed.fields) });
+        save(key, { fields: packFields(changed.fields), until: endOf(changed) }, changed.expires);
         return 'applied';
       }),
 
@@ -119,7 +124,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
         const row = load(key);
         const end = Date.now() + tombstoneMs;
         const until = row?.fields === null ? Math.max(row.until, end) : end;
-        save(key, row, { until, expires: until, fields: null });
+        save(key, { fields: null, until }, until);
         if (!row) return null;
         return row.fields === null ? 'destroyed' : unpackDestroyed(row.fields);
       }),
@@ -133,29 +138,29 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
       }),
 
     createTable: (call) => transact(call, () => void database.exec(createSqliteTableSql(table))),
-    isTableMissing: (error) => /no such table/.test((error as Error).message),
+    isTableMissing,
 
+    // The table is that of unstorage's driver `db0`. Without it, there are no legacy sessions.
     readLegacy: (key, call) =>
       run(call, () => {
-        // The table is that of unstorage's driver `db0`.
-        if (!prepare(`SELECT 1 FROM sqlite_master WHERE name = 'unstorage'`).get()) return undefined;
         const row = prepare(`SELECT value FROM unstorage WHERE key = ?`).get(key);
-        return row ? column(row, 'value') : undefined;
-      }),
-    removeLegacy: (key, call) => transact(call, () => void prepare(`DELETE FROM unstorage WHERE key = ?`).run(key)),
+        return row ? columnsOf(row)[0] : undefined;
+      }).catch(ignoreMissingTable),
+    removeLegacy: (key, call) =>
+      transact(call, () => void prepare(`DELETE FROM unstorage WHERE key = ?`).run(key)).catch(ignoreMissingTable),
   };
 }
 
 /** The statements on a table, whose name is quoted. */
 function statementsOn(table: string) {
   return {
-    read: `SELECT fields FROM ${table} WHERE key = ? AND until > ? AND fields IS NOT NULL`,
-    load: `SELECT until, expires, fields FROM ${table} WHERE key = ? AND until > ?`,
-    update: `UPDATE ${table} SET until = ?, expires = ?, fields = ? WHERE key = ?`,
-    upsert: `INSERT INTO ${table} (until, expires, fields, key, bucket) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
-      SET until = excluded.until, expires = excluded.expires, fields = excluded.fields, bucket = excluded.bucket`,
-    touch: `UPDATE ${table} SET until = ? WHERE key = ?`,
-    touchAndMove: `UPDATE ${table} SET until = ?, bucket = ? WHERE key = ?`,
+    load: `SELECT fields, until FROM ${table} WHERE key = ? AND until > ?`,
+    save: `INSERT INTO ${table} (key, until, expires, fields, bucket) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+      SET until = excluded.until, expires = excluded.expires, fields = excluded.fields`,
+    touch: `UPDATE ${table} SET until = min(expires, ?) WHERE key = ?`,
+    // Writing the bucket writes its index, which costs as much as the row. So the other statements leave it alone, and this one writes it only
+    // if it is another one.
+    move: `UPDATE ${table} SET bucket = until / ${BUCKET_MS} WHERE key = ? AND bucket <> until / ${BUCKET_MS}`,
     sweep: `DELETE FROM ${table} WHERE rowid IN (SELECT rowid FROM ${table} WHERE bucket < ? LIMIT ?)`,
   };
 }
@@ -167,20 +172,14 @@ function bucketOf(until: number): number {
 
 /** A row of the table. */
 interface Row {
-  until: number;
-  expires: number;
   /** Null for a tombstone. */
   fields: string | null;
+  until: number;
 }
 
-/** A column of a row, by its name and its position. The app's client may return rows as arrays, and integers as BigInts. */
-function column(row: unknown, name: string, index = 0): unknown {
-  return Array.isArray(row) ? row[index] : (row as Record<string, unknown>)[name];
-}
-
-function toRecord(fields: string, { until, expires }: Row): StoredRecord {
-  const timestamp = (ms: number): number => (ms >= NEVER ? Infinity : ms);
-  return { fields: unpackFields(fields), expires: timestamp(expires), idleUntil: timestamp(until) };
+/** The columns of a row. The app's client may return rows as arrays, and integers as BigInts. */
+function columnsOf(row: unknown): unknown[] {
+  return Object.values(row as object);
 }
 
 function rollBack(database: SqliteClient): void {

@@ -35,8 +35,7 @@ function withFiles(table: LegacySessions): LegacySessions {
   return {
     read: async (...session) => (await table.read(...session)) ?? files.read(...session),
     async remove(...session) {
-      // Without a session in it, the table may be missing.
-      if (await table.read(...session)) await table.remove(...session);
+      await table.remove(...session);
       // An older copy there would otherwise bring back a session that was destroyed.
       await files.remove(...session);
     },

@@ -1,11 +1,10 @@
-import { createError, type Failure } from '@coatcheck/session-core/driver';
+import { createError, type Failure, TLS_ERROR } from '@coatcheck/session-core/driver';
 import { explainReply, unknownReply } from '@coatcheck/session-core/redis';
 import { DRIVER } from './options.ts';
 
 /** Errors from before a request is sent, when there is no connection yet. Node, Bun and Deno each have their own texts. */
 const NOT_CONNECTED =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|ConnectionRefused|client error \(Connect\)/;
-const TLS = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
 
 /**
  * What an error of the client means. Never rejects. The client's messages quote commands and replies, which contain session data, so only
@@ -35,7 +34,7 @@ async function explainText(text: string): Promise<Failure> {
 function connectionError(error: Error): Failure {
   const { code } = ((error.cause as Error | undefined) ?? error) as { code?: unknown };
   const reason = typeof code === 'string' ? code : '';
-  if (TLS.test(reason)) {
+  if (TLS_ERROR.test(reason)) {
     return {
       error: createError(
         DRIVER,

@@ -42,3 +42,12 @@ export function explainBy(
   const { pattern: _, code, message, ...handling } = rule;
   return { error: createError(driver, code, message, { cause }), ...handling };
 }
+
+/** Matches the codes of Node's errors about certificates and TLS. */
+export const TLS_ERROR: RegExp = /CERT|_TLS_|SSL_|^UNABLE_TO_|^EPROTO$/;
+
+/** The error for a write whose connection broke before the answer arrived. */
+export function interrupted(driver: string, backend: string, cause?: unknown): Error {
+  const message = `The connection to ${backend} broke during a write. It may have been stored; it is not sent again.`;
+  return createError(driver, 'interrupted', message, { cause });
+}

@@ -3,7 +3,7 @@ import type { ErrorRule } from '../error-rules.ts';
 import { packFields, packName, unpackDestroyed, unpackFields } from './fields.ts';
 import { quoteTable } from './options.ts';
 import type { SqlStatements } from './store.ts';
-import { BUCKET_MS, sqliteTable, UNFIT_TABLE } from './sqlite-table.ts';
+import { BUCKET_MS, ignoreMissingTable, isTableMissing, sqliteTable, UNFIT_TABLE } from './sqlite-table.ts';
 
 /** A statement and the values of its parameters `?1`, `?2` and so on. */
 export interface BatchStatement {
@@ -123,12 +123,12 @@ export function sqliteBatch(table: string, run: RunBatch): SqlStatements {
     // The table is that of unstorage's driver `db0`. Without it, there are no legacy sessions.
     async readLegacy(key, call) {
       const statement = { sql: 'SELECT value FROM unstorage WHERE key = ?1', parameters: [key] };
-      const [[row] = []] = await run([statement], { call, isRepeatable: true }).catch(withoutTable);
-      return (row as { value: unknown } | undefined)?.value;
+      const answers = await run([statement], { call, isRepeatable: true }).catch(ignoreMissingTable);
+      return (answers?.[0]![0] as { value: unknown } | undefined)?.value;
     },
     async removeLegacy(key, call) {
       const statement = { sql: 'DELETE FROM unstorage WHERE key = ?1', parameters: [key] };
-      await run([statement], { call, isRepeatable: true }).catch(withoutTable);
+      await run([statement], { call, isRepeatable: true }).catch(ignoreMissingTable);
     },
   };
 }
@@ -229,13 +229,4 @@ function parametersOf(key: string, change: Change): BatchStatement['parameters']
 /** SQLite's integers end before those of JavaScript. */
 function clamp(ms: number): number {
   return Math.min(ms, NEVER);
-}
-
-function isTableMissing(error: unknown): boolean {
-  return error instanceof Error && /no such table/.test(error.message);
-}
-
-function withoutTable(error: unknown): [] {
-  if (isTableMissing(error)) return [];
-  throw error;
 }

@@ -35,3 +35,13 @@ export function sqliteTable(table: string): string[] {
 /** Matches the messages of SQLite about a table, an index or a view with the name of the table that is something else. */
 export const UNFIT_TABLE: RegExp =
   /no such column|has no column|object name reserved|there is already|does not match any PRIMARY KEY|because it is a view|NOT NULL constraint failed/;
+
+/** Whether a statement failed because there is no such table. */
+export function isTableMissing(error: unknown): boolean {
+  return error instanceof Error && /no such table/.test(error.message);
+}
+
+/** Handles the error of a statement on a table that need not exist. */
+export function ignoreMissingTable(error: unknown): undefined {
+  if (!isTableMissing(error)) throw error;
+}

@@ -1,4 +1,4 @@
-// The part of workerd's modules that the driver uses.
+// The part of workerd's modules that drivers use.
 declare module 'cloudflare:workers' {
   export const env: Record<string, unknown>;
 

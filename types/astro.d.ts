@@ -1,4 +1,4 @@
-// The part of Astro's modules that the entrypoint uses.
+// The part of Astro's modules that the entrypoints of drivers use.
 declare module 'astro:env/server' {
   export function getSecret(name: string): string | undefined;
 }

@@ -1,8 +1,0 @@
-// The part of Astro's modules that the entrypoint uses.
-declare module 'astro:env/server' {
-  export function getSecret(name: string): string | undefined;
-}
-
-interface ImportMeta {
-  readonly env: { readonly DEV: boolean };
-}
