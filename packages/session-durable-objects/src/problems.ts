@@ -10,8 +10,8 @@ import {
 
 export const DRIVER = 'session-durable-objects';
 
-// By the messages of Cloudflare, of `record.ts` and of `store.ts`: most of these errors have no other property. Each rule is for an error after which
-// nothing was stored. None is `unavailable`: it would open the circuit breaker, and the objects of other sessions may be well.
+// By the messages of Cloudflare, of `record.ts` and of `store.ts`: most of these errors have no other property. Each rule is for an error
+// after which nothing was stored. None is `unavailable`: it would open the circuit breaker, and the objects of other sessions may be well.
 const RULES: ErrorRule[] = [
   {
     pattern: /^overloaded$/,

@@ -170,7 +170,7 @@ describe('a server in trouble', () => {
   });
 
   it('without TLS, although the URL wants it: nothing was sent', async () => {
-    const secure = open({ url: server.url.replace('http:', 'libsql:'), timeout: 300 });
+    const secure = open({ url: server.url.replace('http:', 'libsql:'), timeout: 2000 });
     await expect(signIn(secure)).rejects.toMatchObject({
       code: 'unavailable',
       message: expect.stringContaining('Nothing was sent'),
