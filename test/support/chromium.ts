@@ -3,8 +3,12 @@ import { delimiter, join } from 'node:path';
 import { chromium, type Browser } from 'playwright-core';
 import { findProgram } from './debian.ts';
 
-/** Starts Chromium without a window. Close it, or dispose of it, when the tests are done. */
-export async function startChromium(): Promise<Browser> {
+/**
+ * Starts Chromium without a window. Close it, or dispose of it, when the tests are done.
+ *
+ * @param hosts addresses of host names, instead of those that the DNS knows.
+ */
+export async function startChromium(hosts: Record<string, string> = {}): Promise<Browser> {
   const { bin, env } = await findProgram({
     name: 'chromium',
     variable: 'CHROMIUM_BIN',
@@ -27,6 +31,9 @@ export async function startChromium(): Promise<Browser> {
       '--disable-background-networking',
       '--disable-component-update',
       '--disable-sync',
+      `--host-resolver-rules=${Object.entries(hosts)
+        .map(([name, address]) => `MAP ${name} ${address}`)
+        .join(',')}`,
     ],
   });
 }

@@ -66,7 +66,7 @@ export interface Built {
 }
 
 export interface Site extends AsyncDisposable {
-  /** `http://127.0.0.1:<port>`, without a trailing slash. */
+  /** `http://127.0.0.1:<port>`, or with `https:`, without a trailing slash. */
   url: string;
   pid: number;
   dir: string;
@@ -105,6 +105,11 @@ export interface StartOptions {
   nodeArgs?: string[];
 }
 
+export interface DevOptions extends StartOptions {
+  /** Listens on all addresses of the machine, as `astro dev --host` does. Otherwise on 127.0.0.1 only. */
+  host?: boolean;
+}
+
 const builds = new Map<string, Promise<Built>>();
 
 /**
@@ -125,7 +130,7 @@ export async function startSite(built: Built, options: StartOptions = {}): Promi
 }
 
 /** Starts `astro dev` in a separate folder, which is removed when the site is disposed of. */
-export async function devSite(spec: SiteSpec, options: StartOptions = {}): Promise<DevSite> {
+export async function devSite(spec: SiteSpec, { host, ...options }: DevOptions = {}): Promise<DevSite> {
   const dir = join(appFolder(spec), '.sites', `dev-${randomUUID()}`);
   await writeSite(spec, dir);
   // Vite 7 uses its default port 5173 instead of port 0.
@@ -137,7 +142,7 @@ export async function devSite(spec: SiteSpec, options: StartOptions = {}): Promi
     '--root',
     dir,
     '--host',
-    '127.0.0.1',
+    ...(host ? [] : ['127.0.0.1']),
     '--port',
     port,
   ];
@@ -365,14 +370,16 @@ async function run(dir: string, args: string[], { env, clockOffsetMs = 0 }: Star
   };
 
   try {
-    const [, url] = await child.logged(/(?:listening on|Local) +(http:\/\/127\.0\.0\.1:\d+)/, startDeadlineMs);
+    const address = /(?:listening on|Local) +(https?:\/\/(?:127\.0\.0\.1|localhost):\d+)/;
+    const [, printed] = await child.logged(address, startDeadlineMs);
+    const url = printed!.replace('localhost', '127.0.0.1');
     return {
-      url: url!,
+      url,
       pid: child.process.pid!,
       dir,
       logs: child.logs,
       logged: (pattern, deadlineMs = 60_000) => child.logged(pattern, deadlineMs),
-      gate: (name) => gateOf(url!, name),
+      gate: (name) => gateOf(url, name),
       freeze: () => void child.process.kill('SIGSTOP'),
       thaw: () => void child.process.kill('SIGCONT'),
       stop: () => end('SIGTERM'),

@@ -8,10 +8,10 @@ export type SiteDriver =
   | { kind: 'none'; disabled?: boolean }
   /** A Coatcheck package, such as `session-redis`, and its options. */
   | { kind: 'coatcheck'; name: string; config: Readonly<Record<string, unknown>> }
-  /** A module of the site itself. What it does is the site's own business. */
+  /** A module that may create any driver: one of the site itself, or one of a package that uses Coatcheck. What it does is its own business. */
   | { kind: 'own' }
-  /** Any other, by the name under which Astro imports it. */
-  | { kind: 'other'; name: string };
+  /** Any other, by the name under which Astro imports it. `isPackage` if it is in a package that nothing is known about. */
+  | { kind: 'other'; name: string; isPackage?: boolean };
 
 /** What the checks need to know about a site. */
 export interface Site {
@@ -87,7 +87,8 @@ function driverProblems({ adapter, driver, installed, isDev }: Site): Problem[] 
     const why = driver.disabled ? '`session: false` turns sessions off' : 'The site has no session driver';
     return [advice('no-driver', `${why}, so there is no \`Astro.session\`. ${lines()}`)];
   }
-  const why = `The session driver is ${driver.name}. With it, concurrent requests erase each other's changes`;
+  const condition = driver.isPackage ? 'Unless it creates a Coatcheck driver' : 'With it';
+  const why = `The session driver is ${driver.name}. ${condition}, concurrent requests erase each other's changes`;
   return [advice('other-driver', `${why}. ${lines(...sameBackend(driver.name))}`)];
 }
 

@@ -9,7 +9,7 @@ import {
 import type { APIContext } from 'astro';
 import { createOnce } from './create-once.ts';
 import { createMiddleware, type Middleware, type MiddlewareOptions } from './middleware.ts';
-import { follow, record, requestsOf } from './recording.ts';
+import { follow, record, requestsOf, watchSessionOf } from './recording.ts';
 import { TOOLBAR_HEADER, type ShownSession, type ToolbarQuestion } from './toolbar-protocol.ts';
 
 /** What the middleware of `astro dev` knows in addition. */
@@ -31,6 +31,7 @@ export function createDevMiddleware({ toolbarPath, ...options }: DevOptions): Mi
     const id = context.request.headers.has('cookie') ? context.cookies.get(name)?.value : undefined;
     if (context.url.pathname === toolbarPath) return answer(context, id, createDriver);
     return record({ method: context.request.method, path: context.url.pathname, id }, async (request, savesIn) => {
+      watchSessionOf(context);
       try {
         return await middleware(context, next);
       } finally {
@@ -101,10 +102,16 @@ async function answerTo(
  */
 function refusalOf({ method, headers, url }: Request): Response | undefined {
   if (method !== 'POST') return plain(405, 'Only the dev toolbar asks here.', { allow: 'POST' });
-  const host = headers.get('host') ?? new URL(url).host;
-  const origin = headers.get('origin');
+  const site = new URL(url);
+  // HTTP/2 has no `Host`.
+  const host = headers.get('host') ?? site.host;
+  const origin = URL.parse(headers.get('origin') ?? '');
+  // Behind a proxy that ends HTTPS, pages have an origin with HTTPS and the server does not know it. The other way round, the page came from
+  // somewhere else.
   const isSameOrigin =
-    URL.parse(origin ?? '')?.host === host && (headers.get('sec-fetch-site') ?? 'same-origin') === 'same-origin';
+    origin?.host === host &&
+    (origin.protocol === 'https:' || site.protocol === 'http:') &&
+    (headers.get('sec-fetch-site') ?? 'same-origin') === 'same-origin';
   if (!isSameOrigin || !headers.has(TOOLBAR_HEADER))
     return plain(403, 'Only the dev toolbar of this site may ask here.');
   return undefined;

@@ -7,7 +7,7 @@ import type { DevOptions } from './dev.ts';
 import type { MiddlewareOptions, SentCookie } from './middleware.ts';
 import { startRecording } from './recording.ts';
 import { schemaOf, typesOf } from './schema.ts';
-import { driverOf, entrypointOf, installedIn, type SessionConfig, variablesIn } from './site.ts';
+import { driverOf, installedIn, moduleOf, variablesIn } from './site.ts';
 import { TOOLBAR_PATH } from './toolbar-protocol.ts';
 
 export type { ProblemSubject } from './check-site.ts';
@@ -88,7 +88,10 @@ export default function coatcheck(options: CoatcheckOptions = {}): AstroIntegrat
                 resolveId: { filter: { id: EXACTLY_MIDDLEWARE }, handler: () => `\0${MIDDLEWARE}` },
                 load: {
                   filter: { id: EXACTLY_RESOLVED },
-                  handler: () => middlewareModule(site!.config, site!.isDev, hasToolbar, options),
+                  async handler() {
+                    const creation = await creationOf(site!.config, async (name) => (await this.resolve(name))?.id);
+                    return middlewareModule(site!.config, site!.isDev, creation, hasToolbar, options);
+                  },
                 },
               },
             ],
@@ -168,7 +171,7 @@ function factsOf(config: AstroConfig, isDev: boolean, { renewCookie }: Coatcheck
   const envFolder = resolve(root, typeof envDir === 'string' ? envDir : '');
   return {
     adapter,
-    driver: driverOf(config.session),
+    driver: driverOf(config.session, root),
     installed: installedIn(root),
     renewCookie,
     cookie: cookieOf(config),
@@ -186,13 +189,37 @@ function cookieOf(config: AstroConfig): { name?: string } & Partial<SentCookie> 
   return Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined));
 }
 
-/** The source of the middleware's entrypoint. It imports the site's driver when that is first needed. */
-function middlewareModule(config: AstroConfig, isDev: boolean, hasToolbar: boolean, options: CoatcheckOptions): string {
-  const session = config.session;
-  const driver = driverOf(session);
+/**
+ * The expression that creates the driver, as Astro does. Undefined if the driver is known not to be Coatcheck's, or its module is not found.
+ *
+ * @param find resolves to the path of a module with a name.
+ */
+async function creationOf(
+  { session, root }: AstroConfig,
+  find: (name: string) => Promise<string | undefined>,
+): Promise<string | undefined> {
+  const driver = driverOf(session, fileURLToPath(root));
+  const module = moduleOf(session);
+  if (!module || (driver.kind === 'other' && !driver.isPackage)) return undefined;
+  const path = module.path ?? (await find(module.name));
+  return path && `(await import(${pathLiteral(path)})).default(${JSON.stringify(module.config) ?? ''})`;
+}
+
+/**
+ * The source of the middleware's entrypoint. It imports the site's driver when that is first needed.
+ *
+ * @param creation the expression that creates the driver; undefined if the site has no Coatcheck driver.
+ */
+function middlewareModule(
+  config: AstroConfig,
+  isDev: boolean,
+  creation: string | undefined,
+  hasToolbar: boolean,
+  options: CoatcheckOptions,
+): string {
+  const driver = driverOf(config.session, fileURLToPath(config.root));
   // As Astro completes them.
   const cookie: SentCookie = { name: 'astro-session', sameSite: 'lax', secure: !isDev, path: '/', ...cookieOf(config) };
-  const isUsable = driver.kind === 'coatcheck' || driver.kind === 'own';
   const renewCookie = wantsRenewal(driver, options.renewCookie) && cookie.maxAge !== undefined;
   const toolbarPath = config.base.replace(/\/$/, '') + TOOLBAR_PATH;
   const serialized: Omit<MiddlewareOptions & Partial<DevOptions>, 'createDriver'> = {
@@ -205,15 +232,9 @@ function middlewareModule(config: AstroConfig, isDev: boolean, hasToolbar: boole
     `import { ${create} } from ${pathLiteral(new URL(file, import.meta.url))};`,
     `export const onRequest = ${create}({`,
     `  ...${JSON.stringify(serialized)},`,
-    ...(isUsable ? [`  createDriver: async () => ${creationOf(session)},`] : []),
+    ...(creation === undefined ? [] : [`  createDriver: async () => ${creation},`]),
     `});`,
   ].join('\n');
-}
-
-/** The expression that creates the driver, as Astro does. */
-function creationOf(session: SessionConfig): string {
-  const { entrypoint, config } = (session as { driver: { entrypoint: string | URL; config?: object } }).driver;
-  return `(await import(${pathLiteral(entrypointOf(entrypoint)!)})).default(${JSON.stringify(config) ?? ''})`;
 }
 
 function pathLiteral(path: string | URL): string {

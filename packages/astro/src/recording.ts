@@ -113,9 +113,26 @@ export function record<Result>(
 }
 
 /**
- * Records the keys that requests use from now on, by the methods of Astro's sessions. It needs a session to find them, so the keys of the
- * first request are not recorded.
+ * Records the keys of a request from its first use of the session on. Astro keeps the session of a request in an object that is not documented,
+ * and creates it when a page first asks for it. Should a version have no such object, the keys of the first request are not recorded: then
+ * only `savesIn` finds the methods to watch.
  */
+export function watchSessionOf(context: object): void {
+  const { storage } = startRecording();
+  const state = (context as { [FETCH_STATE]?: { resolve?: unknown } })[FETCH_STATE];
+  const resolve = state?.resolve;
+  if (!storage || typeof resolve !== 'function') return;
+  // Not `context.session`: Astro loses the cookie of a session that was created before a rewrite.
+  state!.resolve = (key: unknown): unknown => {
+    const value: unknown = resolve.call(state, key);
+    if (key === 'session' && typeof value === 'object' && value !== null) watchKeys(value, storage);
+    return value;
+  };
+}
+
+const FETCH_STATE = Symbol.for('astro.fetchState');
+
+/** Records the keys that requests use from now on, by the methods of Astro's sessions. */
 function watchKeys(session: object, storage: AsyncLocalStorage<RecordedRequest>): void {
   const methods = Object.getPrototypeOf(session) as Record<string, (this: unknown, ...args: unknown[]) => unknown>;
   if (watched.has(methods)) return;

@@ -7,35 +7,83 @@ import type { SiteDriver } from './check-site.ts';
 /** The part of Astro's final configuration that describes sessions. Astro 7 has `false`, too. */
 export type SessionConfig =
   | false
-  | { driver?: string | { entrypoint: string | URL; config?: Record<string, unknown> | undefined } | undefined }
+  | {
+      driver?: string | { entrypoint: string | URL; config?: Record<string, unknown> | undefined } | undefined;
+      /** The options of a driver that is a string. */
+      options?: Record<string, unknown> | undefined;
+    }
   | undefined;
 
-/** Finds out whose driver a site has. A Coatcheck driver is recognized by the package that contains its entrypoint. */
-export function driverOf(session: SessionConfig): SiteDriver {
+/**
+ * Finds out whose driver a site has. A Coatcheck driver is recognized by the package that contains its entrypoint.
+ *
+ * @param root the folder of the site.
+ */
+export function driverOf(session: SessionConfig, root: string): SiteDriver {
   if (session === false) return { kind: 'none', disabled: true };
-  const driver = session?.driver;
-  if (driver === undefined) return { kind: 'none' };
-  if (typeof driver === 'string') return { kind: 'other', name: driver };
-  const path = entrypointOf(driver.entrypoint);
-  if (path === undefined) return { kind: 'other', name: String(driver.entrypoint) };
-  const name = packageOf(path);
-  const ours = /^@coatcheck\/(session-[\w-]+)$/.exec(name ?? '')?.[1];
-  if (ours !== undefined) return { kind: 'coatcheck', name: ours, config: driver.config ?? {} };
-  return isInstalled(path) ? { kind: 'other', name: name ?? path } : { kind: 'own' };
+  const module = moduleOf(session);
+  if (!module) return { kind: 'none' };
+  const { path, name } = module;
+  const owner = path === undefined ? installedPackage(packageIn(name), root) : packageOf(path);
+  const ours = /^@coatcheck\/(session-[\w-]+)$/.exec(owner?.name ?? packageIn(name))?.[1];
+  if (ours !== undefined) return { kind: 'coatcheck', name: ours, config: module.config ?? {} };
+  if (path !== undefined && !isInstalled(path)) return { kind: 'own' };
+  // Another package may create one of our drivers.
+  const names = owner ? JSON.stringify([owner.dependencies, owner.peerDependencies, owner.optionalDependencies]) : '';
+  if (`${names}${path === undefined ? '' : textOf(path)}`.includes('@coatcheck/')) return { kind: 'own' };
+  const isPackage = owner !== undefined && owner.name !== 'unstorage';
+  return { kind: 'other', name: path === undefined ? name : (owner?.name ?? path), isPackage };
 }
 
-/** The absolute path of a driver's entrypoint. Undefined if it is the name of a module, which only Astro can resolve. */
-export function entrypointOf(entrypoint: string | URL): string | undefined {
-  if (entrypoint instanceof URL) return fileURLToPath(entrypoint);
-  return isAbsolute(entrypoint) ? entrypoint : undefined;
+/** The module that creates the driver of a site. */
+interface DriverModule {
+  /** As the configuration names it. */
+  name: string;
+  /** Its absolute path. Undefined if the name is one that only Astro can resolve. */
+  path: string | undefined;
+  config: Record<string, unknown> | undefined;
 }
 
-/** The name of the package that contains a file; undefined if it is in none, or the package has no name. */
-function packageOf(path: string): string | undefined {
+/** The module that creates the driver of a site; undefined if the site has none. */
+export function moduleOf(session: SessionConfig): DriverModule | undefined {
+  if (!session || session.driver === undefined) return undefined;
+  const { driver, options } = session;
+  const { entrypoint, config } = typeof driver === 'string' ? { entrypoint: driver, config: options } : driver;
+  const name = entrypoint instanceof URL ? fileURLToPath(entrypoint) : entrypoint;
+  return { name, path: isAbsolute(name) ? name : undefined, config };
+}
+
+/** The parts of a `package.json` that are used here. */
+interface Manifest {
+  name?: string;
+  dependencies?: object;
+  devDependencies?: object;
+  peerDependencies?: object;
+  optionalDependencies?: object;
+}
+
+/** The package that contains a file; undefined if it is in none. */
+function packageOf(path: string): Manifest | undefined {
   const folder = dirname(path);
-  const manifest = join(folder, 'package.json');
-  if (existsSync(manifest)) return (JSON.parse(readFileSync(manifest, 'utf8')) as { name?: string }).name;
-  return folder === path ? undefined : packageOf(folder);
+  return manifestIn(folder) ?? (folder === path ? undefined : packageOf(folder));
+}
+
+/** The package with this name that modules in a folder import; undefined if it is not installed. */
+function installedPackage(name: string, folder: string): Manifest | undefined {
+  const parent = dirname(folder);
+  return (
+    manifestIn(join(folder, 'node_modules', name)) ?? (parent === folder ? undefined : installedPackage(name, parent))
+  );
+}
+
+function manifestIn(folder: string): Manifest | undefined {
+  const path = join(folder, 'package.json');
+  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Manifest) : undefined;
+}
+
+/** The name of the package in the name of a module: `@acme/sessions` in `@acme/sessions/driver`. */
+function packageIn(module: string): string {
+  return /^(?:@[^/]+\/)?[^/]*/.exec(module)![0];
 }
 
 /**
@@ -45,9 +93,7 @@ function packageOf(path: string): string | undefined {
  * @param folder the root of the site.
  */
 export function installedIn(folder: string): string[] {
-  const manifest = join(folder, 'package.json');
-  if (!existsSync(manifest)) return [];
-  const { dependencies, devDependencies } = JSON.parse(readFileSync(manifest, 'utf8')) as Record<string, object>;
+  const { dependencies, devDependencies } = manifestIn(folder) ?? {};
   return Object.keys({ ...dependencies, ...devDependencies }).flatMap(
     (name) => /^@coatcheck\/(session-(?!core$|unstorage$).+)$/.exec(name)?.[1] ?? [],
   );

@@ -103,7 +103,15 @@ describe('the driver', () => {
       expect.stringMatching(/^no-driver: `session: false` turns sessions off, /),
     ]);
     expect(problemsOf({ driver: { kind: 'other', name: 'unstorage/drivers/fs-lite' } })).toEqual([
-      expect.stringMatching(/^other-driver: The session driver is unstorage\/drivers\/fs-lite\. .+ erase each other's/),
+      expect.stringMatching(
+        /^other-driver: The session driver is unstorage\/drivers\/fs-lite\. With .+ erase each other's/,
+      ),
+    ]);
+    // Nobody knows what it creates.
+    expect(problemsOf({ driver: { kind: 'other', name: 'acme-sessions', isPackage: true } })).toEqual([
+      expect.stringMatching(
+        /^other-driver: The session driver is acme-sessions\. Unless it creates a Coatcheck driver, .+ erase each other's/,
+      ),
     ]);
   });
 

@@ -37,7 +37,7 @@ describe('the module', () => {
     expect(() => schemaOf('src/schema.ts', root)).toThrow('but the module has no default export');
   });
 
-  test.each(['./src', '', './missing.ts', 'https://a.example/schema.ts', 'C:\\site\\schema.ts'])(
+  test.each(['./src', '', './missing.ts', 'valibot', 'https://a.example/schema.ts', 'C:\\site\\schema.ts'])(
     'is no file: %s',
     (schema) => {
       expect(() => schemaOf(schema, root)).toThrow(

@@ -1,6 +1,6 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import coatcheck, { type CoatcheckOptions } from '@coatcheck/astro';
 import { redisDriver } from '@coatcheck/session-redis';
@@ -15,33 +15,74 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+function write(path: string, content: string | object): void {
+  mkdirSync(dirname(join(folder, path)), { recursive: true });
+  writeFileSync(join(folder, path), typeof content === 'string' ? content : JSON.stringify(content));
+}
+
 describe('whose driver a site has', () => {
+  const driverIn = (session: Parameters<typeof driverOf>[0]) => driverOf(session, folder);
+
   test("one of Coatcheck's, by the package of its entrypoint", () => {
     const driver = redisDriver({ idleTtl: 60 });
     const expected = { kind: 'coatcheck', name: 'session-redis', config: { idleTtl: 60 } };
-    expect(driverOf({ driver })).toEqual(expected);
+    expect(driverIn({ driver })).toEqual(expected);
     // As a path, which Astro also takes.
-    expect(driverOf({ driver: { ...driver, entrypoint: (driver.entrypoint as URL).pathname } })).toEqual(expected);
+    expect(driverIn({ driver: { ...driver, entrypoint: (driver.entrypoint as URL).pathname } })).toEqual(expected);
+  });
+
+  test("one of Coatcheck's, by the name of its module", () => {
+    const entrypoint = '@coatcheck/session-redis/runtime';
+    const expected = { kind: 'coatcheck', name: 'session-redis', config: { idleTtl: 60 } };
+    expect(driverIn({ driver: { entrypoint, config: { idleTtl: 60 } } })).toEqual(expected);
+    expect(driverIn({ driver: entrypoint, options: { idleTtl: 60 } })).toEqual(expected);
   });
 
   test("one of Astro's", () => {
-    expect(driverOf({ driver: sessionDrivers.fsLite() })).toEqual({ kind: 'other', name: 'unstorage/drivers/fs-lite' });
-    expect(driverOf({ driver: 'redis' })).toEqual({ kind: 'other', name: 'redis' });
+    const other = (name: string) => ({ kind: 'other', name, isPackage: false });
+    write('node_modules/unstorage/package.json', { name: 'unstorage' });
+    expect(driverIn({ driver: sessionDrivers.fsLite() })).toEqual(other('unstorage/drivers/fs-lite'));
+    expect(driverIn({ driver: 'redis' })).toEqual(other('redis'));
   });
 
-  test('a module of the site, or one of another package', () => {
-    const at = (path: string) => ({ driver: { entrypoint: pathToFileURL(join(folder, path)) } });
-    expect(driverOf(at('src/session-driver.ts'))).toEqual({ kind: 'own' });
-    expect(driverOf(at('node_modules/other/driver.js'))).toEqual({
-      kind: 'other',
-      name: join(folder, 'node_modules/other/driver.js'),
-    });
+  const at = (path: string) => ({ driver: { entrypoint: pathToFileURL(join(folder, path)) } });
+
+  test('a module of the site', () => {
+    expect(driverIn(at('src/session-driver.ts'))).toEqual({ kind: 'own' });
+  });
+
+  test.each(['dependencies', 'peerDependencies', 'optionalDependencies'])(
+    'one of a package that may create a Coatcheck driver, by its %s',
+    (kind) => {
+      write('node_modules/@acme/sessions/package.json', {
+        name: '@acme/sessions',
+        [kind]: { '@coatcheck/session-redis': '1' },
+      });
+      expect(driverIn(at('node_modules/@acme/sessions/dist/driver.js'))).toEqual({ kind: 'own' });
+      expect(driverIn({ driver: { entrypoint: '@acme/sessions/driver' } })).toEqual({ kind: 'own' });
+      // Also one that is installed above the site, as in a monorepo.
+      expect(driverOf({ driver: '@acme/sessions' }, join(folder, 'apps/site'))).toEqual({ kind: 'own' });
+    },
+  );
+
+  test('one of a package that contains a Coatcheck driver', () => {
+    write('node_modules/bundled/package.json', { name: 'bundled' });
+    write('node_modules/bundled/driver.js', "const ENGINE = Symbol.for('@coatcheck/session-core/engine@1');");
+    expect(driverIn(at('node_modules/bundled/driver.js'))).toEqual({ kind: 'own' });
+  });
+
+  test('one of another package', () => {
+    write('node_modules/other/package.json', { name: 'other', dependencies: { unstorage: '1' } });
+    write('node_modules/other/driver.js', 'export default () => ({});');
+    const other = { kind: 'other', name: 'other', isPackage: true };
+    expect(driverIn(at('node_modules/other/driver.js'))).toEqual(other);
+    expect(driverIn({ driver: 'other/driver' })).toEqual({ ...other, name: 'other/driver' });
   });
 
   test('none', () => {
-    expect(driverOf(undefined)).toEqual({ kind: 'none' });
-    expect(driverOf({})).toEqual({ kind: 'none' });
-    expect(driverOf(false)).toEqual({ kind: 'none', disabled: true });
+    expect(driverIn(undefined)).toEqual({ kind: 'none' });
+    expect(driverIn({})).toEqual({ kind: 'none' });
+    expect(driverIn(false)).toEqual({ kind: 'none', disabled: true });
   });
 });
 
