@@ -202,7 +202,7 @@ async function attack(url: string): Promise<string[]> {
 }
 
 interface Shown {
-  session: { handle: string; expires: string | null; entries: { key: string; type: string; bytes: number }[] } | null;
+  session: { handle: string; created: string | null; expires: string | null; entries: { key: string; type: string; bytes: number }[] } | null;
   hasCookie: boolean;
   requests: {
     path: string;
@@ -262,6 +262,7 @@ describe.each(astros)('in `astro dev --host` on Astro %i, the endpoint', (astro)
     expect(hasCookie).toBe(true);
     expect(session).toEqual({
       handle: expect.stringMatching(/^[\w-]{22}$/),
+      created: expect.stringMatching(/Z$/),
       expires: expect.stringMatching(/Z$/),
       entries: ['cart', 'notice', 'user'].map((key) => expect.objectContaining({ key })),
     });

@@ -130,6 +130,7 @@ function shown(id: string | undefined, stored: InspectedSession | null): ShownSe
   return {
     session: stored && {
       handle: stored.handle,
+      created: stored.created?.toISOString() ?? null,
       expires: stored.expires?.toISOString() ?? null,
       entries: stored.entries.toSorted(byKey).map((entry) => ({
         key: entry.key,

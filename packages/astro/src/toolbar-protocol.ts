@@ -13,7 +13,7 @@ export type ToolbarQuestion =
 /** The answer to `show`. */
 export interface ShownSession {
   /** Null without a stored session. */
-  session: { handle: string; expires: string | null; entries: ShownEntry[] } | null;
+  session: { handle: string; created: string | null; expires: string | null; entries: ShownEntry[] } | null;
   /** Whether the browser has sent a session cookie. */
   hasCookie: boolean;
   requests: ShownRequest[];

@@ -107,8 +107,9 @@ function summaryOf(session: ShownSession['session'], hasCookie: boolean): (Node 
     return [hasCookie ? gone : 'This browser has no session.'];
   }
   const handle = element('code', { textContent: session.handle, title: 'Identifies the session. It is not the id.' });
+  const began = session.created ? ['created ', time(session.created), ', '] : [];
   const ends = session.expires ? ['expires ', time(session.expires)] : ['has no known expiry'];
-  return [handle, ' ', ...ends];
+  return [handle, ' ', ...began, ...ends];
 }
 
 function entriesTable(entries: ShownEntry[], act: Act): Node {

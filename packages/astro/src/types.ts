@@ -27,8 +27,9 @@ export interface CurrentSession {
   /** Identifies the session. Nobody can use it to open the session. `regenerate()` changes it. */
   handle: string;
   /**
-   * When the session was created, by the server's clock. `regenerate()` does not change it. Null if it is unknown: the session was migrated
-   * from another driver, or restored after the backend had lost it.
+   * When the session was created, by the server's clock. `regenerate()` does not change it, except if the same request also sets or deletes
+   * all keys of the session: then it counts as a new session. Null if it is unknown: the session was migrated from another driver, or
+   * restored after the backend had lost it.
    */
   created: Date | null;
   /**

@@ -1,4 +1,4 @@
-import { createSessions, describeSession, type SharedOptions } from '@coatcheck/session-core';
+import { createSessions, describeSession, type Session, type SharedOptions } from '@coatcheck/session-core';
 import { parse } from 'devalue';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { astros, createBrowser as createAstroBrowser } from './support/astro-site.ts';
@@ -156,6 +156,22 @@ it('is kept by `Session` when the backend lost the session, and unknown with Ast
   expect(await describeSession(backend.driver, astro.cookie!)).toMatchObject({ created: null });
 });
 
+it('is kept if the request that creates the session also gives it a new id, or restores it', async () => {
+  const backend = createBackend();
+  for (const between of [(session: Session) => session.regenerate(), () => backend.evict()]) {
+    vi.setSystemTime(NOW);
+    const browser = createBrowser(createSessions({ driver: backend.driver }));
+    await browser.visit(async (session) => {
+      await session.update('visits', () => 1);
+      pass(1000);
+      await between(session);
+      session.set('user', 'ada');
+    });
+    expect((await describeSession(backend.driver, browser.id))!.created).toEqual(new Date(NOW));
+    expect(Object.fromEntries(await browser.open().entries())).toEqual({ visits: 1, user: 'ada' });
+  }
+});
+
 it('is kept when the prefix changes', async () => {
   const until = '2031-01-01';
   const backend = createBackend({ prefix: 'old:' });
@@ -168,12 +184,15 @@ it('is kept when the prefix changes', async () => {
     expect((await describeSession(migrated, browser.id))!.created).toEqual(new Date(NOW));
 });
 
-it.each(['', '-:', '-:soon', ':1', '-:1.5'])('is unknown if it is corrupt: %j', async (field) => {
-  const backend = createBackend();
-  const id = crypto.randomUUID();
-  await backend.poke(id, { user: ':["ada"]', '""': field });
-  expect((await describeSession(backend.driver, id))!.created).toBeNull();
-});
+it.each(['', '-:', '-:soon', ':1', '-:1.5', '-:99999999999999999'])(
+  'is unknown if it is corrupt: %j',
+  async (field) => {
+    const backend = createBackend();
+    const id = crypto.randomUUID();
+    await backend.poke(id, { user: ':["ada"]', '""': field });
+    expect((await describeSession(backend.driver, id))!.created).toBeNull();
+  },
+);
 
 it('does not get into the data of a plain driver', async () => {
   const stored = new Map<string, unknown>();

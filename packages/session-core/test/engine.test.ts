@@ -2,6 +2,10 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { engineFor, engineOver } from '../src/engine/engine.ts';
 import { createShelf, rightStore } from './support/right-store.ts';
 
+afterEach(() => {
+  vi.useRealTimers();
+});
+
 const ID = 'a'.repeat(22);
 const set = new Map([['user', ':1']]);
 
@@ -31,6 +35,25 @@ function createEngine() {
   return { engine, shelf, calls, opened: () => opened };
 }
 
+/** An engine whose stores open when the test calls their functions in `openings`. `closed` lists the stores that were closed, by number. */
+function createSlowEngine(options: { timeout?: number }) {
+  const openings: (() => void)[] = [];
+  const closed: number[] = [];
+  const engine = engineFor(
+    {
+      name: `session-engine-${++engines}`,
+      options: {},
+      async open() {
+        const number = openings.length;
+        await new Promise<void>((resolve) => openings.push(resolve));
+        return { ...rightStore(createShelf()), close: async () => void closed.push(number) };
+      },
+    },
+    options,
+  );
+  return { engine, openings, closed };
+}
+
 describe('an engine', () => {
   it('opens its backend once, at the first operation', async () => {
     const { engine, opened } = createEngine();
@@ -45,6 +68,64 @@ describe('an engine', () => {
     await engine.close();
     await engine.read(ID);
     expect(opened()).toBe(2);
+  });
+
+  it('keeps the store that opened first, if opening takes longer than an operation may', async () => {
+    vi.useFakeTimers();
+    const { engine, openings, closed } = createSlowEngine({ timeout: 1000 });
+    const first = engine.patch(ID, { set });
+    void first.catch(() => undefined);
+    await vi.advanceTimersByTimeAsync(600);
+    const second = engine.patch(ID, { set });
+    await vi.advanceTimersByTimeAsync(600);
+    await expect(first).rejects.toMatchObject({ code: 'timeout' });
+    // The circuit breaker opens another store, to find out whether the backend is back.
+    expect(openings).toHaveLength(2);
+    openings[0]!();
+    expect(await second).toBe('applied');
+    openings[1]!();
+    await vi.advanceTimersByTimeAsync(0);
+    expect(closed).toEqual([1]);
+    expect(new Map(await engine.read(ID))).toEqual(set);
+    expect(openings).toHaveLength(2);
+  });
+
+  it('closes a store that is being opened when the backend is closed, and opens another one', async () => {
+    const { engine, openings, closed } = createSlowEngine({});
+    const reading = engine.read(ID);
+    await expect.poll(() => openings.length).toBe(1);
+    const closing = engine.close();
+    openings[0]!();
+    await closing;
+    await reading;
+    expect(closed).toEqual([0]);
+    const again = engine.patch(ID, { set });
+    await expect.poll(() => openings.length).toBe(2);
+    openings[1]!();
+    expect(await again).toBe('applied');
+    expect(closed).toEqual([0]);
+  });
+
+  it('says that nothing was sent if the driver cannot be loaded, and loads it again', async () => {
+    let isMissing = true;
+    const engine = engineFor(
+      {
+        name: `session-engine-${++engines}`,
+        options: {},
+        open() {
+          if (isMissing) throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+          return rightStore(createShelf());
+        },
+      },
+      {},
+    );
+    await expect(engine.patch(ID, { set })).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('could not be loaded, so nothing was sent'),
+      cause: { code: 'EMFILE' },
+    });
+    isMissing = false;
+    await expect.poll(() => engine.patch(ID, { set }).catch(() => 'failed')).toBe('applied');
   });
 
   it('passes the store a key that does not contain the id', async () => {

@@ -1,6 +1,7 @@
 import { loadDevalue } from '../codec/flat.ts';
 import { report } from '../contract/diagnostics.ts';
 import type { SessionDriver } from '../contract/driver.ts';
+import { notLoaded } from '../contract/errors.ts';
 import { type Engine, destroyAgain } from '../engine/engine.ts';
 import type { FinalContents } from '../engine/record.ts';
 import { mayRestore } from '../engine/may-restore.ts';
@@ -70,6 +71,12 @@ export function astroDriver(engine: Engine): SessionDriver {
 
   const withinTimeout = <Result>(work: Promise<Result>): Promise<Result> => withDeadline(engine.timeoutMs, () => work);
 
+  /** Waits for a module, but not longer than for an operation. */
+  const loaded = <Module>(loading: Promise<Module>): Promise<Module> =>
+    withinTimeout(loading).catch((error: unknown) => {
+      throw notLoaded(driver, error);
+    });
+
   /**
    * The contents that a regenerated session may take from its old id. Astro does not wait for the removal of the old id and ignores its
    * failure. This function does wait, and repeats a failed removal, so that the old id is destroyed before anything is stored under the new
@@ -107,7 +114,7 @@ export function astroDriver(engine: Engine): SessionDriver {
     const request = currentRequest();
     request?.reading.delete(memoryKey(id));
     const loading = loadDevalue();
-    if (loading) await loading;
+    if (loading) await loaded(loading);
     const own = [...(request?.removals.values() ?? [])];
     const { entries, snapshots } = savedSession(driver, payload, marks);
     const previous = snapshots.find((snapshot) => snapshot.id !== id);
@@ -176,7 +183,7 @@ export function astroDriver(engine: Engine): SessionDriver {
       const result = resultOf(driver, id, at, layout);
       if (!request) {
         if (!unidentified) {
-          const { createUnidentifiedReads } = await import('./unidentified.ts');
+          const { createUnidentifiedReads } = await loaded(import('./unidentified.ts'));
           unidentified ??= createUnidentifiedReads(driver, ownNonce());
         }
         return unidentified.payloadOf(layout, result);

@@ -49,7 +49,9 @@ export function normalizeExpiry(expires: unknown): number | undefined {
 
 /** The key under which the engine stores when a session was created, as `-:<epoch milliseconds>`. No session key is empty. */
 export const CREATED_KEY = '';
-/** The name of its field, unless it is encrypted. */
+/** The value of that field. */
+export const createdAt = (now: number): string => `-:${now}`;
+/** The name of that field, unless it is encrypted. */
 export const CREATED_FIELD = '""';
 
 /**

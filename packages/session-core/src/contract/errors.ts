@@ -73,6 +73,14 @@ export function isSessionDriverError(error: unknown): error is SessionDriverErro
   return error instanceof Error && error.name === 'SessionDriverError';
 }
 
+/** The error for a driver, or a part of it, that could not be loaded. */
+export function notLoaded(driver: string, cause: unknown): SessionDriverError {
+  const message =
+    'The driver could not be loaded, so nothing was sent; the cause says why. If this stays so, restart the server: Node.js does not load ' +
+    'some modules again after a failure.';
+  return createError(driver, 'unavailable', message, { cause });
+}
+
 /** Whether the outcome of an operation that failed with this error is unknown: the backend may have carried it out. */
 export function isAmbiguous(error: unknown): boolean {
   return !isSessionDriverError(error) || error.code === 'timeout' || error.code === 'interrupted';

@@ -1,7 +1,7 @@
 import type { ReadEnv } from '../config/env.ts';
 import { isData, type OptionKinds, type Resolved, type SharedOptions } from '../config/option.ts';
 import { trace, type TraceableOperation } from '../contract/diagnostics.ts';
-import { createError } from '../contract/errors.ts';
+import { createError, isSessionDriverError, notLoaded } from '../contract/errors.ts';
 import type { DriverStore } from '../contract/legacy.ts';
 import type { StoreCall } from '../contract/store.ts';
 import { waitUntil } from '../platform/wait-until.ts';
@@ -79,11 +79,28 @@ export function openBackend<Config extends SharedOptions>(
 ): Backend {
   let opening: Promise<DriverStore> | undefined;
   let opened: DriverStore | undefined;
+  /** How often the backend was closed. */
+  let closed = 0;
   let breaker: CircuitBreaker | undefined;
   const timeoutMs = options.timeout ?? DEFAULT_TIMEOUT_MS;
 
+  const open = async (call: StoreCall): Promise<DriverStore> => {
+    const before = closed;
+    let ready: DriverStore;
+    try {
+      ready = await definition.open(options, { env, timeoutMs, call });
+    } catch (error) {
+      throw isSessionDriverError(error) ? error : notLoaded(definition.name, error);
+    }
+    if (closed === before && !opened) return (opened = ready);
+    // The first store stays, even if the operation that opened it did not wait: others may use it already, and two stores in one process
+    // would not see each other's changes.
+    await ready.close?.();
+    return opened ?? ready;
+  };
+
   const store = async (call: StoreCall): Promise<DriverStore> => {
-    const current = (opening ??= (async () => definition.open(options, { env, timeoutMs, call }))());
+    const current = (opening ??= open(call));
     const discard = (): void => {
       if (opening === current && !opened) opening = undefined;
     };
@@ -91,9 +108,7 @@ export function openBackend<Config extends SharedOptions>(
     current.catch(discard);
     // Also after the deadline: in a Worker, opening never settles when the request that started it is canceled.
     call.signal.addEventListener('abort', discard);
-    const ready = await current;
-    if (opening === current) opened = ready;
-    return ready;
+    return current;
   };
 
   const probe = async (call: StoreCall): Promise<unknown> =>
@@ -116,9 +131,11 @@ export function openBackend<Config extends SharedOptions>(
       return waitUntil(trace(operation, definition.name, () => runGuarded(operation, attempt)));
     },
     async close() {
-      const closing = opening;
+      const [ready, pending] = [opened, opening];
+      closed++;
       opening = opened = undefined;
-      await (await closing?.catch(() => undefined))?.close?.();
+      // A store that is being opened is closed as soon as it is open.
+      await (ready ? ready.close?.() : pending?.catch(() => undefined));
     },
   };
 }

@@ -10,8 +10,9 @@ export interface SessionDescription {
   /** Identifies the session. Nobody can use it to open the session, and it is no part of the key in the backend. */
   handle: string;
   /**
-   * When the session was created, by the server's clock. A new id does not change it. Null if it is unknown: the session was migrated from
-   * another driver, or restored after the backend had lost it.
+   * When the session was created, by the server's clock. A new id does not change it, except in one case: if a request of `Astro.session`
+   * regenerates the session and also sets or deletes all of its keys, it counts as a new session. Null if it is unknown: the session was
+   * migrated from another driver, or restored after the backend had lost it.
    */
   created: Date | null;
   /**
@@ -45,7 +46,7 @@ export async function descriptionOf(
 ): Promise<SessionDescription> {
   // In a namespace of its own, so that the handle is not the hash in the backend's key.
   const hash = await sha256Of(`handle:${id}`);
-  const [, created] = /^-:(\d+)$/.exec(fields.created ?? '') ?? [];
+  const [, created] = /^-:(\d{1,15})$/.exec(fields.created ?? '') ?? [];
   return {
     handle: hash.slice(0, HANDLE_LENGTH),
     created: created === undefined ? null : new Date(Number(created)),

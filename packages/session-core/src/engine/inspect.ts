@@ -1,5 +1,6 @@
 import { bodyOf, expiryOf, isExpired } from '../codec/field.ts';
 import type { SessionDriver } from '../contract/driver.ts';
+import { notLoaded } from '../contract/errors.ts';
 import { descriptionOf, type SessionDescription } from './describe.ts';
 import { engineOf } from './engine-of.ts';
 
@@ -34,7 +35,9 @@ export async function inspectSession(driver: SessionDriver, id: string): Promise
   const fields = await engine.read(id);
   if (!fields) return null;
   // Loaded on demand, because drivers do not need it.
-  const { decodeValue } = await import('../codec/value.ts');
+  const { decodeValue } = await import('../codec/value.ts').catch((error: unknown) => {
+    throw notLoaded(engine.driver, error);
+  });
   const now = Date.now();
   const entries: StoredEntry[] = [];
   for (const [key, field] of fields) {

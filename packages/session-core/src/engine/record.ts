@@ -1,5 +1,5 @@
 import { type FieldCodec, type FieldCodecs, plaintext, type SessionFields, toSession } from '../codec/field-codec.ts';
-import { CREATED_KEY, expiryOf, isCounted, isExpired } from '../codec/field.ts';
+import { createdAt, CREATED_KEY, expiryOf, isCounted, isExpired } from '../codec/field.ts';
 
 import {
   type Change,
@@ -100,7 +100,7 @@ export function toRecord(
 /** The fields in `ifAbsent`, with the time of the creation if the change may create the record. */
 function withCreated({ ifAbsent, mustExist, created }: SessionChange, now: number): Fields | undefined {
   if (mustExist || created === null) return ifAbsent;
-  return new Map(ifAbsent).set(CREATED_KEY, created ?? `-:${now}`);
+  return new Map(ifAbsent).set(CREATED_KEY, created ?? createdAt(now));
 }
 
 /** `expect` by field name. A field must be stored by the codec `expected`, and by no other. */

@@ -1,5 +1,5 @@
 import { expiriesExcept, type SessionFields, unexpired, withField } from '../codec/field-codec.ts';
-import { bodyOf, encodeField, expiryOf, isExpired, normalizeExpiry } from '../codec/field.ts';
+import { bodyOf, createdAt, encodeField, expiryOf, isExpired, normalizeExpiry } from '../codec/field.ts';
 import { decodeValue, encodeValue } from '../codec/value.ts';
 import { report } from '../contract/diagnostics.ts';
 import { createError, isAmbiguous } from '../contract/errors.ts';
@@ -133,6 +133,8 @@ interface Absent {
   unknownId?: string | undefined;
   /** Whether a write with the new id was sent. Even if it failed, it may have been stored. */
   mayExist?: boolean | undefined;
+  /** When that write was sent first, as the session stores it. */
+  created?: string;
 }
 
 /** The backend has the session, as of the last read or write. */
@@ -170,11 +172,11 @@ const ID = Symbol('sessionID');
  * The prototype of all sessions. `sessionID` is here, so that the JSON of an object that contains a session never contains its id. An
  * accessor of each session's own would take longer than everything else that opens a session.
  */
-const withSessionId = {
-  get sessionID(): string | undefined {
-    return (this as unknown as { [ID](): string | undefined })[ID]();
+const withSessionId: object = Object.defineProperty({}, 'sessionID', {
+  get(this: { [ID]?(): string | undefined }) {
+    return this[ID]?.();
   },
-};
+});
 
 /**
  * Opens the session of one request. Reads nothing.
@@ -435,7 +437,7 @@ export function openSession<Data extends object>(
       result = await patch(set, unset);
     }
     if (result !== 'applied') return drop(result);
-    if (state.is === 'absent' && state.mayExist) setFields(set, readAt);
+    if (state.is === 'absent' && state.mayExist) setFields(withCreated(set), readAt);
     wrote = true;
   }
 
@@ -450,34 +452,42 @@ export function openSession<Data extends object>(
     if (result !== 'applied') drop(result, id);
     // If the id differs, this request has destroyed the session in the meantime, or loaded another one.
     else if (state.id === id) {
-      setFields(withField(state.fields ?? new Map(), key, after), readAt);
+      setFields(withField(state.fields ?? withCreated(new Map()), key, after), readAt);
       wrote = true;
     }
     return true;
+  }
+
+  /** The fields of the session that this request has created. */
+  function withCreated(fields: Fields): SessionFields {
+    return Object.assign(fields, { created: state.is === 'absent' ? state.created : undefined });
   }
 
   /** Changes the stored session, or creates one. If the backend has lost the session, restores the fields that this request has read. */
   async function patch(set: Fields, unset: string[], expect?: Map<string, string | null>): Promise<PatchResult> {
     const id = (state.id ??= createSessionId());
     const mustExist = state.is !== 'absent';
-    if (state.is === 'absent') state.mayExist = true;
-    const fields = state.fields;
+    if (state.is === 'absent') {
+      state.mayExist = true;
+      state.created ??= createdAt(Date.now());
+    }
+    const { fields } = state;
     const untouched = fields ? expiriesExcept(fields, new Set([...set.keys(), ...unset])) : [];
     const expectUnopened = expect && fields?.unopened?.([...expect.keys()][0]!);
-    const change = { set, unset, untouched, mustExist, ...(expect && { expect, expectUnopened }) };
+    const created = state.is === 'absent' ? state.created : undefined;
+    const change = { set, unset, untouched, mustExist, created, ...(expect && { expect, expectUnopened }) };
     const result = await engine.patch(id, change);
     if (result !== 'missing' || state.id !== id || !state.fields || !mayRestore(state.readAt, engine.timeoutMs))
       return result;
     // This request has read the session so recently that, if it had been destroyed since, its tombstone would still exist. So the backend
     // has lost it.
-    const ifAbsent = unexpired(state.fields);
-    const created = state.fields.created ?? null;
+    const lost = { ifAbsent: unexpired(state.fields), created: state.fields.created ?? null };
     if (expect) {
-      const restored = await engine.patch(id, { set: new Map(), ifAbsent, created });
+      const restored = await engine.patch(id, { set: new Map(), ...lost });
       return restored === 'applied' ? 'conflict' : restored;
     }
-    for (const key of unset) ifAbsent.delete(key);
-    return engine.patch(id, { set, ifAbsent, created });
+    for (const key of unset) lost.ifAbsent.delete(key);
+    return engine.patch(id, { set, ...lost });
   }
 
   /** Resolves to whether another request has destroyed the session of the cookie. Then the changes of this request are dropped. */

@@ -458,6 +458,14 @@ const lifetimes: WrongStore[] = [
     }),
   },
   {
+    name: 'every field counts for the expiry of its record if `defaultTtlMs` is absent',
+    breaks: 'a field that starts with `-:` does not count for the expiry of a record with other fields',
+    wrong: afterwards((record, { defaultTtlMs }) => {
+      if (defaultTtlMs === undefined && [...record.fields.values()].some((value) => !isCounted(value)))
+        record.expires = Infinity;
+    }),
+  },
+  {
     name: 'a record without any field that counts expires at once',
     breaks: 'a field that starts with `-:` does not count for the expiry of a record with no other field',
     wrong: afterwards((record) => {
