@@ -202,7 +202,12 @@ async function attack(url: string): Promise<string[]> {
 }
 
 interface Shown {
-  session: { handle: string; created: string | null; expires: string | null; entries: { key: string; type: string; bytes: number }[] } | null;
+  session: {
+    handle: string;
+    created: string | null;
+    expires: string | null;
+    entries: { key: string; type: string; bytes: number }[];
+  } | null;
   hasCookie: boolean;
   requests: {
     path: string;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
 import { createSqliteTableSql, printTableSql } from '@coatcheck/session-core/sql';
-import { DRIVER } from './errors.ts';
+import { DRIVER } from './options.ts';
 
 printTableSql(DRIVER, createSqliteTableSql);

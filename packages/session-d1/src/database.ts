@@ -1,6 +1,5 @@
 import { missingBinding } from '@coatcheck/session-core/driver';
-import { DRIVER } from './errors.ts';
-import { d1Database, type D1Client } from './options.ts';
+import { d1Database, DRIVER, type D1Client } from './options.ts';
 
 /**
  * The D1 database with this binding in the environment of the running Worker.

@@ -1,7 +1,6 @@
 import { createError, type ErrorRule, interrupted } from '@coatcheck/session-core/driver';
 import type { BatchErrors } from '@coatcheck/session-core/sql';
-
-export const DRIVER = 'session-d1';
+import { DRIVER } from './options.ts';
 
 // By the messages: D1's errors have no code. https://developers.cloudflare.com/d1/observability/debug-d1/#error-list
 // An error that only writes get is `refused`: with `unavailable`, the circuit breaker would make reads fail as well.

@@ -10,6 +10,8 @@ import {
   type SqlOptions,
 } from '@coatcheck/session-core/driver';
 
+export const DRIVER = 'session-d1';
+
 /** The part of a D1 database that the driver uses. `env.DB` in a Worker is such a database. */
 export interface D1Client {
   prepare(sql: string): D1Statement;

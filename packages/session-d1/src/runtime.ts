@@ -1,8 +1,5 @@
-import { createError, defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
-import { findDatabase } from './database.ts';
-import { DRIVER } from './errors.ts';
-import { runtimeKinds, type D1RuntimeConfig } from './options.ts';
-import { d1Store } from './store.ts';
+import { defineDriver, type Host, type SessionDriver } from '@coatcheck/session-core/driver';
+import { DRIVER, runtimeKinds, type D1RuntimeConfig } from './options.ts';
 
 export type { D1Client, D1RuntimeConfig, D1Statement } from './options.ts';
 
@@ -15,12 +12,7 @@ export type { D1Client, D1RuntimeConfig, D1Statement } from './options.ts';
 const d1: (config?: D1RuntimeConfig, host?: Host) => SessionDriver = defineDriver<D1RuntimeConfig>({
   name: DRIVER,
   options: runtimeKinds,
-  async open({ client, database, ...options }, { timeoutMs }) {
-    if (client && database !== undefined) {
-      throw createError(DRIVER, 'configuration', 'Set `database` or `client`, not both.');
-    }
-    return d1Store(client ?? (await findDatabase(database)), options, timeoutMs);
-  },
+  open: async (options, context) => (await import('./store.ts')).openStore(options, context),
 });
 
 export default d1;

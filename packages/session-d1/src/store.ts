@@ -1,7 +1,19 @@
-import type { DriverStore, Resolved, SqlOptions } from '@coatcheck/session-core/driver';
+import { createError, type DriverStore, type Resolved, type SqlOptions } from '@coatcheck/session-core/driver';
 import { type BatchStatement, batchStore } from '@coatcheck/session-core/sql';
-import { d1Errors, DRIVER } from './errors.ts';
-import type { D1Client } from './options.ts';
+import { findDatabase } from './database.ts';
+import { d1Errors } from './errors.ts';
+import { DRIVER, type D1Client, type D1RuntimeConfig } from './options.ts';
+
+/** Opens the store, in the database that the options name or contain. */
+export async function openStore(
+  { client, database, ...options }: Resolved<D1RuntimeConfig>,
+  { timeoutMs }: { timeoutMs: number },
+): Promise<DriverStore> {
+  if (client && database !== undefined) {
+    throw createError(DRIVER, 'configuration', 'Set `database` or `client`, not both.');
+  }
+  return d1Store(client ?? (await findDatabase(database)), options, timeoutMs);
+}
 
 /**
  * A store in a D1 database. The options are those of the driver. All queries go to the primary, because D1 uses replicas only for queries of
