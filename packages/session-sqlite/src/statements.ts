@@ -78,20 +78,20 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
   const load = (key: string): Row | undefined => {
     const row = prepare(texts.load).get(key, Date.now());
     if (!row) return undefined;
-    const [fields, until] = columnsOf(row);
-    return { fields: fields as string | null, until: Number(until) };
+    const columns = columnsOf(row);
+    return { fields: columns[0] as string | null, until: Number(columns[1]) };
   };
 
-  /** Stores a row. Its index is written only if it moves to another bucket. */
-  const save = (key: string, { fields, until }: Row, expires: number): void => {
+  /** Stores a row in place of the live one, `before`. There may also be an expired one. */
+  const save = (key: string, before: Row | undefined, { fields, until }: Row, expires: number): void => {
     const end = Math.min(until, NEVER);
     prepare(texts.save).run(key, end, Math.min(expires, NEVER), fields, bucketOf(end));
-    prepare(texts.move).run(key);
+    if (!before || bucketOf(before.until) !== bucketOf(end)) prepare(texts.move).run(key);
   };
 
   const read = (key: string): Fields | null => {
-    const fields = load(key)?.fields;
-    return typeof fields === 'string' ? unpackFields(fields) : null;
+    const row = prepare(texts.read).get(key, Date.now());
+    return row ? unpackFields(columnsOf(row)[0] as string) : null;
   };
 
   return {
@@ -115,7 +115,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
         const before = row ? { fields: unpackFields(row.fields), expires: row.until, idleUntil: row.until } : null;
         const changed = applyChange(before, change, Date.now());
         if (typeof changed === 'string') return changed;
-        save(key, { fields: packFields(changed.fields), until: endOf(changed) }, changed.expires);
+        save(key, row, { fields: packFields(changed.fields), until: endOf(changed) }, changed.expires);
         return 'applied';
       }),
 
@@ -124,7 +124,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
         const row = load(key);
         const end = Date.now() + tombstoneMs;
         const until = row?.fields === null ? Math.max(row.until, end) : end;
-        save(key, { fields: null, until }, until);
+        save(key, row, { fields: null, until }, until);
         if (!row) return null;
         return row.fields === null ? 'destroyed' : unpackDestroyed(row.fields);
       }),
@@ -154,6 +154,7 @@ export function sqliteStatements(open: () => SqliteClient, table: string, timeou
 /** The statements on a table, whose name is quoted. */
 function statementsOn(table: string) {
   return {
+    read: `SELECT fields FROM ${table} WHERE key = ? AND until > ? AND fields IS NOT NULL`,
     load: `SELECT fields, until FROM ${table} WHERE key = ? AND until > ?`,
     save: `INSERT INTO ${table} (key, until, expires, fields, bucket) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
       SET until = excluded.until, expires = excluded.expires, fields = excluded.fields`,
