@@ -91,6 +91,7 @@ async function postgres(work: (store: SessionStore) => Work, bareWork: (pool: Po
   const store = await openPostgres({ url: server.url, maxConnections: CONNECTIONS });
   await fill(store);
   await server.query('VACUUM ANALYZE');
+  await server.query('CHECKPOINT');
   const pool = new Pool({ connectionString: server.url, max: CONNECTIONS });
   return {
     ours: work(store),
@@ -230,7 +231,7 @@ function sweeping(
         return took;
       };
       await waits(quick ? 100 : 4000);
-      const quiet = await waits(quick ? 100 : 4000);
+      const quiet = await waits(quick ? 100 : 40_000);
       let isDone = false;
       const swept = (async () => {
         let removed = 0;
@@ -286,6 +287,7 @@ export const onSql: Group = {
          LATERAL (SELECT (extract(epoch FROM now()) * 1000)::bigint + CASE WHEN i % ${sessions / expired} = 0 THEN -3600000 - i ELSE 3600000 + i END u) t`,
         );
         await server.query('VACUUM ANALYZE');
+        await server.query('CHECKPOINT');
         return { url: server.url, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
       },
     ),
