@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { FIRST_ISOLATE, startIsolates, type Isolates, type Resources } from '../support/isolates.ts';
 import { workerds } from '../support/workerds.ts';
+import { networkFaults, onNetwork, processFaults } from './common.ts';
 import { TIMEOUT_MS, type Fault, type SceneActions } from './scene.ts';
 import { siteAt, type VisitedSite } from './visited-site.ts';
 
@@ -51,8 +52,9 @@ export interface CloudflareSite extends AsyncDisposable {
   kill(): Promise<void>;
   /** Starts it again, with the same data. */
   restart(): Promise<void>;
-  /** Sends a signal to it. */
-  signal(name: NodeJS.Signals): void;
+  /** Suspends it: its connections stay open. */
+  freeze(): void;
+  thaw(): void;
 }
 
 /** Starts both processes. `timeoutMs` is the option `timeout` of the driver, in milliseconds. */
@@ -76,7 +78,8 @@ export async function startCloudflareSite(service: Service, timeoutMs: number): 
   return {
     site: siteAt(front.all[0]!),
     proxy,
-    signal: (name) => void process.kill(pid, name),
+    freeze: () => void process.kill(pid, 'SIGSTOP'),
+    thaw: () => void process.kill(pid, 'SIGCONT'),
     async kill() {
       process.kill(pid, 'SIGKILL');
       // Otherwise Miniflare starts it again.
@@ -108,51 +111,18 @@ export const cloudflareNote: string =
 function faultsOf(name: string, service: Service): Fault[] {
   const fault = (
     what: string,
-    actionsOn: (site: CloudflareSite) => Pick<SceneActions, 'inject' | 'repair'>,
+    actionsOn: (site: CloudflareSite, proxy: FaultProxy) => Pick<SceneActions, 'inject' | 'repair'>,
     options: Pick<Fault, 'endsByItself'> = {},
   ): Fault => ({
     name: `${name}: ${what} ${MARK}`,
     ...options,
     async open() {
       const started = await startCloudflareSite(service, TIMEOUT_MS);
-      return { site: started.site, ...actionsOn(started), close: async () => started[Symbol.asyncDispose]() };
+      const actions = actionsOn(started, started.proxy);
+      return { site: started.site, ...actions, close: async () => started[Symbol.asyncDispose]() };
     },
   });
-  const network =
-    (inject: (proxy: FaultProxy) => Promise<void>) =>
-    ({ proxy }: CloudflareSite) => ({
-      inject: () => inject(proxy),
-      repair: () => proxy.pass(),
-    });
-  return [
-    fault(
-      'killed (`kill -9`) and restarted at once',
-      (site) => ({
-        async inject() {
-          await site.kill();
-          await site.restart();
-        },
-      }),
-      { endsByItself: true },
-    ),
-    fault('killed (`kill -9`) and down for a while', (site) => ({ inject: site.kill, repair: site.restart })),
-    fault('frozen (SIGSTOP): connections stay open, but nothing is answered', ({ signal }) => ({
-      inject: async () => signal('SIGSTOP'),
-      repair: async () => signal('SIGCONT'),
-    })),
-    fault(
-      'network black hole: everything sent is lost',
-      network((proxy) => proxy.silence()),
-    ),
-    fault(
-      'connections are reset',
-      network((proxy) => proxy.reset()),
-    ),
-    fault(
-      'connections break in the middle of a reply',
-      network((proxy) => proxy.cut(40)),
-    ),
-  ];
+  return [...processFaults(fault), ...networkFaults((what, inject) => fault(what, onNetwork(inject)))];
 }
 
 export const cloudflareFaults: Fault[] = [...faultsOf('D1', d1), ...faultsOf('Durable Objects', durableObjects)];

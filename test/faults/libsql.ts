@@ -1,6 +1,7 @@
 import libsql from '@coatcheck/session-libsql/runtime';
 import { startSqld, type Sqld } from '../../packages/session-libsql/test/support/sqld.ts';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
+import { networkFaults, onNetwork, processFaults } from './common.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 
 type Actions = Pick<Scene, 'inject' | 'repair'>;
@@ -34,11 +35,6 @@ function libsqlFault(
   };
 }
 
-const network = (inject: (proxy: FaultProxy) => Promise<void>) => (_server: Sqld, proxy: FaultProxy) => ({
-  inject: () => inject(proxy),
-  repair: () => proxy.pass(),
-});
-
 function portOf({ url }: Sqld): number {
   return Number(new URL(url).port);
 }
@@ -51,36 +47,8 @@ async function moveTo(server: Sqld, proxy: FaultProxy): Promise<void> {
 }
 
 export const libsqlFaults: Fault[] = [
-  libsqlFault(
-    'killed (`kill -9`) and restarted at once',
-    (server) => ({
-      async inject() {
-        await server.kill();
-        await server.restart();
-      },
-    }),
-    { endsByItself: true },
-  ),
-  libsqlFault('killed (`kill -9`) and down for a while', (server) => ({
-    inject: () => server.kill(),
-    repair: () => server.restart(),
-  })),
-  libsqlFault('frozen (SIGSTOP): connections stay open, but nothing is answered', (server) => ({
-    inject: async () => server.process.kill('SIGSTOP'),
-    repair: async () => server.process.kill('SIGCONT'),
-  })),
-  libsqlFault(
-    'network black hole: everything sent is lost',
-    network((proxy) => proxy.silence()),
-  ),
-  libsqlFault(
-    'connections are reset',
-    network((proxy) => proxy.reset()),
-  ),
-  libsqlFault(
-    'connections break in the middle of a reply',
-    network((proxy) => proxy.cut(40)),
-  ),
+  ...processFaults(libsqlFault),
+  ...networkFaults((name, inject) => libsqlFault(name, onNetwork(inject))),
   libsqlFault('the server suddenly has another key, connections closed', async (server, proxy) => {
     const other = await startSqld();
     return {

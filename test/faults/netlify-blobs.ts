@@ -1,6 +1,7 @@
 import netlifyBlobs from '@coatcheck/session-netlify-blobs/runtime';
 import { contextFor, startBlobs, startGateway } from '../../packages/session-netlify-blobs/test/support/blobs.ts';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
+import { networkFaults } from './common.ts';
 import { TIMEOUT_MS, type Fault } from './scene.ts';
 
 function fault(name: string, inject: (proxy: FaultProxy) => Promise<void>): Fault {
@@ -26,8 +27,6 @@ function fault(name: string, inject: (proxy: FaultProxy) => Promise<void>): Faul
 }
 
 export const netlifyBlobsFaults: Fault[] = [
-  fault('network black hole: everything sent is lost', (proxy) => proxy.silence()),
-  fault('connections break in the middle of a reply', (proxy) => proxy.cut(40)),
-  fault('connections are reset', (proxy) => proxy.reset()),
+  ...networkFaults(fault),
   fault('connection refused', (proxy) => proxy.refuse()),
 ];

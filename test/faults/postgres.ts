@@ -3,6 +3,7 @@ import postgres from '@coatcheck/session-postgres/runtime';
 import { Client } from 'pg';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { startPostgres, type PostgresOptions, type PostgresServer } from '../support/postgres-server.ts';
+import { networkFaults, onNetwork, processFaults } from './common.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 
 type Actions = Pick<Scene, 'inject' | 'repair'>;
@@ -32,11 +33,6 @@ function postgresFault(
     },
   };
 }
-
-const network = (inject: (proxy: FaultProxy) => Promise<void>) => (_server: PostgresServer, proxy: FaultProxy) => ({
-  inject: () => inject(proxy),
-  repair: () => proxy.pass(),
-});
 
 const END_CONNECTIONS = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()`;
 
@@ -102,24 +98,7 @@ async function fillDisk({ query }: PostgresServer): Promise<void> {
 }
 
 export const postgresFaults: Fault[] = [
-  postgresFault(
-    'killed (`kill -9`) and restarted at once',
-    (server) => ({
-      async inject() {
-        await server.kill();
-        await server.restart();
-      },
-    }),
-    { endsByItself: true },
-  ),
-  postgresFault('killed (`kill -9`) and down for a while', (server) => ({
-    inject: () => server.kill(),
-    repair: () => server.restart(),
-  })),
-  postgresFault('frozen (SIGSTOP): connections stay open, but nothing is answered', (server) => ({
-    inject: async () => server.freeze(),
-    repair: async () => server.thaw(),
-  })),
+  ...processFaults(postgresFault),
   postgresFault(
     'an administrator ends all connections',
     (server) => ({
@@ -130,18 +109,7 @@ export const postgresFaults: Fault[] = [
     }),
     { endsByItself: true },
   ),
-  postgresFault(
-    'network black hole: everything sent is lost',
-    network((proxy) => proxy.silence()),
-  ),
-  postgresFault(
-    'connections are reset',
-    network((proxy) => proxy.reset()),
-  ),
-  postgresFault(
-    'connections break in the middle of a reply',
-    network((proxy) => proxy.cut(12)),
-  ),
+  ...networkFaults((name, inject) => postgresFault(name, onNetwork(inject)), 12),
   postgresFault('another transaction has locked the rows', lockedBy('SELECT FROM coatcheck_sessions FOR UPDATE')),
   postgresFault('another transaction has locked the table', lockedBy('LOCK TABLE coatcheck_sessions')),
   postgresFault(

@@ -8,6 +8,7 @@ import { Redis } from 'ioredis';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { startRedis, type RedisServer } from '../support/redis-server.ts';
 import { EXPIRED, KEY, VALID } from './certificates.ts';
+import { networkFaults } from './common.ts';
 import { TIMEOUT_MS, type Fault, type Scene } from './scene.ts';
 
 type Actions = Pick<Scene, 'inject' | 'repair'>;
@@ -159,9 +160,7 @@ export const redisFaults: Fault[] = [
   networkFault('every reply is delayed by 300 ms', (proxy) => proxy.delay(300)),
   networkFault('every reply is delayed by up to 600 ms', (proxy) => proxy.delay(() => Math.random() * 600)),
   networkFault('every reply is delayed beyond the deadline', (proxy) => proxy.delay(2 * TIMEOUT_MS)),
-  networkFault('network black hole: everything sent is lost', (proxy) => proxy.silence()),
-  networkFault('connections are reset', (proxy) => proxy.reset()),
-  networkFault('connections break in the middle of a reply', (proxy) => proxy.cut(12)),
+  ...networkFaults(networkFault, 12),
   networkFault('replies arrive one byte at a time', (proxy) => proxy.trickle()),
   serverFault('out of memory (`maxmemory`, `noeviction`)', outOfMemory),
   serverFault('out of memory, during a sign-out', outOfMemory, { kinds: ['sign-out'] }),

@@ -2,6 +2,7 @@ import upstash from '@coatcheck/session-upstash/runtime';
 import { startProxy, type FaultProxy } from '../support/fault-proxy.ts';
 import { startRedis } from '../support/redis-server.ts';
 import { startUpstashBridge, type UpstashBridge } from '../support/upstash-bridge.ts';
+import { networkFaults } from './common.ts';
 import { TIMEOUT_MS, type Fault } from './scene.ts';
 
 interface Parts {
@@ -36,9 +37,7 @@ function fault(name: string, inject: (parts: Parts) => unknown): Fault {
 const tooMany = '{"error":"Too Many Requests"}';
 
 export const upstashFaults: Fault[] = [
-  fault('network black hole: everything sent is lost', ({ proxy }) => proxy.silence()),
-  fault('connections break in the middle of a reply', ({ proxy }) => proxy.cut(40)),
-  fault('connections are reset', ({ proxy }) => proxy.reset()),
+  ...networkFaults((name, inject) => fault(name, ({ proxy }) => inject(proxy))),
   fault('too many requests (429)', ({ bridge }) => bridge.inject({ kind: 'status', status: 429, body: tooMany })),
   fault('server error (500)', ({ bridge }) =>
     bridge.inject({ kind: 'status', status: 500, body: '{"error":"Internal Server Error"}' }),

@@ -132,14 +132,14 @@ describe('a server in trouble', () => {
   it('that is frozen causes a timeout, and works again when it goes on', async () => {
     const cookie = await signIn();
     const impatient = open({ timeout: 300 });
-    server.process.kill('SIGSTOP');
+    server.freeze();
     // The signal takes effect a moment later.
     const state = () => execFileSync('ps', ['-o', 'state=', '-p', String(server.process.pid)], { encoding: 'utf8' })[0];
     await expect.poll(state).toBe('T');
     try {
       await expect(userOf(cookie, impatient)).rejects.toMatchObject({ code: 'timeout' });
     } finally {
-      server.process.kill('SIGCONT');
+      server.thaw();
     }
     await expect.poll(() => userOf(cookie, impatient).catch(() => undefined)).toBe('ada');
   });

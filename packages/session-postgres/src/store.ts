@@ -1,8 +1,7 @@
 import { createError, type DriverStore, type ReadEnv, type Resolved } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
 import { useClient, type Connection } from './connection.ts';
-import { DRIVER } from './options.ts';
-import type { PostgresRuntimeConfig } from './options.ts';
+import { DRIVER, type PostgresRuntimeConfig } from './options.ts';
 import { postgresStatements } from './statements.ts';
 
 /** Opens the store, with connections of its own or with a client of the app. */

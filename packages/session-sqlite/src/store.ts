@@ -6,8 +6,7 @@ import {
   type Resolved,
 } from '@coatcheck/session-core/driver';
 import { DEFAULT_TABLE, sqlStore } from '@coatcheck/session-core/sql';
-import { DRIVER } from './options.ts';
-import type { SqliteRuntimeConfig } from './options.ts';
+import { DRIVER, type SqliteRuntimeConfig } from './options.ts';
 import { sqliteStatements } from './statements.ts';
 
 /** Opens the store in a file, or in a database that the app has opened. */

@@ -17,6 +17,9 @@ export interface Sqld extends AsyncDisposable {
   kill(): Promise<void>;
   /** Starts it again, with the same port and data. */
   restart(): Promise<void>;
+  /** Suspends the server: its connections stay open. */
+  freeze(): void;
+  thaw(): void;
   /** Runs a statement past the driver. Resolves to its rows. */
   query(sql: string, ...args: (string | number | null)[]): Promise<Record<string, unknown>[]>;
 }
@@ -64,6 +67,8 @@ export async function startSqld(): Promise<Sqld> {
     },
     kill,
     restart: start,
+    freeze: () => void child.kill('SIGSTOP'),
+    thaw: () => void child.kill('SIGCONT'),
     async query(sql, ...values) {
       const { rows, columns } = await client.execute({ sql, args: values });
       return rows.map((row) => Object.fromEntries(columns.map((name) => [name, row[name]])));
